@@ -1,0 +1,209 @@
+// describe: everything about one job, for people; one document for programs.
+#include <algorithm>
+#include <map>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
+#include "absl/time/clock.h"
+#include "client/p2ctl/command.h"
+#include "client/p2ctl/job_view.h"
+#include "client/p2ctl/paging.h"
+#include "client/p2ctl/units.h"
+#include "common/status_macros.h"
+
+namespace p2::ctl {
+namespace {
+
+struct Options {
+  std::string job;
+};
+
+constexpr size_t kShownCheckpoints = 5;
+constexpr size_t kShownEvents = 20;
+constexpr int kBarWidth = 30;
+
+struct Facts {
+  v1::Job job;
+  std::vector<v1::Checkpoint> checkpoints;  // Newest first.
+  std::vector<v1::Event> events;            // Oldest first.
+  std::vector<v1::StorageRoot> roots;
+};
+
+absl::StatusOr<Facts> Gather(Context& context, const std::string& ref) {
+  P2_ASSIGN_OR_RETURN(Client * client, context.client());
+  Facts facts;
+  P2_ASSIGN_OR_RETURN(facts.job, context.ResolveJob(ref));
+  v1::ListCheckpointsRequest checkpoints;
+  checkpoints.set_parent(facts.job.name());
+  P2_ASSIGN_OR_RETURN(Page<v1::Checkpoint> checkpoint_page,
+                      CollectPages(*client, &Client::ListCheckpoints, &v1::ListCheckpointsResponse::checkpoints, checkpoints));
+  facts.checkpoints = std::move(checkpoint_page.items);
+  v1::ListEventsRequest events;
+  events.set_resource(facts.job.name());
+  P2_ASSIGN_OR_RETURN(Page<v1::Event> event_page,
+                      CollectPages(*client, &Client::ListEvents, &v1::ListEventsResponse::events, events));
+  facts.events = std::move(event_page.items);
+  P2_ASSIGN_OR_RETURN(Page<v1::StorageRoot> root_page,
+                      CollectPages(*client, &Client::ListRoots, &v1::ListRootsResponse::roots, v1::ListRootsRequest()));
+  facts.roots = std::move(root_page.items);
+  return facts;
+}
+
+std::string Indented(absl::string_view text) { return absl::StrCat("  ", absl::StrReplaceAll(text, {{"\n", "\n  "}})); }
+
+// A titled table below the head; nothing if it has no rows.
+std::string Section(absl::string_view title, const std::vector<TableColumn>& columns,
+                    const std::vector<std::vector<TableCell>>& rows, const TableStyle& style) {
+  if (rows.empty()) return absl::StrCat("\n", title, ": none\n");
+  std::string table = RenderTable(columns, rows, style);
+  table.pop_back();
+  return absl::StrCat("\n", title, ":\n", Indented(table), "\n");
+}
+
+std::string PlacementText(const v1::Attempt& attempt) {
+  return absl::StrJoin(attempt.ranks(), ", ", [](std::string* out, const v1::RankPlacement& rank) {
+    absl::StrAppend(out, rank.rank(), ":", IdOf(rank.worker()), "/", rank.slot());
+  });
+}
+
+std::string AttemptsText(const v1::Job& job, const TableStyle& style) {
+  std::vector<std::vector<TableCell>> rows;
+  for (const v1::Attempt& attempt : job.attempts()) {
+    const absl::Time end = attempt.has_end_time() ? ToTime(attempt.end_time()) : absl::Now();
+    const std::string outcome = v1::Attempt::Outcome_Name(attempt.outcome());
+    rows.push_back({{absl::StrCat(attempt.number())},
+                    {absl::StrCat(attempt.epoch())},
+                    {outcome, attempt.outcome() == v1::Attempt::FAILED ? "red" : ""},
+                    {attempt.reason() == v1::STATUS_REASON_UNSPECIFIED ? "" : v1::StatusReason_Name(attempt.reason())},
+                    {attempt.has_exit_code() ? absl::StrCat(attempt.exit_code()) : ""},
+                    {FormatLocalTime(attempt.start_time())},
+                    {attempt.has_start_time() ? FormatShortDuration(end - ToTime(attempt.start_time())) : ""},
+                    {absl::StrCat(FormatCount(attempt.start_images_seen()), " to ", FormatCount(attempt.end_images_seen()))},
+                    {IdOf(attempt.resumed_from())},
+                    {PlacementText(attempt)}});
+  }
+  return Section("Attempts (ranks as rank:worker/slot)",
+                 {{"#", true}, {"EPOCH", true}, {"OUTCOME"}, {"REASON"}, {"EXIT", true}, {"STARTED"}, {"TOOK", true}, {"IMAGES"}, {"RESUMED FROM"}, {"RANKS"}},
+                 rows, style);
+}
+
+std::string ErrorsText(const v1::Job& job) {
+  std::string text;
+  for (const v1::Attempt& attempt : job.attempts()) {
+    if (attempt.message().empty() || attempt.outcome() == v1::Attempt::SUCCEEDED || attempt.outcome() == v1::Attempt::LIVE) continue;
+    absl::StrAppend(&text, "\n", Indented(absl::StrCat("attempt ", attempt.number(), ": ",
+                                                       absl::StripTrailingAsciiWhitespace(attempt.message()))));
+  }
+  return text.empty() ? "" : absl::StrCat("\nLast errors:", text, "\n");
+}
+
+std::string CheckpointsText(const Facts& facts, const TableStyle& style) {
+  std::vector<std::vector<TableCell>> rows;
+  for (const v1::Checkpoint& checkpoint : facts.checkpoints) {
+    if (rows.size() == kShownCheckpoints) break;
+    rows.push_back({{IdOf(checkpoint.name())},
+                    {v1::Checkpoint::State_Name(checkpoint.state())},
+                    {FormatCount(checkpoint.images_seen())},
+                    {FormatBytes(checkpoint.size_bytes())},
+                    {FormatLocalTime(checkpoint.create_time())},
+                    {absl::StrCat(checkpoint.root(), ":", checkpoint.path())}});
+  }
+  return Section(absl::StrCat("Checkpoints (", std::min(kShownCheckpoints, facts.checkpoints.size()), " newest of ", facts.checkpoints.size(), ")"),
+                 {{"ID"}, {"STATE"}, {"IMAGES", true}, {"SIZE", true}, {"CREATED"}, {"WHERE"}}, rows, style);
+}
+
+std::string EventsText(const Facts& facts, const TableStyle& style) {
+  std::vector<std::vector<TableCell>> rows;
+  const size_t shown = std::min(kShownEvents, facts.events.size());
+  for (size_t i = facts.events.size() - shown; i < facts.events.size(); ++i) {
+    const v1::Event& event = facts.events[i];
+    rows.push_back({{FormatLocalTime(event.time())}, {event.reason()}, {event.actor()},
+                    {absl::StrReplaceAll(event.message(), {{"\n", " "}})}});
+  }
+  return Section(absl::StrCat("Events (", shown, " newest of ", facts.events.size(), ")"),
+                 {{"TIME"}, {"REASON"}, {"ACTOR"}, {"MESSAGE", false, true}}, rows, style);
+}
+
+// A root that one worker alone sees pins restarts to it.
+std::string PinnedText(const Facts& facts) {
+  const std::string root = !facts.job.spec().checkpoint().root().empty() ? facts.job.spec().checkpoint().root()
+                           : !facts.checkpoints.empty()                  ? facts.checkpoints.front().root()
+                                                                         : "";
+  for (const v1::StorageRoot& seen : facts.roots) {
+    if (seen.name() == root && seen.workers_size() == 1) {
+      return absl::StrCat("root ", root, " is seen by ", IdOf(seen.workers(0)), " alone: restarts happen there");
+    }
+  }
+  return "";
+}
+
+std::string HeadText(const Facts& facts) {
+  const v1::Job& job = facts.job;
+  const v1::JobProgress& progress = job.progress();
+  std::string out;
+  const auto line = [&out](absl::string_view key, absl::string_view value) {
+    if (!value.empty()) absl::StrAppend(&out, key, ":", std::string(13 - key.size(), ' '), absl::StrReplaceAll(value, {{"\n", "\n  "}}), "\n");
+  };
+  line("Job", IdOf(job.name()));
+  line("State", StateText(job));
+  if (job.has_not_before() && job.state() == v1::Job::QUEUED) line("Not before", FormatLocalTime(job.not_before()));
+  const double fraction = progress.images_total() > 0 ? static_cast<double>(progress.images_seen()) / static_cast<double>(progress.images_total()) : 0;
+  line("Progress", absl::StrCat("[", Bar(fraction, kBarWidth), "] ", static_cast<int>(100 * fraction), "%  ",
+                                FormatCount(progress.images_seen()), " of ", FormatCount(progress.images_total()), " images"));
+  if (job.state() == v1::Job::RUNNING) {
+    line("Rate", absl::StrCat(FormatRate(progress.images_per_second()), " images/s",
+                              progress.has_eta_seconds() ? absl::StrCat(", ETA ", FormatShortDuration(absl::Seconds(progress.eta_seconds()))) : "",
+                              progress.phase().empty() ? "" : absl::StrCat(" (", progress.phase(), ")")));
+  }
+  if (progress.has_loss()) line("Loss", FormatNumber(progress.loss()));
+  line("Preset", job.preset());
+  line("Dataset", job.spec().data().dataset());
+  line("Devices", absl::StrCat(job.spec().resources().devices(), job.spec().resources().kind().empty() ? "" : " ", job.spec().resources().kind()));
+  line("Owner", job.owner().empty() ? "" : absl::StrCat(job.owner(), job.owner_verified() ? "" : " (unverified)"));
+  std::map<std::string, std::string> labels(job.labels().begin(), job.labels().end());
+  line("Labels", absl::StrJoin(labels, ", ", absl::PairFormatter("=")));
+  line("Created", FormatLocalTime(job.create_time()));
+  line("Started", FormatLocalTime(job.start_time()));
+  line("Ended", FormatLocalTime(job.end_time()));
+  line("Restarts", absl::StrCat(job.restarts_used(), " of ", job.spec().restart().budget(), " used since the last progress"));
+  line("Checkpoint", IdOf(job.latest_checkpoint()));
+  line("Pinned", PinnedText(facts));
+  return out;
+}
+
+absl::StatusOr<int> Run(Context& context, const Options& options) {
+  P2_ASSIGN_OR_RETURN(const Facts facts, Gather(context, options.job));
+  const OutputFormat format = context.style().format;
+  if (format != OutputFormat::kTable && format != OutputFormat::kWide) {
+    Json json;
+    json["job"] = ToJson(facts.job);
+    json["checkpoints"] = Json::array();
+    for (const v1::Checkpoint& checkpoint : facts.checkpoints) json["checkpoints"].push_back(ToJson(checkpoint));
+    json["events"] = Json::array();
+    for (const v1::Event& event : facts.events) json["events"].push_back(ToJson(event));
+    Listing listing({{.name = "id"}, {.name = "state"}});
+    listing.Add(std::move(json), IdOf(facts.job.name()), {IdOf(facts.job.name()), v1::Job::State_Name(facts.job.state())});
+    P2_RETURN_IF_ERROR(context.Print(listing.FormatOne(context.style())));
+    return kOk;
+  }
+  const TableStyle& style = context.style().table;
+  context.PrintText(absl::StrCat(HeadText(facts), AttemptsText(facts.job, style), CheckpointsText(facts, style), "\nSpec (sha256 ",
+                             facts.job.spec_sha256().substr(0, 12), "):\n",
+                             SpecText(facts.job.spec(), facts.job.spec_origins(), style), EventsText(facts, style),
+                             ErrorsText(facts.job)));
+  return kOk;
+}
+
+}  // namespace
+
+void AddDescribe(CLI::App& app, Context& context) {
+  auto options = std::make_shared<Options>();
+  CLI::App* verb = AddVerb(app, context, "describe",
+                           "Everything about a job: progress, attempts, checkpoints, spec with origins, events, errors",
+                           "  p2ctl describe mnist-demo-abcde\n  p2ctl describe mnist-demo-abcde -o json", options, Run);
+  verb->add_option("JOB", options->job, "ID, or a unique prefix")->required();
+}
+
+}  // namespace p2::ctl

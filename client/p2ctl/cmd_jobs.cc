@@ -1,0 +1,161 @@
+// list and get: jobs as rows.
+#include <algorithm>
+#include <map>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/time/clock.h"
+#include "client/p2ctl/command.h"
+#include "client/p2ctl/interrupt.h"
+#include "client/p2ctl/job_view.h"
+#include "client/p2ctl/paging.h"
+#include "client/p2ctl/units.h"
+#include "common/status_macros.h"
+
+namespace p2::ctl {
+namespace {
+
+struct Options {
+  std::vector<std::string> jobs;
+  std::string selector, states, user, since, sort, page_token;
+  int64_t limit = 50;
+  bool watch = false;
+};
+
+using Less = bool (*)(const v1::Job&, const v1::Job&);
+
+absl::StatusOr<Less> SortOrder(const std::string& key) {
+  const std::map<std::string, Less> orders = {
+      {"created", [](const v1::Job& a, const v1::Job& b) { return ToTime(a.create_time()) > ToTime(b.create_time()); }},
+      {"name", [](const v1::Job& a, const v1::Job& b) { return a.name() < b.name(); }},
+      {"state", [](const v1::Job& a, const v1::Job& b) { return a.state() < b.state(); }},
+      {"images", [](const v1::Job& a, const v1::Job& b) { return a.progress().images_seen() > b.progress().images_seen(); }},
+      {"loss", [](const v1::Job& a, const v1::Job& b) { return a.progress().loss() < b.progress().loss(); }}};
+  const auto found = orders.find(key);
+  if (found != orders.end()) return found->second;
+  return absl::InvalidArgumentError(absl::StrCat("--sort \"", key, "\": one of created, name, state, images, loss"));
+}
+
+absl::StatusOr<v1::ListJobsRequest> MakeRequest(const Options& options) {
+  v1::ListJobsRequest request;
+  request.set_label_selector(options.selector);
+  request.set_owner(options.user);
+  request.set_page_token(options.page_token);
+  for (absl::string_view name : absl::StrSplit(options.states, ',', absl::SkipEmpty())) {
+    v1::Job::State state;
+    if (!v1::Job::State_Parse(absl::AsciiStrToUpper(name), &state)) {
+      return absl::InvalidArgumentError(absl::StrCat("--state \"", name, "\" is no state; QUEUED, STARTING, RUNNING, PAUSING, "
+                                                     "PAUSED, CANCELLING, CANCELLED, SUCCEEDED or FAILED"));
+    }
+    request.add_states(state);
+  }
+  return request;
+}
+
+// Every change of the jobs that the flags choose, a row each, until Ctrl-C.
+absl::StatusOr<int> Watch(Context& context, const std::vector<v1::Job>& jobs, bool all, const v1::ListJobsRequest& filter) {
+  P2_ASSIGN_OR_RETURN(Client * client, context.client());
+  v1::WatchJobsRequest request;
+  if (!all) {
+    for (const v1::Job& job : jobs) request.add_names(job.name());
+  }
+  const std::unique_ptr<Stream<v1::WatchJobsResponse>> stream = client->WatchJobs(request);
+  Interrupt interrupt;  // Ends before the stream that its callback touches.
+  interrupt.OnRaise([&stream] { stream->Cancel(); });
+  std::map<std::string, std::string> shown;
+  for (const v1::Job& job : jobs) shown[job.name()] = job.etag();
+  while (true) {
+    const absl::StatusOr<std::optional<v1::WatchJobsResponse>> event = stream->Next();
+    if (interrupt.raised()) {
+      context.Say("stopped watching; the jobs go on");
+      return kInterrupted;
+    }
+    if (!event.ok()) return event.status();
+    const v1::Job& job = (*event)->job();
+    if ((*event)->type() == v1::WatchJobsResponse::DELETED) {
+      context.Say(absl::StrCat(IdOf(job.name()), " was deleted"));
+      continue;
+    }
+    // The present state comes first, and again after a break.
+    std::string& etag = shown[job.name()];
+    if (!etag.empty() && etag == job.etag()) continue;
+    etag = job.etag();
+    const bool wanted_state = filter.states().empty() || std::count(filter.states().begin(), filter.states().end(), job.state()) > 0;
+    if (!wanted_state || (!filter.owner().empty() && filter.owner() != job.owner())) continue;
+    P2_RETURN_IF_ERROR(context.Print(JobListing({job}).FormatRows(context.style())));
+  }
+}
+
+absl::StatusOr<int> Run(Context& context, const Options& options) {
+  P2_ASSIGN_OR_RETURN(Client * client, context.client());
+  P2_ASSIGN_OR_RETURN(const v1::ListJobsRequest request, MakeRequest(options));
+  if (options.watch && !options.selector.empty()) {
+    return absl::InvalidArgumentError("-w does not go with -l yet; leave one out");
+  }
+  Page<v1::Job> page;
+  if (options.jobs.empty()) {
+    P2_ASSIGN_OR_RETURN(page, CollectPages(*client, &Client::ListJobs, &v1::ListJobsResponse::jobs, request, options.limit));
+  }
+  for (const std::string& ref : options.jobs) {
+    P2_ASSIGN_OR_RETURN(page.items.emplace_back(), context.ResolveJob(ref));
+  }
+  if (!options.since.empty()) {
+    P2_ASSIGN_OR_RETURN(const absl::Time since, ParseSince(options.since, absl::Now()));
+    std::erase_if(page.items, [since](const v1::Job& job) { return ToTime(job.create_time()) < since; });
+  }
+  if (!options.sort.empty()) {
+    P2_ASSIGN_OR_RETURN(const Less less, SortOrder(options.sort));
+    std::stable_sort(page.items.begin(), page.items.end(), less);
+  }
+  const Listing listing = JobListing(page.items);
+  if (options.watch && context.style().format == OutputFormat::kJson) {
+    P2_RETURN_IF_ERROR(context.Print(listing.FormatRows(context.style())));
+  } else if (options.jobs.size() == 1) {
+    P2_RETURN_IF_ERROR(context.Print(listing.FormatOne(context.style())));
+  } else {
+    P2_RETURN_IF_ERROR(context.Print(listing.Format(context.style(), page.next_page_token)));
+    const bool people = context.style().format == OutputFormat::kTable || context.style().format == OutputFormat::kWide;
+    if (people && listing.empty()) context.Say("no jobs; `p2ctl submit mnist-demo` makes one");
+    if (people && !page.next_page_token.empty()) {
+      context.Say(absl::StrCat("more: --page-token ", page.next_page_token, ", or a higher --limit"));
+    }
+  }
+  if (options.watch) return Watch(context, page.items, options.jobs.empty(), request);
+  return kOk;
+}
+
+void AddFlags(CLI::App* verb, const std::shared_ptr<Options>& options) {
+  verb->add_option("-l,--selector", options->selector, "Only jobs with these labels: key=value,key!=value,key");
+  verb->add_option("--state", options->states, "Only these states: RUNNING,QUEUED");
+  verb->add_option("--user", options->user, "Only this owner's");
+  verb->add_option("--since", options->since, "Only those made since: 2d, 90s, or a time (of what --limit lets through)");
+  verb->add_option("--sort", options->sort, "created (default), name, state, images, loss");
+  verb->add_option("--limit", options->limit, "At most this many; 0: all")->capture_default_str()->check(CLI::NonNegativeNumber);
+  verb->add_option("--page-token", options->page_token, "Go on where a list ended (nextPageToken)");
+  verb->add_flag("-w,--watch", options->watch, "Stay, and print each change as a row (json: an object a line)");
+}
+
+}  // namespace
+
+void AddJobVerbs(CLI::App& app, Context& context) {
+  auto list_options = std::make_shared<Options>();
+  CLI::App* list = AddVerb(app, context, "list", "List jobs, newest first",
+                           "  p2ctl list --state RUNNING,QUEUED\n"
+                           "  p2ctl list -l team=vision --since 2d -o wide\n"
+                           "  p2ctl list -o json --fields name,state,spec.training.batch\n"
+                           "  p2ctl list -w",
+                           list_options, Run);
+  list->add_option("JOB", list_options->jobs, "Only these: IDs, or unique prefixes");
+  AddFlags(list, list_options);
+  auto get_options = std::make_shared<Options>();
+  CLI::App* get = AddVerb(app, context, "get", "Show jobs as rows; one job with -o json is the object itself",
+                          "  p2ctl get mnist-demo-abcde\n"
+                          "  p2ctl get mnist-demo-abcde -o yaml\n"
+                          "  p2ctl get A B --fields id,state,progress.imagesSeen",
+                          get_options, Run);
+  get->add_option("JOB", get_options->jobs, "IDs, or unique prefixes")->required();
+  get->add_flag("-w,--watch", get_options->watch, "Stay, and print each change as a row");
+}
+
+}  // namespace p2::ctl

@@ -1,0 +1,286 @@
+// local: a server and a worker on this machine, kept running until Ctrl-C.
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "absl/time/clock.h"
+#include "client/p2ctl/child_process.h"
+#include "client/p2ctl/command.h"
+#include "client/p2ctl/interrupt.h"
+#include "client/p2ctl/local_state.h"
+#include "client/p2ctl/storage_root.h"
+#include "client/p2ctl/units.h"
+#include "common/rpc/resource_name.h"
+#include "common/status_macros.h"
+
+namespace p2::ctl {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr absl::Duration kPoll = absl::Milliseconds(50);
+constexpr absl::Duration kReadyTimeout = absl::Seconds(60);
+// The worker's ranks checkpoint within the stop deadlines of their jobs; p2d has nothing to wait for.
+constexpr absl::Duration kWorkerStop = absl::Minutes(15);
+constexpr absl::Duration kServerStop = absl::Seconds(30);
+
+struct Options {
+  std::string devices = "auto";
+  std::vector<std::string> roots;
+  std::string data_dir;
+  std::string listen = "127.0.0.1:7250";
+  std::string http = "127.0.0.1:7251";
+  std::string worker_http;  // Empty: 7252, or any port where --http takes any.
+};
+
+std::string DefaultDataDir() {
+  const char* data_home = std::getenv("XDG_DATA_HOME");
+  if (data_home != nullptr && data_home[0] == '/') return absl::StrCat(data_home, "/p2");
+  const char* home = std::getenv("HOME");
+  return absl::StrCat(home != nullptr ? home : "/tmp", "/.local/share/p2");
+}
+
+// "0" and "7250" are ports on loopback.
+std::string HostPort(const std::string& text) {
+  return text.find(':') == std::string::npos ? absl::StrCat("127.0.0.1:", text) : text;
+}
+std::string WorkerHttp(const Options& options) {
+  if (!options.worker_http.empty()) return HostPort(options.worker_http);
+  return HostPort(absl::EndsWith(HostPort(options.http), ":0") ? "0" : "7252");
+}
+std::string WithPort(const std::string& host_port, int port) {
+  return absl::StrCat(host_port.substr(0, host_port.rfind(':')), ":", port);
+}
+
+absl::StatusOr<std::vector<LocalRoot>> MakeRoots(const Options& options, const std::string& data_dir) {
+  std::vector<LocalRoot> roots;
+  for (const std::string& text : options.roots) {
+    const std::pair<std::string, std::string> parts = absl::StrSplit(text, absl::MaxSplits('=', 1));
+    if (!IsDottedId(parts.first) || parts.second.empty()) {
+      return absl::InvalidArgumentError(absl::StrCat("--root \"", text, "\": write NAME=DIR, NAME of [a-z0-9][a-z0-9._-]{0,62}"));
+    }
+    const std::string path = fs::weakly_canonical(parts.second).string();
+    P2_ASSIGN_OR_RETURN(std::string id, ReadRootId(path));
+    roots.push_back({parts.first, std::move(id), path});
+  }
+  if (roots.empty()) {
+    const std::string path = absl::StrCat(data_dir, "/root");
+    P2_ASSIGN_OR_RETURN(std::string id, InitRoot(path));
+    roots.push_back({"local", std::move(id), path});
+  }
+  return roots;
+}
+
+// The last lines of a log, for the reason why its program did not start.
+std::string Tail(const std::string& path) {
+  constexpr size_t kBytes = 1500;
+  std::ifstream file(path);
+  std::string text((std::istreambuf_iterator<char>(file)), {});
+  if (text.size() > kBytes) text = text.substr(text.find('\n', text.size() - kBytes) + 1);
+  while (!text.empty() && text.back() == '\n') text.pop_back();
+  return text;
+}
+
+// The pair of daemons, in the order in which they start; they stop in the other one. Confined to one thread.
+class LocalCluster {
+ public:
+  LocalCluster(Context& context, Interrupt& interrupt, const Options& options, std::string data_dir, std::string program_dir)
+      : context_(context),
+        interrupt_(interrupt),
+        options_(options),
+        data_dir_(std::move(data_dir)),
+        program_dir_(std::move(program_dir)),
+        server_("p2d", data_dir_ + "/logs/p2d.log"),
+        worker_("p2-worker", data_dir_ + "/logs/p2-worker.log") {}
+
+  // CANCELLED: interrupted before both were ready (what ran has been stopped).
+  absl::Status Start(std::vector<LocalRoot> roots) {
+    state_.pid = getpid();
+    state_.process_started = ProcessStarted(getpid());
+    state_.data_dir = data_dir_;
+    state_.roots = std::move(roots);
+    state_.address = HostPort(options_.listen);
+    state_.http_address = HostPort(options_.http);
+    state_.worker_http_address = WorkerHttp(options_);
+    P2_ASSIGN_OR_RETURN(const Json server, StartAndWait(server_, ServerArguments()));
+    state_.address = server.value("grpc", state_.address);
+    state_.http_address = server.value("http", state_.http_address);
+    server_.set_argv(ServerArguments());  // A restart takes the same ports.
+    P2_ASSIGN_OR_RETURN(const Json worker, StartAndWait(worker_, WorkerArguments()));
+    state_.worker_http_address = WithPort(state_.worker_http_address, worker.value("http_port", 0));
+    worker_.set_argv(WorkerArguments());
+    return Publish();
+  }
+
+  // Restarts what dies, until the first signal.
+  void Keep() {
+    while (!interrupt_.WaitFor(kPoll)) {
+      for (ChildProcess* child : {&server_, &worker_}) {
+        const pid_t before = child->pid();
+        child->RestartIfDead(absl::Now());
+        if (before > 0 && child->pid() < 0) {
+          context_.Say(absl::StrCat(child->name(), " ended (", child->how_it_ended(), "); starting it again. Log: ", child->log_path()));
+        } else if (before != child->pid() && !Publish().ok()) {
+          context_.Say(absl::StrCat("cannot update ", LocalStatePath()));
+        }
+      }
+    }
+  }
+
+  // The worker first: its ranks checkpoint and report while p2d still listens. False: a second signal killed what was left.
+  bool Stop() {
+    const bool worker_ended = StopOne(worker_, kWorkerStop);
+    return StopOne(server_, kServerStop) && worker_ended;
+  }
+
+  const LocalState& state() const { return state_; }
+
+ private:
+  std::vector<std::string> ServerArguments() const {
+    return {program_dir_ + "/p2d", "--data-dir", data_dir_ + "/p2d", "--listen", state_.address, "--http", state_.http_address,
+            "--ready-file", ReadyFile(server_)};
+  }
+  std::vector<std::string> WorkerArguments() const {
+    std::vector<std::string> argv = {program_dir_ + "/p2-worker", "--coordinator", state_.address, "--devices", options_.devices,
+                                     "--data-dir", data_dir_ + "/worker", "--http", state_.worker_http_address,
+                                     "--ready-file", ReadyFile(worker_), "--name", "local"};
+    for (const LocalRoot& root : state_.roots) argv.insert(argv.end(), {"--root", absl::StrCat(root.name, "=", root.path)});
+    return argv;
+  }
+  std::string ReadyFile(const ChildProcess& child) const { return absl::StrCat(data_dir_, "/", child.name(), ".ready"); }
+
+  absl::StatusOr<Json> StartAndWait(ChildProcess& child, std::vector<std::string> argv) {
+    const std::string ready_file = ReadyFile(child);
+    std::error_code ignored;
+    fs::remove(ready_file, ignored);
+    P2_RETURN_IF_ERROR(child.Start(std::move(argv), absl::Now()));
+    const absl::Time deadline = absl::Now() + kReadyTimeout;
+    while (true) {
+      if (std::ifstream file(ready_file); file) {
+        if (Json json = Json::parse(file, nullptr, false); json.is_object()) return json;
+      }
+      if (!child.Running()) {
+        return absl::InternalError(absl::StrCat(child.name(), " did not start (", child.how_it_ended(), "):\n", Tail(child.log_path())));
+      }
+      if (absl::Now() > deadline) {
+        return absl::DeadlineExceededError(absl::StrCat(child.name(), " was not ready within ", FormatShortDuration(kReadyTimeout), ":\n", Tail(child.log_path())));
+      }
+      if (interrupt_.WaitFor(kPoll)) return absl::CancelledError("interrupted while starting");
+    }
+  }
+
+  absl::Status Publish() {
+    state_.server_pid = server_.pid();
+    state_.worker_pid = worker_.pid();
+    return WriteLocalState(state_, LocalStatePath());
+  }
+
+  bool StopOne(ChildProcess& child, absl::Duration patience) {
+    const absl::Time deadline = absl::Now() + patience;
+    child.Signal(SIGTERM);
+    while (!child.WaitForEnd(std::min(deadline, absl::Now() + kPoll))) {
+      if (interrupt_.count() < 2 && absl::Now() < deadline) continue;
+      child.Signal(SIGKILL);
+      child.WaitForEnd(absl::InfiniteFuture());
+      return false;
+    }
+    return true;
+  }
+
+  Context& context_;
+  Interrupt& interrupt_;
+  const Options& options_;
+  const std::string data_dir_;
+  const std::string program_dir_;
+  LocalState state_;
+  ChildProcess server_;
+  ChildProcess worker_;
+};
+
+absl::Status MakeDirectories(const std::string& data_dir) {
+  for (const char* below : {"/p2d", "/worker", "/logs"}) {
+    std::error_code error;
+    fs::create_directories(data_dir + below, error);
+    if (error) return absl::InvalidArgumentError(absl::StrCat("cannot make ", data_dir, below, ": ", error.message()));
+  }
+  return absl::OkStatus();
+}
+
+// Held for as long as this process lives; FAILED_PRECONDITION if another holds it.
+absl::StatusOr<int> LockState(const std::string& state_path) {
+  std::error_code ignored;
+  fs::create_directories(fs::path(state_path).parent_path(), ignored);
+  const std::string lock_path = state_path + ".lock";
+  const int fd = open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  if (fd < 0) return absl::ErrnoToStatus(errno, absl::StrCat("cannot write ", lock_path));
+  if (flock(fd, LOCK_EX | LOCK_NB) == 0) return fd;
+  close(fd);
+  const absl::StatusOr<std::optional<LocalState>> other = ReadLocalState(state_path);
+  const bool known = other.ok() && other->has_value();
+  return absl::FailedPreconditionError(absl::StrCat("another p2ctl local runs", known ? absl::StrCat(" (pid ", (*other)->pid, ", ", (*other)->address, ")") : "",
+                                                    "; stop it first, or give this one its own XDG_STATE_HOME"));
+}
+
+absl::StatusOr<int> Run(Context& context, const Options& options) {
+  const std::string state_path = LocalStatePath();
+  P2_ASSIGN_OR_RETURN(const int lock, LockState(state_path));
+  const auto unlock = absl::MakeCleanup([lock] { close(lock); });
+  const std::string data_dir = fs::absolute(options.data_dir.empty() ? DefaultDataDir() : options.data_dir).lexically_normal().string();
+  P2_RETURN_IF_ERROR(MakeDirectories(data_dir));
+  P2_ASSIGN_OR_RETURN(std::vector<LocalRoot> roots, MakeRoots(options, data_dir));
+  const std::string program_dir = fs::read_symlink("/proc/self/exe").parent_path().string();
+  Interrupt interrupt(/*taken=*/2);
+  LocalCluster cluster(context, interrupt, options, data_dir, program_dir);
+  const absl::Status started = cluster.Start(std::move(roots));
+  const auto forget = absl::MakeCleanup([&state_path] { unlink(state_path.c_str()); });
+  if (started.ok()) {
+    const LocalState& state = cluster.state();
+    const auto name = [](std::string* out, const LocalRoot& root) { absl::StrAppend(out, root.name, "=", root.path); };
+    if (context.style().format == OutputFormat::kJson || context.style().format == OutputFormat::kJsonLines) {
+      std::ifstream file(state_path);
+      context.PrintText(Json::parse(file).dump() + "\n");
+    } else {
+      context.PrintText(absl::StrCat("p2 is ready at ", state.address, " (devices ", options.devices, ", root ", absl::StrJoin(state.roots, ", ", name),
+                                 ", metrics http://", state.http_address, "/metrics, logs ", data_dir, "/logs); Ctrl-C checkpoints and stops\n"));
+    }
+    cluster.Keep();
+    context.Say("stopping: running jobs checkpoint first; Ctrl-C again kills");
+  }
+  const bool clean = cluster.Stop();
+  if (!started.ok() && !absl::IsCancelled(started)) return started;
+  return clean ? kOk : kInterrupted;
+}
+
+}  // namespace
+
+void AddLocal(CLI::App& app, Context& context) {
+  auto options = std::make_shared<Options>();
+  CLI::App* verb = AddVerb(app, context, "local", "Run a server and a worker on this machine until Ctrl-C",
+                           "  p2ctl local\n"
+                           "  p2ctl local --devices cpu:2 --data-dir /data/p2\n"
+                           "  p2ctl local --devices cuda:0,1 --root fast=/nvme/p2 --listen 0 --http 0\n"
+                           "Other commands find it by themselves. The first Ctrl-C checkpoints what runs and stops, the second kills.",
+                           options, Run);
+  verb->add_option("--devices", options->devices, "cpu:N, cuda:0,1 or auto (all GPUs, else CPU slots)")->capture_default_str();
+  verb->add_option("--root", options->roots, "Storage root to offer; repeatable. Default: local=DATA-DIR/root, made when missing")
+      ->type_name("NAME=DIR")->allow_extra_args(false);
+  verb->add_option("--data-dir", options->data_dir, "Database, logs, default root [$XDG_DATA_HOME/p2, ~/.local/share/p2]")->type_name("DIR");
+  verb->add_option("--listen", options->listen, "gRPC: port or HOST:PORT; 0: any free port")->capture_default_str();
+  verb->add_option("--http", options->http, "p2d's /metrics: port or HOST:PORT; 0: any")->capture_default_str();
+  verb->add_option("--worker-http", options->worker_http, "p2-worker's /metrics: port or HOST:PORT; 0: any [7252, or any where --http is 0]");
+}
+
+}  // namespace p2::ctl

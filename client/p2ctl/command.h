@@ -1,0 +1,103 @@
+// What every verb of p2ctl shares: the global flags, the client, and the two ends for talking.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "client/p2ctl/errors.h"
+#include "client/p2ctl/output.h"
+#include "p2/client.h"
+
+namespace p2::ctl {
+
+// Flag > environment > local.json > default.
+struct GlobalFlags {
+  std::string addr;
+  std::string output;
+  std::string timeout = "30s";
+  std::vector<std::string> fields;
+  std::string request_id;
+  bool no_headers = false;
+  bool quiet = false;
+  bool verbose = false;
+  bool no_color = false;
+};
+
+// Confined to the main thread.
+class Context {
+ public:
+  // What the chosen verb does; the exit code. Set while the command line is parsed.
+  using Action = std::function<absl::StatusOr<int>(Context&)>;
+
+  GlobalFlags flags;
+  Action action;
+
+  // Checks the flags; INVALID_ARGUMENT.
+  absl::Status Finish();
+
+  // Connected lazily to the address that the flags, the environment or local.json give.
+  absl::StatusOr<Client*> client();
+  // That address, and where it comes from: "--addr", "P2_ADDR", "p2ctl local", "the default".
+  absl::StatusOr<std::pair<std::string, std::string>> Address() const;
+
+  // `ref`: an ID, a unique prefix of one, or `jobs/ID`. NOT_FOUND, INVALID_ARGUMENT (ambiguous).
+  absl::StatusOr<v1::Job> ResolveJob(const std::string& ref);
+
+  // The request ID for the change of `job`, one of `count` in this command: the flag's, told apart by the job.
+  std::string RequestId(absl::string_view job, size_t count) const;
+
+  const OutputStyle& style() const { return style_; }
+  // Talk: a line on stderr, unless --quiet.
+  void Say(absl::string_view line) const;
+  // Data: text on stdout, at once.
+  void PrintText(absl::string_view text) const;
+  absl::Status Print(absl::StatusOr<std::string> text) const;
+  void PrintError(const absl::Status& error) const;
+
+ private:
+  OutputStyle style_;
+  absl::Duration timeout_ = absl::Seconds(30);
+  std::unique_ptr<Client> client_;
+};
+
+// A verb: adds a subcommand whose callback sets `context.action`. `options` live as long as the command line.
+template <typename Options>
+CLI::App* AddVerb(CLI::App& parent, Context& context, const std::string& name, const std::string& help,
+                  const std::string& examples, std::shared_ptr<Options> options,
+                  absl::StatusOr<int> (*run)(Context&, const Options&)) {
+  CLI::App* verb = parent.add_subcommand(name, help);
+  verb->footer("Examples:\n" + examples);
+  verb->callback([&context, options, run] {
+    context.action = [options, run](Context& c) { return run(c, *options); };
+  });
+  return verb;
+}
+
+// The last part of a resource name: "jobs/a/checkpoints/b" -> "b".
+std::string IdOf(absl::string_view name);
+
+void AddSubmit(CLI::App& app, Context& context);
+void AddJobVerbs(CLI::App& app, Context& context);
+void AddDescribe(CLI::App& app, Context& context);
+void AddControlVerbs(CLI::App& app, Context& context);
+void AddWait(CLI::App& app, Context& context);
+void AddLogs(CLI::App& app, Context& context);
+void AddMetrics(CLI::App& app, Context& context);
+void AddPreset(CLI::App& app, Context& context);
+void AddFiles(CLI::App& app, Context& context);
+void AddNode(CLI::App& app, Context& context);
+void AddEvents(CLI::App& app, Context& context);
+void AddDataset(CLI::App& app, Context& context);
+void AddRoot(CLI::App& app, Context& context);
+void AddLocal(CLI::App& app, Context& context);
+void AddVersion(CLI::App& app, Context& context);
+
+}  // namespace p2::ctl

@@ -1,0 +1,157 @@
+#include "client/p2ctl/wait.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <map>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/time/clock.h"
+#include "client/p2ctl/interrupt.h"
+#include "client/p2ctl/job_monitor.h"
+#include "client/p2ctl/job_view.h"
+#include "client/p2ctl/progress_line.h"
+#include "client/p2ctl/terminal.h"
+#include "client/p2ctl/units.h"
+#include "common/status_macros.h"
+
+namespace p2::ctl {
+namespace {
+
+constexpr absl::Duration kRedraw = absl::Milliseconds(250);
+
+// What is shown while waiting: the live line of one job, or a line at each change of state of many.
+class Display {
+ public:
+  Display(Context& context, bool live) : context_(context), live_(live && !context.flags.quiet), line_(STDERR_FILENO) {}
+
+  void Show(const std::map<std::string, JobMonitor::Watched>& jobs, bool server_away) {
+    if (!live_) return;
+    const bool one = jobs.size() == 1;
+    for (const auto& [name, watched] : jobs) {
+      const v1::Job::State state = watched.job.state();
+      const auto [shown, first] = states_.try_emplace(name, state);
+      const bool changed = first || std::exchange(shown->second, state) != state;
+      if (one) {
+        ProgressState progress = ProgressOf(watched.job, watched.values);
+        if (server_away) absl::StrAppend(&progress.phase, " (server away, trying again)");
+        line_.Update(progress, absl::Now(), changed);
+      } else if (changed) {
+        context_.Say(absl::StrCat(IdOf(name), " ", StateText(watched.job)));
+      }
+    }
+  }
+  void Clear() { line_.Clear(); }
+
+ private:
+  Context& context_;
+  const bool live_;
+  ProgressLine line_;
+  std::map<std::string, v1::Job::State> states_;
+};
+
+struct Verdict {
+  bool finished = false;
+  int exit_code = kOk;
+  std::vector<std::string> impossible;
+};
+
+Verdict Judge(const std::map<std::string, JobMonitor::Watched>& jobs, const WaitOptions& options) {
+  Verdict verdict;
+  size_t pending = 0, met = 0;
+  for (const auto& [name, watched] : jobs) {
+    WaitCondition::Result result = options.condition.Check(watched.job, watched.values);
+    // The last values may still be on their way.
+    if (result == WaitCondition::Result::kImpossible && !options.condition.metric().empty() && !watched.values_complete) {
+      result = WaitCondition::Result::kPending;
+    }
+    if (result == WaitCondition::Result::kPending) {
+      ++pending;
+      continue;
+    }
+    const int code = ExitCodeOfState(watched.job.state());
+    if (result == WaitCondition::Result::kMet) {
+      ++met;
+    } else if (code == kOk) {
+      verdict.impossible.push_back(IdOf(name));
+    }
+    // FAILED tells more than CANCELLED.
+    if (code != kOk && verdict.exit_code != kJobFailed) verdict.exit_code = code;
+  }
+  verdict.finished = pending == 0 || (options.any && met > 0);
+  if (options.any && met > 0) verdict.impossible.clear();
+  if (verdict.exit_code == kOk && !verdict.impossible.empty()) verdict.exit_code = kConflict;
+  return verdict;
+}
+
+std::string Names(const std::vector<v1::Job>& jobs) {
+  return absl::StrJoin(jobs, " ", [](std::string* out, const v1::Job& job) { out->append(IdOf(job.name())); });
+}
+
+void SayEnd(Context& context, const std::map<std::string, JobMonitor::Watched>& jobs) {
+  for (const auto& [name, watched] : jobs) {
+    const v1::Job& job = watched.job;
+    if (!IsTerminal(job.state())) continue;
+    std::string text = absl::StrCat(IdOf(name), " ", StateText(job));
+    absl::StrAppend(&text, text.back() == '\n' ? "" : "; ", FormatCount(job.progress().images_seen()), " images");
+    if (job.has_start_time() && job.has_end_time()) {
+      absl::StrAppend(&text, " in ", FormatShortDuration(ToTime(job.end_time()) - ToTime(job.start_time())));
+    }
+    context.Say(text);
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<WaitResult> WaitForJobs(Context& context, const std::vector<v1::Job>& jobs, const WaitOptions& options) {
+  P2_ASSIGN_OR_RETURN(Client * client, context.client());
+  const absl::Time deadline = absl::Now() + options.timeout;
+  const std::string metric = !options.condition.metric().empty() ? options.condition.metric()
+                             : options.live && jobs.size() == 1  ? "loss"
+                                                                 : "";
+  Display display(context, options.live);
+  JobMonitor monitor(*client, jobs, metric);
+  Interrupt interrupt;  // Ends before the monitor that its callback touches.
+  interrupt.OnRaise([&monitor] { monitor.Wake(); });
+  WaitResult result;
+  std::map<std::string, JobMonitor::Watched> now = monitor.Snapshot();
+  while (true) {
+    display.Show(now, monitor.server_away());
+    const Verdict verdict = Judge(now, options);
+    if (verdict.finished) {
+      display.Clear();
+      SayEnd(context, now);
+      if (!verdict.impossible.empty()) {
+        context.Say(absl::StrCat("ended without ", options.condition.text(), ": ", absl::StrJoin(verdict.impossible, " ")));
+      }
+      result.exit_code = verdict.exit_code;
+      break;
+    }
+    for (const auto& [name, watched] : now) {
+      if (watched.deleted) return absl::NotFoundError(absl::StrCat("job \"", IdOf(name), "\" was deleted"));
+    }
+    P2_RETURN_IF_ERROR(monitor.error());
+    if (interrupt.raised()) {
+      display.Clear();
+      context.Say(absl::StrCat("detached: ", Names(jobs), jobs.size() == 1 ? " goes on" : " go on", ". `p2ctl wait ", Names(jobs),
+                               "` watches again, `p2ctl stop ", Names(jobs), "` ends ", jobs.size() == 1 ? "it." : "them."));
+      result.exit_code = kInterrupted;
+      break;
+    }
+    const absl::Duration left = deadline - absl::Now();
+    if (left <= absl::ZeroDuration()) {
+      display.Clear();
+      context.Say(absl::StrCat("timed out after ", FormatShortDuration(options.timeout), " waiting for ",
+                               options.condition.text(), "; the job goes on"));
+      result.exit_code = kTimedOut;
+      break;
+    }
+    monitor.WaitForChange(std::min(left, kRedraw));
+    now = monitor.Snapshot();
+  }
+  for (const v1::Job& job : jobs) result.jobs.push_back(now.at(job.name()).job);
+  return result;
+}
+
+}  // namespace p2::ctl

@@ -1,0 +1,73 @@
+// Files and digests for the dataset code.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+
+struct evp_md_ctx_st;
+
+namespace p2::image {
+
+// Owns a file descriptor.
+class UniqueFd {
+ public:
+  UniqueFd() = default;
+  explicit UniqueFd(int fd) : fd_(fd) {}
+  UniqueFd(UniqueFd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  UniqueFd& operator=(UniqueFd&& other) noexcept {
+    std::swap(fd_, other.fd_);
+    return *this;
+  }
+  ~UniqueFd();
+
+  int get() const { return fd_; }
+  bool ok() const { return fd_ >= 0; }
+
+ private:
+  int fd_ = -1;
+};
+
+// errno as a Status: "cannot WHAT PATH: reason". EIO, ESTALE and their like are UNAVAILABLE.
+absl::Status FileError(absl::string_view what, const std::string& path);
+
+// Reads exactly out.size() bytes at `offset`. DATA_LOSS if the file ends before, UNAVAILABLE if reading fails.
+// Thread-safe.
+absl::Status PReadAll(int fd, const std::string& path, uint64_t offset, absl::Span<uint8_t> out);
+absl::Status WriteAll(int fd, const std::string& path, absl::Span<const uint8_t> bytes);
+
+// The whole of an open file. INVALID_ARGUMENT if it is larger than `limit` or not a regular file.
+absl::StatusOr<std::vector<uint8_t>> ReadWhole(int fd, const std::string& path, size_t limit);
+
+absl::Status SyncDirectory(const std::string& path);
+
+// Written beside `path`, fsynced, renamed over it, the directory fsynced.
+absl::Status ReplaceFile(const std::string& path, absl::string_view content);
+
+// SHA-256 in pieces. Confined to one thread.
+class Sha256 {
+ public:
+  using Digest = std::array<uint8_t, 32>;
+  Sha256();
+  ~Sha256();
+  Sha256(const Sha256&) = delete;
+  Sha256& operator=(const Sha256&) = delete;
+
+  void Update(absl::Span<const uint8_t> bytes);
+  Digest Finish();
+
+ private:
+  evp_md_ctx_st* const ctx_;
+};
+
+std::string Hex(absl::Span<const uint8_t> bytes);
+
+}  // namespace p2::image

@@ -1,0 +1,173 @@
+#include "common/image/pillow_resize.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "common/image/codec.h"
+#include "common/status_macros.h"
+
+namespace p2::image {
+namespace {
+
+constexpr int kPrecisionBits = 32 - 8 - 2;  // 8 for the pixel, 2 against overflow by bicubic's overshoot.
+
+double Box(double x) { return x > -0.5 && x <= 0.5 ? 1.0 : 0.0; }
+
+double Bicubic(double x) {
+  constexpr double a = -0.5;
+  x = std::fabs(x);
+  if (x < 1.0) return ((a + 2.0) * x - (a + 3.0)) * x * x + 1;
+  if (x < 2.0) return (((x - 5) * x + 8) * x - 4) * a;
+  return 0.0;
+}
+
+// The weights of one axis: output i is the sum over j < counts[i] of weights[i * stride + j] * input[firsts[i] + j].
+struct Taps {
+  int stride = 0;
+  std::vector<int> firsts;
+  std::vector<int> counts;
+  std::vector<int32_t> weights;
+};
+
+Taps MakeTaps(int in_size, int out_size, Filter filter) {
+  const double scale = static_cast<double>(in_size) / out_size;
+  const double filter_scale = std::max(scale, 1.0);
+  const double support = (filter == Filter::kBox ? 0.5 : 2.0) * filter_scale;
+  const double inverse_scale = 1.0 / filter_scale;
+  Taps taps;
+  taps.stride = static_cast<int>(std::ceil(support)) * 2 + 1;
+  taps.firsts.resize(out_size);
+  taps.counts.resize(out_size);
+  taps.weights.resize(static_cast<size_t>(out_size) * taps.stride);
+  std::vector<double> row(taps.stride);
+  for (int i = 0; i < out_size; ++i) {
+    const double center = (i + 0.5) * scale;
+    const int first = std::max(static_cast<int>(center - support + 0.5), 0);
+    const int count = std::min(static_cast<int>(center + support + 0.5), in_size) - first;
+    double sum = 0.0;
+    for (int j = 0; j < count; ++j) {
+      const double x = (j + first - center + 0.5) * inverse_scale;
+      row[j] = filter == Filter::kBox ? Box(x) : Bicubic(x);
+      sum += row[j];
+    }
+    taps.firsts[i] = first;
+    taps.counts[i] = count;
+    for (int j = 0; j < count; ++j) {
+      const double weight = (sum != 0.0 ? row[j] / sum : row[j]) * (1 << kPrecisionBits);
+      taps.weights[static_cast<size_t>(i) * taps.stride + j] =
+          static_cast<int32_t>(weight < 0 ? weight - 0.5 : weight + 0.5);
+    }
+  }
+  return taps;
+}
+
+uint8_t Round(int32_t sum) { return static_cast<uint8_t>(std::clamp(sum >> kPrecisionBits, 0, 255)); }
+
+constexpr int32_t kHalf = 1 << (kPrecisionBits - 1);
+
+template <int kChannels>
+Image ResizeRowsOf(const Image& image, int width, Filter filter) {
+  const Taps taps = MakeTaps(image.width, width, filter);
+  Image out{width, image.height, kChannels};
+  out.pixels.resize(out.row_bytes() * out.height);
+  uint8_t* to = out.pixels.data();
+  for (int y = 0; y < image.height; ++y) {
+    const uint8_t* row = image.pixels.data() + image.row_bytes() * y;
+    for (int x = 0; x < width; ++x) {
+      const int32_t* weights = &taps.weights[static_cast<size_t>(x) * taps.stride];
+      const uint8_t* from = row + static_cast<size_t>(taps.firsts[x]) * kChannels;
+      int32_t sums[kChannels];
+      std::fill_n(sums, kChannels, kHalf);
+      for (int j = 0; j < taps.counts[x]; ++j) {
+        for (int c = 0; c < kChannels; ++c) sums[c] += from[j * kChannels + c] * weights[j];
+      }
+      for (int c = 0; c < kChannels; ++c) *to++ = Round(sums[c]);
+    }
+  }
+  return out;
+}
+
+Image ResizeRows(const Image& image, int width, Filter filter) {
+  return image.channels == 1 ? ResizeRowsOf<1>(image, width, filter) : ResizeRowsOf<3>(image, width, filter);
+}
+
+Image ResizeColumns(const Image& image, int height, Filter filter) {
+  const Taps taps = MakeTaps(image.height, height, filter);
+  Image out{image.width, height, image.channels};
+  const size_t row_bytes = out.row_bytes();
+  out.pixels.resize(row_bytes * height);
+  std::vector<int32_t> sums(row_bytes);
+  for (int y = 0; y < height; ++y) {
+    std::fill(sums.begin(), sums.end(), kHalf);
+    for (int j = 0; j < taps.counts[y]; ++j) {
+      const int32_t weight = taps.weights[static_cast<size_t>(y) * taps.stride + j];
+      const uint8_t* from = image.pixels.data() + row_bytes * (taps.firsts[y] + j);
+      for (size_t x = 0; x < row_bytes; ++x) sums[x] += from[x] * weight;
+    }
+    std::transform(sums.begin(), sums.end(), out.pixels.data() + row_bytes * y, Round);
+  }
+  return out;
+}
+
+absl::Status CheckImage(const Image& image) {
+  P2_RETURN_IF_ERROR(CheckSize(std::max(image.width, 0), std::max(image.height, 0)));
+  if ((image.channels != 1 && image.channels != 3) || image.pixels.size() != image.row_bytes() * image.height) {
+    return absl::InvalidArgumentError(absl::StrCat("an image of ", image.width, " x ", image.height, " and ",
+                                                   image.channels, " channels cannot hold ", image.pixels.size(),
+                                                   " bytes"));
+  }
+  return absl::OkStatus();
+}
+
+// Python's round() of a product: halves to even, whatever the rounding mode.
+double RoundHalfEven(double x) {
+  const double down = std::floor(x);
+  const double rest = x - down;
+  if (rest != 0.5) return rest < 0.5 ? down : down + 1;
+  return std::fmod(down, 2.0) == 0.0 ? down : down + 1;
+}
+
+}  // namespace
+
+absl::StatusOr<Image> PillowResize(const Image& image, int width, int height, Filter filter) {
+  P2_RETURN_IF_ERROR(CheckImage(image));
+  P2_RETURN_IF_ERROR(CheckSize(std::max(width, 0), std::max(height, 0)));
+  const int64_t fewer_columns = int64_t{image.width} - width, fewer_rows = int64_t{image.height} - height;
+  if (fewer_columns == 0 && fewer_rows == 0) return image;
+  if (fewer_columns == 0) return ResizeColumns(image, height, filter);
+  if (fewer_rows == 0) return ResizeRows(image, width, filter);
+  if (fewer_rows > 0 && fewer_rows > 2 * fewer_columns)
+    return ResizeRows(ResizeColumns(image, height, filter), width, filter);
+  P2_RETURN_IF_ERROR(CheckSize(width, image.height));
+  return ResizeColumns(ResizeRows(image, width, filter), height, filter);
+}
+
+absl::StatusOr<Image> CenterCropAdm(const Image& image, int resolution) {
+  P2_RETURN_IF_ERROR(CheckImage(image));
+  if (resolution < 1) return absl::InvalidArgumentError(absl::StrCat("resolution is ", resolution, "; it starts at 1"));
+  Image reduced;
+  const Image* current = &image;
+  while (std::min(current->width, current->height) >= 2 * int64_t{resolution}) {
+    P2_ASSIGN_OR_RETURN(reduced, PillowResize(*current, current->width / 2, current->height / 2, Filter::kBox));
+    current = &reduced;
+  }
+  const double scale = static_cast<double>(resolution) / std::min(current->width, current->height);
+  const double width = RoundHalfEven(current->width * scale), height = RoundHalfEven(current->height * scale);
+  P2_RETURN_IF_ERROR(CheckSize(static_cast<uint64_t>(width), static_cast<uint64_t>(height)));
+  P2_ASSIGN_OR_RETURN(const Image resized,
+                      PillowResize(*current, static_cast<int>(width), static_cast<int>(height), Filter::kBicubic));
+  Image crop{resolution, resolution, image.channels};
+  crop.pixels.resize(crop.row_bytes() * resolution);
+  const size_t left = static_cast<size_t>(resized.width - resolution) / 2;
+  const size_t top = static_cast<size_t>(resized.height - resolution) / 2;
+  for (int y = 0; y < resolution; ++y) {
+    std::memcpy(crop.pixels.data() + crop.row_bytes() * y,
+                resized.pixels.data() + resized.row_bytes() * (top + y) + left * crop.channels, crop.row_bytes());
+  }
+  return crop;
+}
+
+}  // namespace p2::image

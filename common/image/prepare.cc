@@ -1,0 +1,308 @@
+#include "common/image/prepare.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "common/clock.h"
+#include "common/image/file_util.h"
+#include "common/image/image_source.h"
+#include "common/image/record_pipeline.h"
+#include "common/status_macros.h"
+
+namespace p2::image {
+namespace {
+
+namespace fs = std::filesystem;
+
+absl::Status Cancelled() { return absl::CancelledError("stopped before the end"); }
+
+// Counts, and calls back now and then.
+class ProgressMeter {
+ public:
+  ProgressMeter(const std::function<void(const PrepareProgress&)>& callback, absl::Duration interval, uint64_t total)
+      : callback_(callback), interval_(interval), start_(Clock::Real().Monotonic()), last_(start_) {
+    progress_.total = total;
+    progress_.eta = absl::InfiniteDuration();
+  }
+
+  void Add(uint64_t images, uint64_t bad, uint64_t bytes) {
+    progress_.done += images;
+    progress_.bad += bad;
+    progress_.bytes += bytes;
+    const absl::Time now = Clock::Real().Monotonic();
+    if (!callback_ || (now - last_ < interval_ && progress_.done < progress_.total)) return;
+    last_ = now;
+    const double seconds = std::max(absl::ToDoubleSeconds(now - start_), 1e-9);
+    progress_.images_per_second = static_cast<double>(progress_.done) / seconds;
+    progress_.eta = absl::Seconds(static_cast<double>(progress_.total - progress_.done) / progress_.images_per_second);
+    callback_(progress_);
+  }
+
+ private:
+  const std::function<void(const PrepareProgress&)>& callback_;
+  const absl::Duration interval_;
+  const absl::Time start_;
+  absl::Time last_;
+  PrepareProgress progress_;
+};
+
+// `output`.tmp while it is being filled: locked, and gone again unless published.
+class Staging {
+ public:
+  static absl::StatusOr<std::unique_ptr<Staging>> Create(const std::string& output) {
+    std::unique_ptr<Staging> staging(new Staging(output));
+    std::error_code error;
+    fs::create_directory(staging->path_, error);
+    staging->lock_ = UniqueFd(open(staging->path_.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    if (!staging->lock_.ok()) return FileError("create", staging->path_);
+    if (flock(staging->lock_.get(), LOCK_EX | LOCK_NB) != 0) {
+      return absl::AbortedError(
+          absl::StrCat("another prepare is writing ", staging->path_, "; wait for it or stop it"));
+    }
+    staging->owned_ = true;
+    for (fs::directory_iterator it(staging->path_, error), end; !error && it != end; it.increment(error)) {
+      fs::remove_all(it->path(), error);  // Left by a prepare that was killed.
+    }
+    if (error) return absl::InternalError(absl::StrCat("cannot empty ", staging->path_, ": ", error.message()));
+    return staging;
+  }
+  ~Staging() {
+    std::error_code ignored;
+    if (owned_) fs::remove_all(path_, ignored);
+  }
+
+  absl::Status Publish() {
+    P2_RETURN_IF_ERROR(SyncDirectory(path_));
+    if (renameat2(AT_FDCWD, path_.c_str(), AT_FDCWD, output_.c_str(), RENAME_NOREPLACE) != 0) {
+      return FileError("rename to", output_);
+    }
+    owned_ = false;
+    const std::string parent = fs::path(output_).parent_path().string();
+    return SyncDirectory(parent.empty() ? "." : parent);
+  }
+  const std::string& path() const { return path_; }
+
+ private:
+  explicit Staging(const std::string& output) : output_(output), path_(output + ".tmp") {}
+
+  const std::string output_;
+  const std::string path_;
+  UniqueFd lock_;
+  bool owned_ = false;
+};
+
+bool IsDatasetName(absl::string_view name) {
+  const auto plain = [](char c) { return absl::ascii_islower(c) || absl::ascii_isdigit(c); };
+  return !name.empty() && name.size() <= 63 && plain(name[0]) &&
+         std::all_of(name.begin(), name.end(), [&](char c) { return plain(c) || c == '.' || c == '_' || c == '-'; });
+}
+
+absl::Status CheckOptions(const PrepareOptions& options) {
+  if (!IsDatasetName(options.name)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("dataset name \"", options.name, "\" is not [a-z0-9][a-z0-9._-]*, at most 63 characters"));
+  }
+  if (options.resolution < 1 || options.resolution > kMaxResolution) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("resolution is ", options.resolution, "; 1 to ", kMaxResolution, " is possible"));
+  }
+  if (options.channels != 1 && options.channels != 3) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("channels is ", options.channels, "; 1 (grey) or 3 (RGB) is possible"));
+  }
+  if (options.threads < 0 || options.shard_bytes < 1) {
+    return absl::InvalidArgumentError("threads may not be negative, nor shard_bytes 0");
+  }
+  return absl::OkStatus();
+}
+
+// What lies at `output` already: nothing, or a dataset that this prepare could be making again.
+absl::StatusOr<std::optional<DatasetManifest>> FindExisting(const PrepareOptions& options) {
+  std::error_code error;
+  if (fs::symlink_status(options.output, error).type() == fs::file_type::not_found) return std::nullopt;
+  absl::StatusOr<DatasetManifest> existing = LoadManifest(options.output);
+  if (!existing.ok()) {
+    return absl::AlreadyExistsError(absl::StrCat(options.output, " exists and is no readable dataset (",
+                                                 existing.status().message(), "); remove it or take another name"));
+  }
+  if (existing->name != options.name || existing->resolution != options.resolution ||
+      existing->channels != options.channels) {
+    return absl::AlreadyExistsError(absl::StrCat(options.output, " holds dataset \"", existing->name, "\" of ",
+                                                 existing->resolution, " px and ", existing->channels,
+                                                 " channels; remove it or take another name"));
+  }
+  return *std::move(existing);
+}
+
+absl::Status CheckSpace(const std::string& output, uint64_t needed) {
+  const std::string parent = fs::path(output).parent_path().string();
+  struct statvfs info;
+  if (statvfs(parent.empty() ? "." : parent.c_str(), &info) != 0) return FileError("find the free space of", parent);
+  const uint64_t available = static_cast<uint64_t>(info.f_bavail) * info.f_frsize;
+  if (needed <= available) return absl::OkStatus();
+  return absl::ResourceExhaustedError(absl::StrCat("the dataset needs ", needed >> 20, " MiB, ", available >> 20,
+                                                   " MiB are free beside ", output,
+                                                   "; free some, or prepare to another root"));
+}
+
+// Cuts records into shards.
+class ShardSet {
+ public:
+  ShardSet(std::string directory, ShardHeader shape, uint64_t records_per_shard)
+      : directory_(std::move(directory)), header_(shape), records_per_shard_(records_per_shard) {}
+
+  absl::Status Append(absl::Span<const uint8_t> record) {
+    if (writer_ == nullptr) {
+      P2_ASSIGN_OR_RETURN(writer_, ShardWriter::Create(directory_, shards_.size(), header_));
+    }
+    P2_RETURN_IF_ERROR(writer_->Append(record));
+    ++header_.first;
+    return writer_->count() == records_per_shard_ ? Close() : absl::OkStatus();
+  }
+  absl::StatusOr<std::vector<ShardInfo>> Finish() {
+    P2_RETURN_IF_ERROR(Close());
+    return std::move(shards_);
+  }
+
+ private:
+  absl::Status Close() {
+    if (writer_ == nullptr) return absl::OkStatus();
+    P2_ASSIGN_OR_RETURN(ShardInfo info, writer_->Finish());
+    shards_.push_back(std::move(info));
+    writer_.reset();
+    return absl::OkStatus();
+  }
+
+  const std::string directory_;
+  ShardHeader header_;
+  const uint64_t records_per_shard_;
+  std::unique_ptr<ShardWriter> writer_;
+  std::vector<ShardInfo> shards_;
+};
+
+absl::Status NoneReadable(const std::string& input, const DatasetManifest& manifest) {
+  std::string reasons;
+  for (size_t i = 0; i < manifest.bad_images.size() && i < 3; ++i) {
+    absl::StrAppend(&reasons, i == 0 ? "" : "; ", manifest.bad_images[i].path, ": ", manifest.bad_images[i].reason);
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("none of the ", manifest.bad_count, " images in ", input, " can be read: ", reasons));
+}
+
+}  // namespace
+
+absl::StatusOr<DatasetManifest> PrepareDataset(const PrepareOptions& given) {
+  PrepareOptions options = given;
+  while (options.output.size() > 1 && options.output.back() == '/') options.output.pop_back();
+  P2_RETURN_IF_ERROR(CheckOptions(options));
+  P2_ASSIGN_OR_RETURN(const std::unique_ptr<ImageSource> source, ImageSource::Open(options.input));
+  const uint64_t total = source->names().size();
+  if (total == 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("no image in ", options.input, ": ", source->others(), " files, none named .jpg, .jpeg or .png"));
+  }
+  P2_ASSIGN_OR_RETURN(const std::optional<DatasetManifest> existing, FindExisting(options));
+
+  DatasetManifest manifest;
+  manifest.name = options.name;
+  manifest.resolution = options.resolution;
+  manifest.channels = options.channels;
+  manifest.created_by = absl::StrCat("p2 ", P2_VERSION);
+  const uint64_t record_bytes = manifest.record_bytes();
+  if (!existing) P2_RETURN_IF_ERROR(CheckSpace(options.output, total * record_bytes + total * record_bytes / 100));
+  P2_ASSIGN_OR_RETURN(const std::unique_ptr<Staging> staging, Staging::Create(options.output));
+
+  const uint64_t shard_bytes = std::max(options.shard_bytes, total * record_bytes / 512);
+  const uint32_t side = static_cast<uint32_t>(options.resolution);
+  ShardSet shards(staging->path(), {static_cast<uint32_t>(options.channels), side, side},
+                  std::max<uint64_t>(1, shard_bytes / record_bytes));
+  Fingerprint fingerprint;
+  {
+    const int cores = static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1u, 16u));
+    RecordPipeline pipeline(*source, options, options.threads > 0 ? options.threads : cores);
+    ProgressMeter meter(options.progress, options.progress_interval, total);
+    Record record;
+    for (const std::string& name : source->names()) {
+      const absl::Status read = pipeline.Next(record);
+      if (options.stop.stop_requested()) return Cancelled();
+      if (!read.ok()) {
+        ++manifest.bad_count;
+        if (manifest.bad_images.size() < kMaxBadImagesListed) {
+          manifest.bad_images.push_back({name, std::string(read.message())});
+        }
+        meter.Add(1, 1, 0);
+        continue;
+      }
+      fingerprint.Add(record.digest);
+      if (!existing) P2_RETURN_IF_ERROR(shards.Append(record.pixels));
+      meter.Add(1, 0, record_bytes);
+    }
+  }
+  manifest.count = fingerprint.count();
+  if (manifest.count == 0) return NoneReadable(options.input, manifest);
+  manifest.fingerprint = fingerprint.Finish(options.resolution, options.channels);
+  if (existing) {
+    if (existing->fingerprint == manifest.fingerprint) return *existing;
+    return absl::AlreadyExistsError(absl::StrCat(options.output, " holds other images (fingerprint ",
+                                                 existing->fingerprint, ", now ", manifest.fingerprint,
+                                                 "); remove it or take another name"));
+  }
+  P2_ASSIGN_OR_RETURN(manifest.shards, shards.Finish());
+  P2_RETURN_IF_ERROR(SaveManifest(manifest, staging->path()));
+  P2_RETURN_IF_ERROR(staging->Publish());
+  return manifest;
+}
+
+absl::StatusOr<DatasetManifest> VerifyDataset(const std::string& directory,
+                                              const std::function<void(const PrepareProgress&)>& progress,
+                                              std::stop_token stop) {
+  P2_ASSIGN_OR_RETURN(DatasetManifest manifest, LoadManifest(directory));
+  ProgressMeter meter(progress, PrepareOptions().progress_interval, manifest.count);
+  Fingerprint fingerprint;
+  std::vector<uint8_t> record(manifest.record_bytes());
+  for (const ShardInfo& shard : manifest.shards) {
+    const std::string path = absl::StrCat(directory, "/", shard.file);
+    const UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!fd.ok())
+      return errno == ENOENT ? absl::DataLossError(absl::StrCat(path, " is missing")) : FileError("open", path);
+    std::array<uint8_t, kShardHeaderBytes> header;
+    P2_RETURN_IF_ERROR(PReadAll(fd.get(), path, 0, absl::MakeSpan(header)));
+    Sha256 sha;
+    sha.Update(header);
+    for (uint64_t i = 0; i < shard.count; ++i) {
+      if (stop.stop_requested()) return Cancelled();
+      P2_RETURN_IF_ERROR(PReadAll(fd.get(), path, kShardHeaderBytes + i * record.size(), absl::MakeSpan(record)));
+      sha.Update(record);
+      fingerprint.Add(Fingerprint::OfRecord(record));
+      meter.Add(1, 0, record.size());
+    }
+    const std::string digest = Hex(sha.Finish());
+    if (digest != shard.sha256) {
+      return absl::DataLossError(absl::StrCat(path, " is damaged: its SHA-256 is ", digest, ", the manifest says ",
+                                              shard.sha256, "; prepare the dataset again"));
+    }
+    absl::StatusOr<ShardHeader> decoded = DecodeShardHeader(header);
+    if (!decoded.ok()) return absl::DataLossError(absl::StrCat(path, ": ", decoded.status().message()));
+  }
+  if (const std::string found = fingerprint.Finish(manifest.resolution, manifest.channels);
+      found != manifest.fingerprint) {
+    return absl::DataLossError(
+        absl::StrCat(directory, ": the records' fingerprint is ", found, ", the manifest says ", manifest.fingerprint));
+  }
+  return manifest;
+}
+
+}  // namespace p2::image

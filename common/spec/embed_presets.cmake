@@ -1,0 +1,12 @@
+# cmake -DDIR=configs/presets -DOUT=presets_embedded.cc -P embed_presets.cmake: the YAML files of DIR as C++ literals.
+file(GLOB files "${DIR}/*.yaml")
+set(text "#include \"common/spec/presets_embedded.h\"\n\nnamespace p2::spec {\n\nconst std::map<std::string, std::string>& EmbeddedPresets() {\n")
+string(APPEND text "  static const std::map<std::string, std::string>* const files = new std::map<std::string, std::string>{\n")
+foreach(file IN LISTS files)
+  get_filename_component(name "${file}" NAME)
+  string(REGEX REPLACE "\\.yaml$" "" name "${name}")
+  file(READ "${file}" yaml)
+  string(APPEND text "      {\"${name}\", R\"p2yaml(${yaml})p2yaml\"},\n")
+endforeach()
+string(APPEND text "  };\n  return *files;\n}\n\n}  // namespace p2::spec\n")
+file(WRITE "${OUT}" "${text}")

@@ -1,0 +1,125 @@
+#include "common/spec/resolve.h"
+
+#include <openssl/evp.h>
+
+#include <charconv>
+#include <set>
+
+#include "absl/status/status.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "common/spec/unet_shape.h"
+#include "common/spec/validate.h"
+#include "common/status_macros.h"
+#include "google/protobuf/io/coded_stream.h"
+#include "google/protobuf/io/zero_copy_stream_impl_lite.h"
+
+namespace p2::spec {
+namespace {
+
+using p2::v1::EmaSpec;
+using p2::v1::TrainingSpec;
+
+// The shortest text that reads back as `value`, without an exponent.
+std::string ShortestText(double value) {
+  char buffer[512];
+  const std::to_chars_result result = std::to_chars(buffer, buffer + sizeof(buffer), value, std::chars_format::fixed);
+  return result.ec == std::errc() ? std::string(buffer, result.ptr) : "";
+}
+
+// Values that follow from others and are written out so that the stored spec is whole.
+void Derive(TrainingSpec& spec, Origins& origins) {
+  if (spec.model().channel_mult().empty()) {
+    const std::vector<double> mult = PublishedChannelMult(spec.model().image_size());
+    spec.mutable_model()->mutable_channel_mult()->Assign(mult.begin(), mult.end());
+    if (!mult.empty()) origins["model.channel_mult"] = "derived from model.image_size";
+  }
+  for (int i = 0; i < spec.ema_size(); ++i) {
+    EmaSpec& ema = *spec.mutable_ema(i);
+    if (!ema.name().empty()) continue;
+    ema.set_name(ema.has_rate() ? ShortestText(ema.rate()) : absl::StrCat("h", ShortestText(ema.half_life_images())));
+    origins[absl::StrCat("ema.", i, ".name")] = ema.has_rate() ? "derived from rate" : "derived from half_life_images";
+  }
+}
+
+// The origin of a field, or of the nearest one above it that has one.
+std::string OriginOf(std::string field, const Origins& origins) {
+  while (true) {
+    if (const auto it = origins.find(field); it != origins.end()) return it->second;
+    const size_t dot = field.rfind('.');
+    if (dot == std::string::npos) return "";
+    field.resize(dot);
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<Override> ParseOverride(absl::string_view assignment) {
+  const size_t equals = assignment.find('=');
+  if (equals == absl::string_view::npos || equals == 0) {
+    return absl::InvalidArgumentError(absl::StrCat("\"", absl::Utf8SafeCEscape(assignment.substr(0, 80)),
+                                                   "\" sets nothing: write path=value, such as training.batch=16"));
+  }
+  return Override{std::string(assignment.substr(0, equals)), std::string(assignment.substr(equals + 1))};
+}
+
+absl::StatusOr<ResolvedSpec> Resolve(const ResolveRequest& request, const PresetCatalog& catalog) {
+  const std::string extends = ExtendsOf(request.file_yaml);
+  const std::string file = absl::Utf8SafeCEscape(request.file_name);
+  if (!request.preset.empty() && !extends.empty()) {
+    return SpecError({{"extends",
+                       absl::StrCat("is \"", extends, "\", but the preset \"", request.preset,
+                                    "\" was asked for too; keep one of them"),
+                       file}});
+  }
+  const std::string parent = !request.preset.empty() ? request.preset : !extends.empty() ? extends : kBasePreset;
+  P2_ASSIGN_OR_RETURN(const std::vector<const Preset*> chain, catalog.Chain(parent));
+
+  ResolvedSpec resolved;
+  std::vector<FieldViolation> violations;
+  TrainingSpec base;
+  for (const Preset* preset : chain) {
+    MergeYaml({.text = preset->yaml,
+               .label = absl::StrCat("preset ", preset->name),
+               .label_lines = false,
+               .ignored_keys = {"extends"},
+               .defaults = preset->name == kBasePreset ? nullptr : &base},
+              resolved.spec, resolved.origins, violations);
+    if (preset->name == kBasePreset) base = resolved.spec;
+  }
+  MergeYaml({.text = request.file_yaml, .label = file, .ignored_keys = {"extends"}, .defaults = &base}, resolved.spec,
+            resolved.origins, violations);
+  for (const Override& o : request.overrides) {
+    MergeAssignment(o.path, o.value, o.origin, &base, resolved.spec, resolved.origins, violations);
+  }
+  Derive(resolved.spec, resolved.origins);
+
+  // A value that could not be read is not judged a second time; nor is anything when a whole text ("") could not.
+  std::set<std::string> unread;
+  for (const FieldViolation& violation : violations) unread.insert(violation.field);
+  for (FieldViolation& violation : ValidateSpec(resolved.spec, request.require_dataset)) {
+    if (unread.contains(violation.field) || unread.contains("")) continue;
+    violation.origin = OriginOf(violation.field, resolved.origins);
+    violations.push_back(std::move(violation));
+  }
+  P2_RETURN_IF_ERROR(SpecError(violations));
+  resolved.warnings = SpecWarnings(resolved.spec);
+  resolved.sha256 = SpecSha256(resolved.spec);
+  return resolved;
+}
+
+std::string SpecSha256(const TrainingSpec& spec) {
+  std::string bytes;
+  {
+    google::protobuf::io::StringOutputStream stream(&bytes);
+    google::protobuf::io::CodedOutputStream coded(&stream);
+    coded.SetSerializationDeterministic(true);
+    spec.SerializeToCodedStream(&coded);
+  }
+  unsigned char digest[EVP_MAX_MD_SIZE];
+  unsigned int size = 0;
+  EVP_Digest(bytes.data(), bytes.size(), digest, &size, EVP_sha256(), nullptr);
+  return absl::BytesToHexString(absl::string_view(reinterpret_cast<const char*>(digest), size));
+}
+
+}  // namespace p2::spec

@@ -1,0 +1,119 @@
+#include "server/coordinator/coordinator.h"
+
+#include <optional>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/notification.h"
+#include "common/status_macros.h"
+#include "server/coordinator/loop.h"
+#include "server/coordinator/read_view.h"
+#include "server/coordinator/worker_messages.h"
+
+namespace p2::coordinator {
+namespace {
+
+constexpr int kMessagesAhead = 256;  // Of one worker, waiting for the loop.
+
+// Waits for what a callback brings.
+template <typename T>
+class Reply {
+ public:
+  void Set(absl::StatusOr<T> value) {
+    value_ = std::move(value);
+    ready_.Notify();
+  }
+  absl::StatusOr<T> Wait() {
+    ready_.WaitForNotification();
+    return *std::move(value_);
+  }
+
+ private:
+  std::optional<absl::StatusOr<T>> value_;
+  absl::Notification ready_;
+};
+
+}  // namespace
+
+class Coordinator::Impl {
+ public:
+  explicit Impl(Options options) : options_(std::move(options)), hub_(options_.watch), loop_(options_, view_, hub_) {}
+
+  const Options options_;
+  ReadView view_;
+  WatchHub hub_;
+  Loop loop_;
+  std::thread thread_;
+};
+
+Coordinator::Coordinator(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Coordinator::~Coordinator() { Stop(); }
+
+absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::Start(Options options) {
+  auto impl = std::make_unique<Impl>(std::move(options));
+  P2_RETURN_IF_ERROR(impl->loop_.Recover());
+  impl->thread_ = std::thread([loop = &impl->loop_] { loop->Run(); });
+  return std::unique_ptr<Coordinator>(new Coordinator(std::move(impl)));
+}
+
+void Coordinator::Stop() {
+  impl_->loop_.Stop();
+  impl_->hub_.Stop();
+  if (impl_->thread_.joinable()) impl_->thread_.join();
+}
+
+void Coordinator::Post(scheduler::Event command, Done done) {
+  // The callback is kept here as well: a refused item is gone.
+  auto shared = std::make_shared<Done>(std::move(done));
+  const absl::Status status = impl_->loop_.Push(
+      Loop::Command{std::move(command), [shared](absl::StatusOr<Answer> answer) { (*shared)(std::move(answer)); }});
+  if (!status.ok()) (*shared)(status);
+}
+
+absl::StatusOr<Coordinator::Answer> Coordinator::Execute(scheduler::Event command) {
+  Reply<Answer> reply;
+  Post(std::move(command), [&reply](absl::StatusOr<Answer> answer) { reply.Set(std::move(answer)); });
+  return reply.Wait();
+}
+
+absl::StatusOr<std::shared_ptr<WorkerSession>> Coordinator::ConnectWorker(const p2::v1::Hello& hello) {
+  if (hello.protocol_version() != kProtocolVersion) {
+    return absl::FailedPreconditionError(absl::StrCat("worker ", hello.worker(), " speaks protocol version ",
+                                                      hello.protocol_version(), ", this p2d speaks ", kProtocolVersion,
+                                                      "; install the same release of both"));
+  }
+  P2_ASSIGN_OR_RETURN(scheduler::WorkerConnected event, FromHello(hello));
+  Reply<std::shared_ptr<WorkerSession>> reply;
+  P2_RETURN_IF_ERROR(impl_->loop_.Push(Loop::Greeting{
+      std::move(event),
+      [&reply](absl::StatusOr<std::shared_ptr<WorkerSession>> session) { reply.Set(std::move(session)); }}));
+  return reply.Wait();
+}
+
+absl::Status Coordinator::Receive(const std::shared_ptr<WorkerSession>& session, p2::v1::WorkerMessage message) {
+  P2_RETURN_IF_ERROR(session->AwaitRoom(kMessagesAhead));
+  return impl_->loop_.Push(Loop::Message{session, std::move(message)});
+}
+
+void Coordinator::Disconnect(const std::shared_ptr<WorkerSession>& session) {
+  impl_->loop_.Push(Loop::Farewell{session}).IgnoreError();
+}
+
+absl::StatusOr<scheduler::JobPtr> Coordinator::GetJob(absl::string_view id) const {
+  if (scheduler::JobPtr job = impl_->view_.FindJob(id); job != nullptr) return job;
+  return impl_->options_.store->GetJob(id);
+}
+
+std::vector<scheduler::JobPtr> Coordinator::LiveJobs() const { return impl_->view_.Jobs(); }
+std::vector<scheduler::WorkerPtr> Coordinator::Workers() const { return impl_->view_.Workers(); }
+std::vector<scheduler::DatasetPtr> Coordinator::Datasets() const { return impl_->view_.Datasets(); }
+
+absl::StatusOr<std::vector<scheduler::CheckpointPtr>> Coordinator::Checkpoints(absl::string_view job) const {
+  P2_ASSIGN_OR_RETURN(std::vector<scheduler::CheckpointPtr> checkpoints, impl_->options_.store->ListCheckpoints(job));
+  return std::vector<scheduler::CheckpointPtr>(checkpoints.rbegin(), checkpoints.rend());
+}
+
+WatchHub& Coordinator::watches() { return impl_->hub_; }
+
+}  // namespace p2::coordinator

@@ -1,0 +1,347 @@
+#include "server/coordinator/loop.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "absl/time/clock.h"
+#include "common/logging.h"
+#include "common/status_macros.h"
+#include "server/coordinator/spool_bytes.h"
+#include "server/coordinator/worker_messages.h"
+
+namespace p2::coordinator {
+namespace {
+
+using scheduler::Event;
+using scheduler::Mutation;
+
+constexpr size_t kSpecsKept = 64;
+constexpr size_t kMaxBatch = 1024;  // Items a round: bounds how long an answer waits for those behind it.
+
+absl::Status Stopping() { return absl::UnavailableError("p2d is stopping; try again"); }
+
+// The job that a command is about; empty if none.
+template <typename Command>
+absl::string_view JobOf(const Command& command) {
+  if constexpr (requires { command.job; }) {
+    return command.job;
+  } else {
+    return "";
+  }
+}
+
+}  // namespace
+
+Loop::Loop(const Coordinator::Options& options, ReadView& view, WatchHub& hub)
+    : options_(options), view_(view), hub_(hub), ids_(options.id_seed) {}
+
+scheduler::Moment Loop::Now() const { return {options_.clock->Now(), options_.clock->Monotonic()}; }
+
+absl::Status Loop::Recover() {
+  P2_ASSIGN_OR_RETURN(store::PersistedState stored, options_.store->Load());
+  for (auto& worker : stored.workers) state_.Apply(scheduler::PutWorker{std::move(worker)});
+  for (auto& dataset : stored.datasets) state_.Apply(scheduler::PutDataset{std::move(dataset)});
+  for (auto& job : stored.jobs) state_.Apply(scheduler::PutJob{std::move(job)});
+  for (auto& checkpoint : stored.checkpoints) state_.Apply(scheduler::PutCheckpoint{std::move(checkpoint)});
+  for (auto& deletion : stored.deletions) state_.Apply(scheduler::PutDeletion{std::move(deletion)});
+  state_.Apply(stored.counters);
+  hub_.Reset({}, stored.counters.job_revision, stored.counters.event_revision);
+  Batch batch;
+  P2_RETURN_IF_ERROR(Step(batch, scheduler::Recovered{}).status());
+  P2_RETURN_IF_ERROR(options_.store->Apply(batch.mutations));
+  view_.Reset(state_);
+  std::vector<scheduler::JobPtr> live = view_.Jobs();
+  hub_.Reset(std::move(live), state_.counters().job_revision, state_.counters().event_revision);
+  return absl::OkStatus();
+}
+
+void Loop::Run() {
+  absl::Time next_tick = absl::Now() + options_.tick_interval;
+  while (true) {
+    std::vector<Item> items;
+    {
+      absl::MutexLock lock(&mutex_);
+      auto ready = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return stopped_ || !inbox_.empty(); };
+      mutex_.AwaitWithDeadline(absl::Condition(&ready), next_tick);
+      if (stopped_) break;
+      if (inbox_.size() <= kMaxBatch) {
+        items.swap(inbox_);
+      } else {
+        items.assign(std::make_move_iterator(inbox_.begin()), std::make_move_iterator(inbox_.begin() + kMaxBatch));
+        inbox_.erase(inbox_.begin(), inbox_.begin() + kMaxBatch);
+      }
+    }
+    if (absl::Now() >= next_tick) {
+      items.push_back(Command{scheduler::Tick{}, nullptr});
+      next_tick = absl::Now() + options_.tick_interval;
+    }
+    if (!items.empty()) RunBatch(std::move(items));
+  }
+  for (auto& [worker, session] : sessions_) session->Close(Stopping());
+}
+
+absl::Status Loop::Push(Item item) {
+  absl::MutexLock lock(&mutex_);
+  if (stopped_) return Stopping();
+  inbox_.push_back(std::move(item));
+  return absl::OkStatus();
+}
+
+void Loop::Stop() {
+  std::vector<Item> waiting;
+  {
+    absl::MutexLock lock(&mutex_);
+    stopped_ = true;
+    waiting.swap(inbox_);
+  }
+  for (Item& item : waiting) {
+    if (auto* command = std::get_if<Command>(&item); command != nullptr && command->done) command->done(Stopping());
+    if (auto* greeting = std::get_if<Greeting>(&item)) greeting->done(Stopping());
+    if (auto* message = std::get_if<Message>(&item)) message->session->Close(Stopping());
+  }
+}
+
+void Loop::RunBatch(std::vector<Item> items) {
+  if (failed_) return;
+  Batch batch;
+  step_time_ = absl::ZeroDuration();
+  for (Item& item : items) {
+    std::visit([&](auto& it) { Take(batch, it); }, item);
+    if (failed_) return;
+  }
+  if (!Commit(batch)) return;
+  Publish(batch);
+  for (const auto& tell : batch.after) tell();
+  for (const std::string& worker : batch.spools) {
+    auto session = sessions_.find(worker);
+    if (session == sessions_.end()) continue;
+    v1::CoordinatorMessage ack;
+    ack.mutable_spool_ack()->set_sequence(state_.FindWorker(worker)->spool_acked);
+    session->second->Send(std::move(ack));
+  }
+  state_.DropFinished();
+}
+
+void Loop::Take(Batch& batch, Command& command) {
+  absl::StatusOr<Coordinator::Answer> answer;
+  if (absl::Status prepared = PrepareCommand(batch, command.event); !prepared.ok()) {
+    answer = prepared;
+  } else if (absl::StatusOr<scheduler::StepResult> result = Step(batch, command.event); result.ok()) {
+    answer = AnswerOf(result->answer);
+  } else {
+    answer = result.status();
+  }
+  if (command.done) {
+    batch.after.push_back([done = std::move(command.done), answer = std::move(answer)] { done(answer); });
+  }
+}
+
+void Loop::Take(Batch& batch, Greeting& greeting) {
+  const std::string worker = greeting.event.hello.id;
+  greeting.event.hello.session = ++last_session_;
+  for (const scheduler::RunningAttempt& running : greeting.event.running) Load(batch, running.job);
+  // The session is there before the step, so that its first messages find it; the welcome goes before them.
+  auto session = std::make_shared<WorkerSession>(worker, last_session_);
+  SessionPtr previous = std::exchange(sessions_[worker], session);
+  const size_t welcome = batch.after.size();
+  batch.after.emplace_back();
+  if (absl::Status status = Step(batch, greeting.event).status(); !status.ok()) {
+    sessions_[worker] = previous;
+    batch.after[welcome] = [done = std::move(greeting.done), status] { done(status); };
+    return;
+  }
+  if (previous != nullptr) previous->Close(absl::UnavailableError("a newer stream of this worker took over"));
+  batch.after[welcome] = [this, session, worker, done = std::move(greeting.done)] {
+    session->Send(Welcome(worker));
+    done(session);
+  };
+}
+
+void Loop::Take(Batch& batch, Message& item) {
+  const SessionPtr& session = item.session;
+  session->MessageTaken();
+  if (!session->status().ok()) return;
+  absl::Status status;
+  switch (item.message.message_case()) {
+    case v1::WorkerMessage::kHeartbeat:
+      status = Step(batch, FromHeartbeat(item.message.heartbeat(), session->worker(), session->id())).status();
+      break;
+    case v1::WorkerMessage::kPrepareReply:
+      status = Step(batch, FromPrepareReply(item.message.prepare_reply(), session->worker())).status();
+      break;
+    case v1::WorkerMessage::kDeleteDone:
+      status = Step(batch, FromDeleteDone(item.message.delete_done(), session->worker())).status();
+      break;
+    case v1::WorkerMessage::kSpool:
+      return TakeSpool(batch, session, item.message.spool());
+    default:
+      status = absl::InvalidArgumentError("a message of no known kind, or a second Hello");
+  }
+  if (!status.ok()) session->Close(status);
+}
+
+void Loop::Take(Batch& batch, Farewell& farewell) {
+  farewell.session->Close(absl::CancelledError("the stream has ended"));
+  auto current = sessions_.find(farewell.session->worker());
+  if (current != sessions_.end() && current->second == farewell.session) sessions_.erase(current);
+  Step(batch, scheduler::WorkerDisconnected{farewell.session->worker(), farewell.session->id()}).IgnoreError();
+}
+
+void Loop::TakeSpool(Batch& batch, const SessionPtr& session, const v1::SpoolRecord& record) {
+  const scheduler::WorkerPtr worker = state_.FindWorker(session->worker());
+  scheduler::SpoolReport report = FromSpool(record, session->worker(), worker->spool_id);
+  Load(batch, record.job());
+  const scheduler::JobPtr job = state_.FindJob(record.job());
+  // Bytes of the next record only; a stale attempt may add to its own log, but never replaces an artifact.
+  const bool next = record.sequence() == worker->spool_acked + 1;
+  const bool wanted = job != nullptr && (record.has_log() || (record.has_artifact() && record.epoch() == job->epoch));
+  if (next && wanted) {
+    absl::StatusOr<scheduler::SpoolBody> body = StoreBytes(*options_.blobs, record);
+    if (!body.ok()) return Fail(body.status());
+    report.body = *std::move(body);
+    batch.bytes_written = true;
+    batch.active_jobs.insert(record.job());
+  } else if (next && (record.has_log() || record.has_artifact()) && options_.observer != nullptr) {
+    options_.observer->OnRefused(session->worker(), absl::StrCat("bytes of job ", record.job(), " at epoch ", record.epoch()));
+  }
+  if (absl::Status status = Step(batch, report).status(); !status.ok()) return session->Close(status);
+  batch.spools.insert(session->worker());
+}
+
+absl::StatusOr<scheduler::StepResult> Loop::Step(Batch& batch, const Event& event) {
+  const absl::Time begin = absl::Now();
+  absl::StatusOr<scheduler::StepResult> result = scheduler::Step(state_, event, Now(), options_.step);
+  if (!result.ok()) return result;
+  for (const Mutation& mutation : result->mutations) {
+    state_.Apply(mutation);
+    if (const auto* put = std::get_if<scheduler::PutRequest>(&mutation)) batch.requests[put->request.request_id] = put->request;
+    if (const auto* put = std::get_if<scheduler::PutJob>(&mutation)) batch.active_jobs.insert(put->job->id);
+    if (const auto* erase = std::get_if<scheduler::EraseJob>(&mutation)) batch.erased_jobs.insert(erase->job);
+    batch.mutations.push_back(mutation);
+  }
+  for (const scheduler::Action& action : result->actions) {
+    const auto session = sessions_.find(std::visit([](const auto& it) -> const std::string& { return it.worker; }, action));
+    if (session == sessions_.end() || session->second == nullptr) continue;  // Issued again when the worker connects.
+    batch.after.push_back([this, action, to = session->second] { Send(*to, action); });
+  }
+  if (!result->refused.empty() && options_.observer != nullptr) {
+    const auto* report = std::get_if<scheduler::SpoolReport>(&event);
+    options_.observer->OnRefused(report == nullptr ? "" : report->worker, result->refused);
+  }
+  step_time_ += absl::Now() - begin;
+  return result;
+}
+
+void Loop::Load(const Batch& batch, absl::string_view id) {
+  if (id.empty() || state_.FindJob(id) != nullptr || batch.erased_jobs.count(std::string(id)) > 0) return;
+  absl::StatusOr<scheduler::JobPtr> job = options_.store->GetJob(id);
+  if (absl::IsNotFound(job.status()) || absl::IsInvalidArgument(job.status())) return;
+  if (!job.ok()) return Fail(job.status());
+  absl::StatusOr<std::vector<scheduler::CheckpointPtr>> checkpoints = options_.store->ListCheckpoints(id);
+  if (!checkpoints.ok()) return Fail(checkpoints.status());
+  state_.LoadFinished(*std::move(job), *checkpoints);
+}
+
+absl::Status Loop::PrepareCommand(Batch& batch, Event& event) {
+  return std::visit(
+      [&](auto& command) -> absl::Status {
+        Load(batch, JobOf(command));
+        if constexpr (requires { command.info; }) {
+          scheduler::CommandInfo& info = command.info;
+          if (!info.request_id.empty()) {
+            if (auto it = batch.requests.find(info.request_id); it != batch.requests.end()) {
+              info.previous = it->second;
+            } else {
+              P2_ASSIGN_OR_RETURN(info.previous, options_.store->GetRequest(info.request_id));
+            }
+          }
+          if (info.previous.has_value()) Load(batch, absl::StripPrefix(info.previous->resource, "jobs/"));
+        }
+        if constexpr (std::is_same_v<std::decay_t<decltype(command)>, scheduler::CreateJob>) {
+          command.id = ids_.Draw(command.id, [&](const std::string& id) {
+            return state_.FindJob(id) != nullptr || !absl::IsNotFound(options_.store->GetJob(id).status());
+          });
+        }
+        return absl::OkStatus();
+      },
+      event);
+}
+
+Coordinator::Answer Loop::AnswerOf(const std::string& resource) const {
+  absl::string_view id = resource;
+  Coordinator::Answer answer;
+  if (absl::ConsumePrefix(&id, "jobs/")) answer.job = state_.FindJob(id);
+  if (absl::ConsumePrefix(&id, "workers/")) answer.worker = state_.FindWorker(id);
+  if (absl::ConsumePrefix(&id, "datasets/")) answer.dataset = state_.FindDataset(id);
+  return answer;
+}
+
+bool Loop::Commit(Batch& batch) {
+  const absl::Time begin = absl::Now();
+  if (batch.bytes_written) {
+    if (absl::Status status = options_.blobs->Sync(); !status.ok()) return Fail(status), false;
+  }
+  bool durable = false;
+  for (const Mutation& mutation : batch.mutations) durable |= scheduler::IsDurable(mutation);
+  if (durable) {
+    if (absl::Status status = options_.store->Apply(batch.mutations); !status.ok()) return Fail(status), false;
+  }
+  if (options_.observer != nullptr) options_.observer->OnCommit(state_, batch.mutations, step_time_, absl::Now() - begin);
+  return true;
+}
+
+void Loop::Publish(const Batch& batch) {
+  view_.Apply(batch.mutations);
+  std::vector<JobChange> jobs;
+  std::vector<EventChange> events;
+  for (const Mutation& mutation : batch.mutations) {
+    if (const auto* put = std::get_if<scheduler::PutJob>(&mutation)) {
+      jobs.push_back({put->job->revision, put->job->id, put->job});
+    } else if (const auto* erase = std::get_if<scheduler::EraseJob>(&mutation)) {
+      jobs.push_back({erase->revision, erase->job, nullptr});
+      if (absl::Status status = options_.blobs->DeleteJob(erase->job); !status.ok()) {
+        P2_LOG(kWarning) << "logs and artifacts of deleted job " << erase->job << " are left: " << status.message();
+      }
+    } else if (const auto* append = std::get_if<scheduler::AppendEvent>(&mutation)) {
+      events.push_back({append->event.revision, append->event});
+    }
+  }
+  hub_.Publish(std::move(jobs), std::move(events), batch.active_jobs);
+}
+
+void Loop::Send(WorkerSession& session, const scheduler::Action& action) {
+  if (const auto* start = std::get_if<scheduler::StartGang>(&action)) {
+    absl::StatusOr<v1::TrainingSpec> spec = SpecOf(start->spec_sha256);
+    return spec.ok() ? session.Send(ToMessage(*start, *spec)) : Fail(spec.status());
+  }
+  if (const auto* prepare = std::get_if<scheduler::Prepare>(&action)) session.Send(ToMessage(*prepare));
+  if (const auto* stop = std::get_if<scheduler::StopAttempt>(&action)) session.Send(ToMessage(*stop));
+  if (const auto* path = std::get_if<scheduler::DeletePath>(&action)) session.Send(ToMessage(*path));
+}
+
+absl::StatusOr<v1::TrainingSpec> Loop::SpecOf(const std::string& sha256) {
+  if (specs_.size() > kSpecsKept) specs_.clear();
+  if (auto known = specs_.find(sha256); known != specs_.end()) return known->second;
+  P2_ASSIGN_OR_RETURN(const std::string bytes, options_.store->GetSpec(sha256));
+  v1::TrainingSpec spec;
+  if (!spec.ParseFromString(bytes)) return absl::DataLossError(absl::StrCat("spec ", sha256, " cannot be parsed"));
+  return specs_[sha256] = std::move(spec);
+}
+
+v1::CoordinatorMessage Loop::Welcome(const std::string& worker) const {
+  v1::CoordinatorMessage message;
+  v1::Welcome& welcome = *message.mutable_welcome();
+  welcome.set_version(options_.version);
+  welcome.set_spool_acked(state_.FindWorker(worker)->spool_acked);
+  welcome.set_heartbeat_interval_ms(absl::ToInt64Milliseconds(options_.heartbeat_interval));
+  welcome.set_lost_after_ms(absl::ToInt64Milliseconds(options_.step.lost_after));
+  return message;
+}
+
+void Loop::Fail(const absl::Status& status) {
+  failed_ = true;
+  options_.fatal(status);
+}
+
+}  // namespace p2::coordinator

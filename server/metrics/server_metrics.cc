@@ -1,0 +1,101 @@
+#include "server/metrics/server_metrics.h"
+
+#include <utility>
+#include <variant>
+
+#include "absl/strings/ascii.h"
+#include "common/metric_names.h"
+#include "server/scheduler/action.h"
+
+namespace p2::metrics {
+namespace {
+
+using Buckets = prometheus::Histogram::BucketBoundaries;
+
+const Buckets kWaitBuckets = {0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 14400, 86400};
+const Buckets kGangBuckets = {0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 20, 30, 60};
+const Buckets kWriteBuckets = {0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5};
+const Buckets kRpcBuckets = {0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 30};
+
+prometheus::Histogram& MakeHistogram(prometheus::Registry& registry, const char* name, const char* help, const Buckets& buckets) {
+  return prometheus::BuildHistogram().Name(name).Help(help).Register(registry).Add({}, buckets);
+}
+
+prometheus::Counter& MakeCounter(prometheus::Registry& registry, const char* name, const char* help) {
+  return prometheus::BuildCounter().Name(name).Help(help).Register(registry).Add({});
+}
+
+}  // namespace
+
+ServerMetrics::ServerMetrics(const std::string& version)
+    : gauges_(std::make_shared<ClusterGauges>(version)),
+      queue_wait_(MakeHistogram(*registry_, metric::kQueueWaitSeconds, "From a job's creation to its first attempt.",
+                                kWaitBuckets)),
+      gang_start_(MakeHistogram(*registry_, metric::kGangStartSeconds,
+                                "From the reservation of a gang to the moment when all its ranks run.", kGangBuckets)),
+      store_write_(MakeHistogram(*registry_, metric::kStoreWriteSeconds,
+                                 "One synced batch of the job database, its commit counter included.", kWriteBuckets)),
+      admissions_(MakeCounter(*registry_, metric::kAdmissionsTotal, "Jobs that were created.")),
+      epoch_conflicts_(MakeCounter(*registry_, metric::kLeaseEpochConflictsTotal,
+                                   "Reports of workers that had no effect: a stale epoch or an unknown job.")),
+      restarts_(prometheus::BuildCounter()
+                    .Name(metric::kRestartsTotal)
+                    .Help("Attempts that failed or were abandoned, by the class of the cause.")
+                    .Register(*registry_)),
+      rpc_handled_(prometheus::BuildCounter()
+                       .Name(metric::kRpcHandledTotal)
+                       .Help("RPCs that ended, by service, method and code.")
+                       .Register(*registry_)),
+      rpc_seconds_(prometheus::BuildHistogram()
+                       .Name(metric::kRpcHandlingSeconds)
+                       .Help("Time from an RPC's begin to its end.")
+                       .Register(*registry_)) {}
+
+void ServerMetrics::OnJob(const scheduler::JobRecord& job) {
+  if (scheduler::IsTerminal(job.state)) gauges_->ForgetValues(job.id);
+  const bool first = seen_.count(job.id) == 0;
+  Seen& seen = seen_[job.id];
+  if (first && job.update_time == job.create_time) admissions_.Increment();
+  if (!job.attempts.empty()) {
+    const scheduler::Attempt& attempt = job.attempts.back();
+    const bool started = attempt.start_time != absl::InfinitePast();
+    const bool known = !first && attempt.number == seen.attempt;
+    if (!first && !known && attempt.number == 1) {
+      queue_wait_.Observe(absl::ToDoubleSeconds(attempt.create_time - job.create_time));
+    }
+    if (started && !first && !(known && seen.started)) {
+      gang_start_.Observe(absl::ToDoubleSeconds(attempt.start_time - attempt.create_time));
+    }
+    const bool failed = attempt.outcome == scheduler::Outcome::kFailed || attempt.outcome == scheduler::Outcome::kAbandoned;
+    if (failed && known && seen.live) {
+      restarts_.Add({{"class", absl::AsciiStrToLower(ReasonName(attempt.reason))}}).Increment();
+    }
+    seen = {.attempt = attempt.number, .live = attempt.live(), .started = started};
+  }
+  if (scheduler::IsTerminal(job.state)) seen_.erase(job.id);
+}
+
+void ServerMetrics::OnCommit(const scheduler::ClusterState&, absl::Span<const scheduler::Mutation> mutations,
+                             absl::Duration, absl::Duration write_time) {
+  if (write_time > absl::ZeroDuration()) store_write_.Observe(absl::ToDoubleSeconds(write_time));
+  for (const scheduler::Mutation& mutation : mutations) {
+    if (const auto* put = std::get_if<scheduler::PutJob>(&mutation); put != nullptr) {
+      OnJob(*put->job);
+    } else if (const auto* append = std::get_if<scheduler::AppendMetrics>(&mutation); append != nullptr) {
+      if (seen_.count(append->job) > 0) gauges_->SetValues(append->job, append->step, append->values);
+    } else if (const auto* erase = std::get_if<scheduler::EraseJob>(&mutation); erase != nullptr) {
+      gauges_->ForgetValues(erase->job);
+      seen_.erase(erase->job);
+    }
+  }
+}
+
+void ServerMetrics::OnRefused(absl::string_view, absl::string_view) { epoch_conflicts_.Increment(); }
+
+void ServerMetrics::OnRpc(const std::string& service, const std::string& method, const std::string& code,
+                          absl::Duration taken) {
+  rpc_handled_.Add({{"grpc_service", service}, {"grpc_method", method}, {"grpc_code", code}}).Increment();
+  rpc_seconds_.Add({{"grpc_service", service}, {"grpc_method", method}}, kRpcBuckets).Observe(absl::ToDoubleSeconds(taken));
+}
+
+}  // namespace p2::metrics

@@ -1,0 +1,27 @@
+#pragma once
+
+#include "p2/v1/checkpoint_service.grpc.pb.h"
+#include "server/rpc/service_context.h"
+
+namespace p2::rpc {
+
+// Thread-safe.
+class CheckpointService final : public p2::v1::CheckpointService::CallbackService {
+ public:
+  explicit CheckpointService(ServiceContext& context) : context_(context) {}
+
+  grpc::ServerUnaryReactor* ListCheckpoints(grpc::CallbackServerContext* call,
+                                            const p2::v1::ListCheckpointsRequest* request,
+                                            p2::v1::ListCheckpointsResponse* response) override;
+  grpc::ServerUnaryReactor* GetCheckpoint(grpc::CallbackServerContext* call,
+                                          const p2::v1::GetCheckpointRequest* request,
+                                          p2::v1::Checkpoint* response) override;
+
+ private:
+  absl::StatusOr<p2::v1::ListCheckpointsResponse> List(const p2::v1::ListCheckpointsRequest& request) const;
+  absl::StatusOr<p2::v1::Checkpoint> Get(const p2::v1::GetCheckpointRequest& request) const;
+
+  ServiceContext& context_;
+};
+
+}  // namespace p2::rpc

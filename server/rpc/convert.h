@@ -1,0 +1,50 @@
+// The scheduler's records as messages of p2.v1 and back.
+#pragma once
+
+#include <map>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "google/protobuf/timestamp.pb.h"
+#include "p2/v1/artifact_service.pb.h"
+#include "p2/v1/checkpoint_service.pb.h"
+#include "p2/v1/cluster_service.pb.h"
+#include "p2/v1/dataset_service.pb.h"
+#include "p2/v1/event_service.pb.h"
+#include "p2/v1/job.pb.h"
+#include "server/scheduler/types.h"
+#include "server/store/job_store.h"
+
+namespace p2::rpc {
+
+// Without spec and origins, which JobViews adds.
+p2::v1::Job ToProto(const scheduler::JobRecord& record);
+// Without `job` of its slots.
+p2::v1::Worker ToProto(const scheduler::WorkerRecord& record);
+p2::v1::Dataset ToProto(const scheduler::DatasetRecord& record);
+p2::v1::Checkpoint ToProto(const scheduler::CheckpointRecord& record);
+p2::v1::Artifact ToProto(const scheduler::ArtifactRecord& record);
+p2::v1::Event ToProto(const scheduler::EventRecord& record);
+
+// REQUIRES: a request that ValidateDataset takes. create_time is not set.
+scheduler::DatasetRecord FromProto(const p2::v1::Dataset& dataset);
+
+google::protobuf::Timestamp ToTimestamp(absl::Time time);
+
+// Jobs with their specs. Thread-safe.
+class JobViews {
+ public:
+  explicit JobViews(const store::JobStore& store) : store_(store) {}
+
+  // DATA_LOSS if the job's spec is not there or cannot be parsed.
+  absl::StatusOr<p2::v1::Job> View(const scheduler::JobRecord& record) const;
+
+ private:
+  const store::JobStore& store_;
+};
+
+// The form in which origins are stored (PutSpec).
+std::string OriginsBytes(const std::map<std::string, std::string>& origins);
+
+}  // namespace p2::rpc

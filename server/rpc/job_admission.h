@@ -1,0 +1,28 @@
+// From a CreateJobRequest to the command that the scheduler takes: resolve, look the dataset up, estimate.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "p2/v1/job_service.pb.h"
+#include "p2/v1/training_spec.pb.h"
+#include "server/scheduler/event.h"
+#include "server/scheduler/types.h"
+
+namespace p2::rpc {
+
+struct Admission {
+  scheduler::CreateJob command;  // Its `info` is not filled in.
+  // What the caller is told: spec, origins and hash in `job`, which has no name yet.
+  p2::v1::CreateJobResponse answer;
+};
+
+// Pure. `datasets` and `workers` as they are now.
+// INVALID_ARGUMENT (spec, with every bad field), NOT_FOUND (preset, dataset), FAILED_PRECONDITION (a dataset of another
+// resolution or number of channels, with fewer images than a batch, or on a root that no worker has ever reported).
+absl::StatusOr<Admission> Admit(const p2::v1::CreateJobRequest& request,
+                                const std::vector<scheduler::DatasetPtr>& datasets,
+                                const std::vector<scheduler::WorkerPtr>& workers);
+
+}  // namespace p2::rpc

@@ -1,0 +1,166 @@
+#include "server/rpc/job_service.h"
+
+#include <algorithm>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "common/rpc/grpc_status.h"
+#include "common/rpc/resource_name.h"
+#include "common/status_macros.h"
+#include "server/rpc/job_admission.h"
+#include "server/rpc/page_token.h"
+#include "server/rpc/unary_call.h"
+#include "server/rpc/validation.h"
+
+namespace p2::rpc {
+
+using coordinator::Coordinator;
+
+grpc::ServerUnaryReactor* JobService::CreateJob(grpc::CallbackServerContext* call,
+                                                const p2::v1::CreateJobRequest* request,
+                                                p2::v1::CreateJobResponse* response) {
+  absl::StatusOr<Admission> admission =
+      Admit(*request, context_.coordinator.Datasets(), context_.coordinator.Workers());
+  if (!admission.ok()) return Reply<p2::v1::CreateJobResponse>(call, response, admission.status());
+  if (request->validate_only()) return Reply<p2::v1::CreateJobResponse>(call, response, std::move(admission->answer));
+  admission->command.info = MakeCommandInfo(*call, request->request_id(), *request, request->owner());
+  auto pending = UnaryCall<p2::v1::CreateJobResponse>::Start(call, response);
+  context_.coordinator.Post(
+      std::move(admission->command),
+      [this, pending, answer = std::move(admission->answer)](absl::StatusOr<Coordinator::Answer> result) mutable {
+        if (!result.ok()) return pending->Finish(result.status());
+        absl::StatusOr<p2::v1::Job> job = context_.views.View(*result->job);
+        if (!job.ok()) return pending->Finish(job.status());
+        *answer.mutable_job() = *std::move(job);
+        pending->Finish(std::move(answer));
+      });
+  return pending->reactor();
+}
+
+grpc::ServerUnaryReactor* JobService::GetJob(grpc::CallbackServerContext* call, const p2::v1::GetJobRequest* request,
+                                             p2::v1::Job* response) {
+  const absl::StatusOr<scheduler::JobPtr> job = context_.FindJobByPrefix(request->name());
+  return Reply<p2::v1::Job>(call, response,
+                            job.ok() ? context_.views.View(**job) : absl::StatusOr<p2::v1::Job>(job.status()));
+}
+
+absl::StatusOr<p2::v1::ListJobsResponse> JobService::List(const p2::v1::ListJobsRequest& request) const {
+  P2_ASSIGN_OR_RETURN(const int page_size, PageSize(request.page_size(), 50));
+  P2_ASSIGN_OR_RETURN(const LabelSelector selector, LabelSelector::Parse(request.label_selector()));
+  p2::v1::ListJobsRequest filter = request;
+  filter.clear_page_size();
+  filter.clear_page_token();
+  const std::string list = absl::StrCat("jobs?", filter.SerializeAsString());
+  P2_ASSIGN_OR_RETURN(int64_t before, DecodePageNumber(list, request.page_token(), INT64_MAX));
+  const std::set<int> states(request.states().begin(), request.states().end());
+  const auto wanted = [&](const scheduler::JobRecord& job) {
+    return (states.empty() || states.count(static_cast<int>(job.state)) > 0) &&
+           (request.owner().empty() || job.owner == request.owner()) && selector.Matches(job.labels);
+  };
+
+  // Live jobs are listed before the store is read: one that ends meanwhile is in both, and shown once.
+  std::vector<scheduler::JobPtr> live = context_.coordinator.LiveJobs();
+  std::sort(live.begin(), live.end(),
+            [](const auto& a, const auto& b) { return a->create_order > b->create_order; });
+  auto next_live = std::find_if(live.begin(), live.end(), [&](const auto& job) { return job->create_order < before; });
+  std::vector<scheduler::JobPtr> finished;
+  auto next_finished = finished.begin();
+  bool more_finished = true;
+  p2::v1::ListJobsResponse response;
+  size_t bytes = 0;
+  while (true) {
+    if (next_finished == finished.end() && more_finished) {
+      P2_ASSIGN_OR_RETURN(finished, context_.store.ListFinishedJobs(before, kMaxPageSize));
+      next_finished = finished.begin();
+      more_finished = !finished.empty();
+    }
+    const bool has_live = next_live != live.end();
+    const bool has_finished = next_finished != finished.end();
+    if (!has_live && !has_finished) return response;
+    const bool take_live = has_live && (!has_finished || (*next_live)->create_order >= (*next_finished)->create_order);
+    const scheduler::JobPtr job = take_live ? *next_live++ : *next_finished++;
+    const bool repeated = job->create_order >= before;
+    if (repeated || !wanted(*job)) {
+      before = std::min(before, job->create_order);
+      continue;
+    }
+    if (response.jobs_size() == page_size || bytes >= kMaxPageBytes) {
+      response.set_next_page_token(EncodePageToken(list, absl::StrCat(before)));
+      return response;
+    }
+    before = job->create_order;
+    P2_ASSIGN_OR_RETURN(*response.add_jobs(), context_.views.View(*job));
+    bytes += response.jobs(response.jobs_size() - 1).ByteSizeLong();
+  }
+}
+
+grpc::ServerUnaryReactor* JobService::ListJobs(grpc::CallbackServerContext* call,
+                                               const p2::v1::ListJobsRequest* request,
+                                               p2::v1::ListJobsResponse* response) {
+  return Reply(call, response, List(*request));
+}
+
+template <typename Command, typename Request>
+grpc::ServerUnaryReactor* JobService::Run(grpc::CallbackServerContext* call, const Request& request,
+                                          const std::string& reason, p2::v1::Job* response) {
+  const absl::StatusOr<std::string> id = ParseResourceName(kJobs, request.name());
+  if (!id.ok()) return Reply<p2::v1::Job>(call, response, BadRequestError({{"name", std::string(id.status().message())}}));
+  if (absl::Status status = ValidateCommand(request.request_id(), reason); !status.ok()) {
+    return Reply<p2::v1::Job>(call, response, status);
+  }
+  Command command;
+  command.info = MakeCommandInfo(*call, request.request_id(), request);
+  command.job = *id;
+  if constexpr (!std::is_same_v<Command, scheduler::ResumeJob>) command.reason = reason;
+  auto pending = UnaryCall<p2::v1::Job>::Start(call, response);
+  context_.coordinator.Post(std::move(command), [this, pending](absl::StatusOr<Coordinator::Answer> result) {
+    pending->Finish(result.ok() ? context_.views.View(*result->job) : absl::StatusOr<p2::v1::Job>(result.status()));
+  });
+  return pending->reactor();
+}
+
+grpc::ServerUnaryReactor* JobService::StopJob(grpc::CallbackServerContext* call, const p2::v1::StopJobRequest* request,
+                                              p2::v1::Job* response) {
+  return Run<scheduler::StopJob>(call, *request, request->reason(), response);
+}
+
+grpc::ServerUnaryReactor* JobService::KillJob(grpc::CallbackServerContext* call, const p2::v1::KillJobRequest* request,
+                                              p2::v1::Job* response) {
+  return Run<scheduler::KillJob>(call, *request, request->reason(), response);
+}
+
+grpc::ServerUnaryReactor* JobService::PauseJob(grpc::CallbackServerContext* call,
+                                               const p2::v1::PauseJobRequest* request, p2::v1::Job* response) {
+  return Run<scheduler::PauseJob>(call, *request, request->reason(), response);
+}
+
+grpc::ServerUnaryReactor* JobService::ResumeJob(grpc::CallbackServerContext* call,
+                                                const p2::v1::ResumeJobRequest* request, p2::v1::Job* response) {
+  return Run<scheduler::ResumeJob>(call, *request, "", response);
+}
+
+grpc::ServerUnaryReactor* JobService::DeleteJob(grpc::CallbackServerContext* call,
+                                                const p2::v1::DeleteJobRequest* request,
+                                                p2::v1::DeleteJobResponse* response) {
+  const absl::StatusOr<std::string> id = ParseResourceName(kJobs, request->name());
+  absl::Status status = id.ok() ? ValidateCommand(request->request_id(), "")
+                                : BadRequestError({{"name", std::string(id.status().message())}});
+  if (!status.ok()) return Reply<p2::v1::DeleteJobResponse>(call, response, status);
+  auto pending = UnaryCall<p2::v1::DeleteJobResponse>::Start(call, response);
+  context_.coordinator.Post(
+      scheduler::DeleteJob{.info = MakeCommandInfo(*call, request->request_id(), *request), .job = *id},
+      [pending](absl::StatusOr<Coordinator::Answer> result) {
+        pending->Finish(result.ok() ? absl::StatusOr<p2::v1::DeleteJobResponse>(p2::v1::DeleteJobResponse())
+                                    : absl::StatusOr<p2::v1::DeleteJobResponse>(result.status()));
+      });
+  return pending->reactor();
+}
+
+grpc::Status JobService::WatchJobs(grpc::ServerContext* call, const p2::v1::WatchJobsRequest* request,
+                                   grpc::ServerWriter<p2::v1::WatchJobsResponse>* writer) {
+  return ToGrpcStatus(Watch(*call, *request, *writer));
+}
+
+}  // namespace p2::rpc

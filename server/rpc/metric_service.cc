@@ -1,0 +1,147 @@
+#include "server/rpc/metric_service.h"
+
+#include <cstdint>
+#include <map>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "common/rpc/grpc_status.h"
+#include "common/rpc/resource_name.h"
+#include "common/status_macros.h"
+#include "server/rpc/page_token.h"
+#include "server/rpc/unary_call.h"
+#include "server/store/metric_thinning.h"
+
+namespace p2::rpc {
+namespace {
+
+constexpr int kMaxPoints = 100'000;
+// Below the 4 MiB that a gRPC client takes.
+constexpr size_t kMaxResponseBytes = 3'900'000;
+// Rows read at once for a stream, so that no snapshot of the store is held while a slow client reads.
+constexpr size_t kStreamBatch = 500;
+
+std::string CursorList(absl::string_view job) { return absl::StrCat("metrics?", job); }
+
+absl::StatusOr<store::MetricPosition> ParseCursor(absl::string_view job, absl::string_view cursor) {
+  P2_ASSIGN_OR_RETURN(const std::string text, DecodePageToken(CursorList(job), cursor));
+  store::MetricPosition position;
+  if (text.empty()) return position;
+  const std::pair<absl::string_view, absl::string_view> parts = absl::StrSplit(text, ':');
+  if (absl::SimpleAtoi(parts.first, &position.attempt) && absl::SimpleAtoi(parts.second, &position.sequence)) return position;
+  return absl::InvalidArgumentError("cursor is not one that this stream gave");
+}
+
+}  // namespace
+
+absl::StatusOr<p2::v1::QueryMetricsResponse> MetricService::Query(const p2::v1::QueryMetricsRequest& request) const {
+  P2_ASSIGN_OR_RETURN(const scheduler::JobPtr job, context_.FindJob(request.job()));
+  std::vector<FieldViolation> violations;
+  if (request.max_points() < 0 || request.max_points() > kMaxPoints) {
+    violations.emplace_back("max_points", absl::StrCat("is ", request.max_points(), "; must be 0 to ", kMaxPoints));
+  }
+  if (request.from_images() < 0) violations.emplace_back("from_images", "is negative");
+  if (request.to_images() < 0 || (request.to_images() > 0 && request.to_images() < request.from_images())) {
+    violations.emplace_back("to_images", absl::StrCat("is ", request.to_images(), ", below from_images"));
+  }
+  P2_RETURN_IF_ERROR(BadRequestError(violations));
+
+  const std::set<std::string> wanted(request.metrics().begin(), request.metrics().end());
+  std::map<std::string, std::vector<store::SeriesPoint>> series;
+  P2_RETURN_IF_ERROR(context_.store.ReadMetrics(job->id, {}, [&](const store::MetricRow& row) {
+    if (row.images_seen < request.from_images()) return true;
+    if (request.to_images() > 0 && row.images_seen > request.to_images()) return true;
+    if (row.superseded && !request.include_superseded()) return true;
+    for (const auto& [name, value] : row.values) {
+      if (!wanted.empty() && wanted.count(name) == 0) continue;
+      series[name].push_back({.images_seen = row.images_seen,
+                              .step = row.step,
+                              .time = row.time,
+                              .value = value,
+                              .min = value,
+                              .max = value,
+                              .attempt = row.attempt,
+                              .superseded = row.superseded});
+    }
+    return true;
+  }));
+  p2::v1::QueryMetricsResponse response;
+  for (auto& [name, points] : series) {
+    p2::v1::MetricSeries* out = response.add_series();
+    out->set_metric(name);
+    for (const store::SeriesPoint& point : store::Thin(std::move(points), request.max_points())) {
+      p2::v1::MetricPoint* m = out->add_points();
+      m->set_images_seen(point.images_seen);
+      m->set_step(point.step);
+      *m->mutable_time() = ToTimestamp(point.time);
+      m->set_value(point.value);
+      if (point.count > 1) {
+        m->set_count(point.count);
+        m->set_min(point.min);
+        m->set_max(point.max);
+      }
+      m->set_attempt(point.attempt);
+      m->set_superseded(point.superseded);
+    }
+  }
+  if (const size_t bytes = response.ByteSizeLong(); bytes > kMaxResponseBytes) {
+    return absl::ResourceExhaustedError(absl::StrCat("the answer has ", bytes, " bytes, above the limit of ",
+                                                     kMaxResponseBytes,
+                                                     ": set max_points, name fewer metrics, or use StreamMetrics"));
+  }
+  return response;
+}
+
+absl::Status MetricService::Stream(const grpc::ServerContext& call, const p2::v1::StreamMetricsRequest& request,
+                                   grpc::ServerWriter<p2::v1::StreamMetricsResponse>& writer) const {
+  P2_ASSIGN_OR_RETURN(const scheduler::JobPtr first_look, context_.FindJob(request.job()));
+  const std::string& id = first_look->id;
+  P2_ASSIGN_OR_RETURN(store::MetricPosition position, ParseCursor(id, request.cursor()));
+  const std::set<std::string> wanted(request.metrics().begin(), request.metrics().end());
+  int64_t activity = 0;
+  while (!context_.Ended(call)) {
+    // The job's state is read before its rows: once it has ended, those that are there are all.
+    P2_ASSIGN_OR_RETURN(const scheduler::JobPtr job, context_.FindJob(request.job()));
+    std::vector<store::MetricRow> rows;
+    P2_RETURN_IF_ERROR(context_.store.ReadMetrics(id, position, [&](const store::MetricRow& row) {
+      rows.push_back(row);
+      return rows.size() < kStreamBatch;
+    }));
+    for (const store::MetricRow& row : rows) {
+      position = {.attempt = row.attempt, .sequence = row.sequence};
+      if (row.superseded) continue;
+      p2::v1::StreamMetricsResponse message;
+      message.set_images_seen(row.images_seen);
+      message.set_step(row.step);
+      *message.mutable_time() = ToTimestamp(row.time);
+      message.set_attempt(row.attempt);
+      for (const auto& [name, value] : row.values) {
+        if (wanted.empty() || wanted.count(name) > 0) (*message.mutable_values())[name] = value;
+      }
+      message.set_cursor(EncodePageToken(CursorList(id), absl::StrCat(position.attempt, ":", position.sequence)));
+      if (!message.values().empty() && !writer.Write(message)) return absl::CancelledError("the client is gone");
+    }
+    if (rows.size() == kStreamBatch) continue;
+    if (scheduler::IsTerminal(job->state)) return absl::OkStatus();
+    activity = context_.coordinator.watches().AwaitActivity(id, activity, kStreamPoll);
+  }
+  return context_.EndStatus(call);
+}
+
+grpc::ServerUnaryReactor* MetricService::QueryMetrics(grpc::CallbackServerContext* call,
+                                                      const p2::v1::QueryMetricsRequest* request,
+                                                      p2::v1::QueryMetricsResponse* response) {
+  return Reply(call, response, Query(*request));
+}
+
+grpc::Status MetricService::StreamMetrics(grpc::ServerContext* call, const p2::v1::StreamMetricsRequest* request,
+                                          grpc::ServerWriter<p2::v1::StreamMetricsResponse>* writer) {
+  return ToGrpcStatus(Stream(*call, *request, *writer));
+}
+
+}  // namespace p2::rpc

@@ -1,0 +1,54 @@
+#include "server/rpc/rpc_observer.h"
+
+#include <utility>
+
+#include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
+#include "absl/time/clock.h"
+
+namespace p2::rpc {
+namespace {
+
+using grpc::experimental::InterceptionHookPoints;
+using grpc::experimental::Interceptor;
+using grpc::experimental::InterceptorBatchMethods;
+using grpc::experimental::ServerRpcInfo;
+
+class Observer : public Interceptor {
+ public:
+  Observer(const ServerRpcInfo& info, const RpcEnded& ended) : method_(info.method()), ended_(ended) {}
+
+  void Intercept(InterceptorBatchMethods* methods) override {
+    if (methods->QueryInterceptionHookPoint(InterceptionHookPoints::PRE_SEND_STATUS)) {
+      absl::string_view path = method_;
+      absl::ConsumePrefix(&path, "/");
+      const size_t slash = path.find('/');
+      const absl::string_view service = path.substr(0, slash);
+      const absl::string_view method = slash == path.npos ? absl::string_view() : path.substr(slash + 1);
+      ended_(std::string(service), std::string(method), methods->GetSendStatus().error_code(), absl::Now() - start_);
+    }
+    methods->Proceed();
+  }
+
+ private:
+  const std::string method_;
+  const RpcEnded& ended_;
+  const absl::Time start_ = absl::Now();
+};
+
+class Factory : public grpc::experimental::ServerInterceptorFactoryInterface {
+ public:
+  explicit Factory(RpcEnded ended) : ended_(std::move(ended)) {}
+  Interceptor* CreateServerInterceptor(ServerRpcInfo* info) override { return new Observer(*info, ended_); }
+
+ private:
+  const RpcEnded ended_;
+};
+
+}  // namespace
+
+std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface> NewRpcObserver(RpcEnded ended) {
+  return std::make_unique<Factory>(std::move(ended));
+}
+
+}  // namespace p2::rpc

@@ -1,0 +1,120 @@
+#include "server/rpc/rpc_server.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+
+#include <initializer_list>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "absl/time/clock.h"
+#include "common/spec/presets.h"
+#include "grpcpp/ext/proto_server_reflection_plugin.h"
+#include "grpcpp/health_check_service_interface.h"
+#include "grpcpp/resource_quota.h"
+#include "grpcpp/server.h"
+#include "grpcpp/server_builder.h"
+#include "server/rpc/artifact_service.h"
+#include "server/rpc/checkpoint_service.h"
+#include "server/rpc/cluster_service.h"
+#include "server/rpc/dataset_service.h"
+#include "server/rpc/event_service.h"
+#include "server/rpc/job_service.h"
+#include "server/rpc/log_service.h"
+#include "server/rpc/metric_service.h"
+#include "server/rpc/preset_service.h"
+#include "server/rpc/service_context.h"
+#include "server/rpc/worker_service.h"
+
+namespace p2::rpc {
+
+struct RpcServer::Impl {
+  explicit Impl(coordinator::Coordinator& coordinator, const store::JobStore& store, const store::BlobStore& blobs)
+      : context{coordinator, store, blobs, JobViews(store)} {}
+
+  ServiceContext context;
+  JobService jobs{context};
+  PresetService presets{spec::PresetCatalog::BuiltIn()};
+  DatasetService datasets{context};
+  MetricService metrics{context};
+  CheckpointService checkpoints{context};
+  ArtifactService artifacts{context};
+  LogService logs{context};
+  ClusterService cluster{context};
+  EventService events{context};
+  WorkerService workers{context};
+  int port = 0;
+  std::unique_ptr<grpc::Server> server;  // Last: ends before what it serves.
+};
+
+bool IsLoopback(absl::string_view address) {
+  const size_t colon = address.rfind(':');
+  if (colon == address.npos) return false;
+  absl::string_view host = address.substr(0, colon);
+  if (absl::ConsumePrefix(&host, "[")) absl::ConsumeSuffix(&host, "]");
+  in_addr v4;
+  in6_addr v6;
+  if (inet_pton(AF_INET, std::string(host).c_str(), &v4) == 1) return (ntohl(v4.s_addr) >> 24) == 127;
+  if (inet_pton(AF_INET6, std::string(host).c_str(), &v6) == 1) return IN6_IS_ADDR_LOOPBACK(&v6);
+  return host == "localhost";
+}
+
+RpcServer::RpcServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+RpcServer::~RpcServer() { Stop(absl::ZeroDuration()); }
+
+absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(RpcServerOptions options,
+                                                            coordinator::Coordinator& coordinator,
+                                                            const store::JobStore& store,
+                                                            const store::BlobStore& blobs) {
+  auto impl = std::make_unique<Impl>(coordinator, store, blobs);
+  grpc::EnableDefaultHealthCheckService(true);
+  // The plugin is for the whole process: a later server that is not on loopback must be another process.
+  if (IsLoopback(options.address)) grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+
+  grpc::ServerBuilder builder;
+  builder.AddListeningPort(options.address, grpc::InsecureServerCredentials(), &impl->port);
+  // Else a second server on the same port would start without an error, and clients would reach either.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.SetMaxReceiveMessageSize(options.max_message_bytes);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, options.max_streams_per_connection);
+  builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, options.max_metadata_bytes);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, static_cast<int>(absl::ToInt64Milliseconds(options.keepalive)));
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10'000);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5'000);
+  grpc::ResourceQuota quota("p2d");
+  quota.Resize(static_cast<size_t>(options.memory_quota_bytes));
+  quota.SetMaxThreads(options.max_threads);
+  builder.SetResourceQuota(quota);
+  if (options.ended != nullptr) {
+    std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> interceptors;
+    interceptors.push_back(NewRpcObserver(std::move(options.ended)));
+    builder.experimental().SetInterceptorCreators(std::move(interceptors));
+  }
+  for (grpc::Service* service : std::initializer_list<grpc::Service*>{
+           &impl->jobs, &impl->presets, &impl->datasets, &impl->metrics, &impl->checkpoints, &impl->artifacts,
+           &impl->logs, &impl->cluster, &impl->events, &impl->workers}) {
+    builder.RegisterService(service);
+  }
+  impl->server = builder.BuildAndStart();
+  if (impl->server == nullptr || impl->port == 0) {
+    return absl::AlreadyExistsError(absl::StrCat("grpc: cannot listen on ", options.address,
+                                                 ": it is in use by another process, or is no address of this machine; stop "
+                                                 "that process or choose another with --listen"));
+  }
+  impl->server->GetHealthCheckService()->SetServingStatus(true);
+  return std::unique_ptr<RpcServer>(new RpcServer(std::move(impl)));
+}
+
+int RpcServer::port() const { return impl_->port; }
+
+void RpcServer::Stop(absl::Duration grace) {
+  if (impl_->context.stopping.exchange(true)) return;
+  impl_->server->GetHealthCheckService()->SetServingStatus(false);
+  impl_->server->Shutdown(absl::ToChronoTime(absl::Now() + grace));
+  impl_->server->Wait();
+}
+
+}  // namespace p2::rpc

@@ -1,0 +1,55 @@
+// What every service is built on, and the few things that they all do.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <string>
+#include <utility>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "google/protobuf/message.h"
+#include "grpcpp/server_context.h"
+#include "server/coordinator/coordinator.h"
+#include "server/rpc/convert.h"
+#include "server/store/blob_store.h"
+#include "server/store/job_store.h"
+
+namespace p2::rpc {
+
+// How long an open stream waits for news before it looks whether its client is still there.
+inline constexpr absl::Duration kStreamPoll = absl::Milliseconds(250);
+// A page of a list ends early when it has grown to this: clients take 4 MiB.
+inline constexpr size_t kMaxPageBytes = size_t{2} << 20;
+
+// Thread-safe; everything that it borrows must outlive the services.
+struct ServiceContext {
+  coordinator::Coordinator& coordinator;
+  const store::JobStore& store;
+  const store::BlobStore& blobs;
+  JobViews views;
+  // Set before the server shuts down: open streams end with UNAVAILABLE.
+  std::atomic<bool> stopping = false;
+
+  // A stream has to end: its client is gone or p2d stops.
+  bool Ended(const grpc::ServerContext& call) const { return call.IsCancelled() || stopping.load(); }
+  // What to tell a client whose stream ended by Ended.
+  absl::Status EndStatus(const grpc::ServerContext& call) const {
+    return call.IsCancelled() ? absl::CancelledError("cancelled by the client")
+                              : absl::UnavailableError("p2d stops; try again");
+  }
+
+  // The job that `name` (`jobs/{job}`) means. INVALID_ARGUMENT, NOT_FOUND.
+  absl::StatusOr<scheduler::JobPtr> FindJob(absl::string_view name) const;
+  // The same by a unique beginning of the ID. INVALID_ARGUMENT, with the candidates, if it is not unique.
+  absl::StatusOr<scheduler::JobPtr> FindJobByPrefix(absl::string_view name) const;
+};
+
+// Who calls, as the client says it (metadata `p2-user`), unverified: `user:ann`; `user:unknown` without.
+std::string Actor(const grpc::ServerContextBase& call, absl::string_view owner = "");
+// `previous` is the coordinator's to fill in.
+scheduler::CommandInfo MakeCommandInfo(const grpc::ServerContextBase& call, absl::string_view request_id,
+                                       const google::protobuf::Message& request, absl::string_view owner = "");
+
+}  // namespace p2::rpc

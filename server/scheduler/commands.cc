@@ -1,0 +1,201 @@
+#include "absl/strings/str_cat.h"
+#include "common/status_macros.h"
+#include "server/scheduler/decisions.h"
+
+namespace p2::scheduler {
+namespace {
+
+absl::Status JobNotFound(absl::string_view id) {
+  return absl::NotFoundError(absl::StrCat("job \"", id, "\" not found; `p2ctl list` shows them"));
+}
+
+absl::Status WorkerNotFound(absl::string_view id) {
+  return absl::NotFoundError(absl::StrCat("worker \"", id, "\" not found; `p2ctl node list` shows them"));
+}
+
+absl::Status Forbidden(const JobRecord& job, absl::string_view verb, absl::string_view hint) {
+  return absl::FailedPreconditionError(
+      absl::StrCat("job \"", job.id, "\" is ", JobStateName(job.state), " and cannot be ", verb, "; ", hint));
+}
+
+std::string WithReason(absl::string_view what, absl::string_view actor, absl::string_view reason) {
+  return absl::StrCat(what, " by ", actor.empty() ? "unknown" : actor, reason.empty() ? "" : ": ", reason);
+}
+
+// StopJob and KillJob: they differ in what running ranks are told.
+absl::Status Cancel(Draft& draft, const CommandInfo& info, absl::string_view id, StopMode mode, std::string message) {
+  const JobRecord* job = draft.Job(id);
+  if (job == nullptr) return JobNotFound(id);
+  const bool kill = mode == StopMode::kKill;
+  const StatusReason reason = kill ? StatusReason::kKilledByUser : StatusReason::kStoppedByUser;
+  if (IsTerminal(job->state)) return Forbidden(*job, kill ? "killed" : "stopped", "it has ended");
+  draft.set_answer(JobName(id));
+  if (job->state == JobState::kCancelling) {
+    if (!kill || job->reason == reason) return absl::OkStatus();
+    JobRecord& edited = draft.EditJob(id);
+    edited.reason = reason;
+    edited.message = std::move(message);
+    edited.update_time = draft.now().wall;
+  } else {
+    Move(draft, id, JobState::kCancelling, reason, std::move(message), info.actor);
+  }
+  StopGang(draft, id, mode);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status Handle(Draft& draft, const CreateJob& command) {
+  if (draft.base().disk_full()) return absl::ResourceExhaustedError(draft.base().disk_message());
+  if (draft.Job(command.id) != nullptr) {
+    return absl::AlreadyExistsError(absl::StrCat("job \"", command.id, "\" exists"));
+  }
+  JobRecord job;
+  job.id = command.id;
+  job.state = command.paused ? JobState::kPaused : JobState::kQueued;
+  job.reason = command.paused ? StatusReason::kPausedByUser : StatusReason::kUnspecified;
+  if (command.paused) job.message = "created paused; `p2ctl resume` queues it";
+  job.needs = command.needs;
+  job.preset = command.preset;
+  job.spec_sha256 = command.spec_sha256;
+  job.origins_sha256 = command.origins_sha256;
+  job.labels = command.labels;
+  job.owner = command.owner;
+  job.project = command.project;
+  job.priority = command.priority;
+  job.request_id = command.info.request_id;
+  job.create_order = draft.NextCreateOrder();
+  job.create_time = job.update_time = draft.now().wall;
+  draft.AddJob(std::move(job));
+  draft.Mutate(PutSpec{command.spec_sha256, command.spec_bytes});
+  if (!command.origins_sha256.empty()) draft.Mutate(PutSpec{command.origins_sha256, command.origins_bytes});
+  draft.Event(JobName(command.id), "JOB_CREATED",
+              absl::StrCat(command.preset.empty() ? "from a file" : absl::StrCat("preset ", command.preset), ", ",
+                           command.needs.images_total, " images on ", command.needs.devices, " devices"),
+              command.info.actor);
+  draft.set_answer(JobName(command.id));
+  draft.RequestPass();
+  return absl::OkStatus();
+}
+
+absl::Status Handle(Draft& draft, const StopJob& command) {
+  return Cancel(draft, command.info, command.job, StopMode::kCheckpoint,
+                WithReason("stopped", command.info.actor, command.reason));
+}
+
+absl::Status Handle(Draft& draft, const KillJob& command) {
+  return Cancel(draft, command.info, command.job, StopMode::kKill,
+                WithReason("killed", command.info.actor, command.reason));
+}
+
+absl::Status Handle(Draft& draft, const PauseJob& command) {
+  const JobRecord* job = draft.Job(command.job);
+  if (job == nullptr) return JobNotFound(command.job);
+  std::string message = WithReason("paused", command.info.actor, command.reason);
+  draft.set_answer(JobName(command.job));
+  switch (job->state) {
+    case JobState::kQueued:
+      Move(draft, command.job, JobState::kPaused, StatusReason::kPausedByUser, std::move(message), command.info.actor);
+      return absl::OkStatus();
+    case JobState::kStarting:
+    case JobState::kRunning:
+      Move(draft, command.job, JobState::kPausing, StatusReason::kPausedByUser, std::move(message), command.info.actor);
+      StopGang(draft, command.job, StopMode::kCheckpoint);
+      return absl::OkStatus();
+    case JobState::kPausing:
+      if (job->stop_is_drain) {
+        JobRecord& edited = draft.EditJob(command.job);
+        edited.stop_is_drain = false;
+        edited.reason = StatusReason::kPausedByUser;
+        edited.message = std::move(message);
+        edited.update_time = draft.now().wall;
+      }
+      return absl::OkStatus();
+    case JobState::kPaused:
+      return absl::OkStatus();
+    default:
+      return Forbidden(*job, "paused", "it has ended or is ending");
+  }
+}
+
+absl::Status Handle(Draft& draft, const ResumeJob& command) {
+  const JobRecord* job = draft.Job(command.job);
+  if (job == nullptr) return JobNotFound(command.job);
+  if (job->state != JobState::kPaused) {
+    return Forbidden(*job, "resumed", job->state == JobState::kPausing ? "wait until it is PAUSED" : "only a PAUSED job can");
+  }
+  Move(draft, command.job, JobState::kQueued, StatusReason::kUnspecified, "", command.info.actor);
+  draft.set_answer(JobName(command.job));
+  return absl::OkStatus();
+}
+
+absl::Status Handle(Draft& draft, const DeleteJob& command) {
+  const JobRecord* job = draft.Job(command.job);
+  if (job == nullptr) return JobNotFound(command.job);
+  if (!IsTerminal(job->state)) return Forbidden(*job, "deleted", "stop or kill it first");
+  for (const auto& [key, checkpoint] : draft.CheckpointsOf(command.job)) {
+    if (!checkpoint->pinned) Delete(draft, *checkpoint);
+  }
+  draft.EraseJob(command.job);
+  draft.Event(JobName(command.job), "JOB_DELETED", "", command.info.actor);
+  draft.set_answer(JobName(command.job));
+  return absl::OkStatus();
+}
+
+absl::Status Handle(Draft& draft, const CordonWorker& command) {
+  if (draft.Worker(command.worker) == nullptr) return WorkerNotFound(command.worker);
+  WorkerRecord& worker = draft.EditWorker(command.worker);
+  worker.cordoned = true;
+  worker.draining |= command.drain;
+  worker.cordon_reason = WithReason(command.drain ? "drained" : "cordoned", command.info.actor, command.reason);
+  draft.Event(WorkerName(command.worker), command.drain ? "WORKER_DRAINED" : "WORKER_CORDONED", worker.cordon_reason,
+              command.info.actor);
+  draft.set_answer(WorkerName(command.worker));
+  draft.RequestPass();
+  if (!command.drain) return absl::OkStatus();
+  std::vector<std::string> moving;
+  for (const JobRecord* job : draft.JobsOn(command.worker)) {
+    if (job->state == JobState::kStarting || job->state == JobState::kRunning) moving.push_back(job->id);
+  }
+  for (const std::string& id : moving) {
+    Move(draft, id, JobState::kPausing, StatusReason::kWorkerStopped,
+         absl::StrCat("worker ", command.worker, " is drained: checkpoints and moves elsewhere"));
+    draft.EditJob(id).stop_is_drain = true;
+    StopGang(draft, id, StopMode::kCheckpoint);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Handle(Draft& draft, const UncordonWorker& command) {
+  if (draft.Worker(command.worker) == nullptr) return WorkerNotFound(command.worker);
+  WorkerRecord& worker = draft.EditWorker(command.worker);
+  worker.cordoned = worker.draining = false;
+  worker.cordon_reason.clear();
+  draft.Event(WorkerName(command.worker), "WORKER_UNCORDONED", "", command.info.actor);
+  draft.set_answer(WorkerName(command.worker));
+  draft.RequestPass();
+  return absl::OkStatus();
+}
+
+absl::Status Handle(Draft& draft, const RegisterDataset& command) {
+  DatasetRecord dataset = command.dataset;
+  draft.set_answer(absl::StrCat("datasets/", dataset.id));
+  if (DatasetPtr known = draft.base().FindDataset(dataset.id); known != nullptr) {
+    if (known->fingerprint == dataset.fingerprint && known->resolution == dataset.resolution &&
+        known->root_id == dataset.root_id && known->path == dataset.path) {
+      return absl::OkStatus();
+    }
+    return absl::AlreadyExistsError(absl::StrCat(
+        "dataset \"", dataset.id, "\" stands for other content (", known->image_count, " images of ", known->resolution,
+        " pixels under ", known->root, "/", known->path, "); choose another name"));
+  }
+  dataset.create_time = draft.now().wall;
+  draft.Event(absl::StrCat("datasets/", dataset.id), "DATASET_REGISTERED",
+              absl::StrCat(dataset.image_count, " images of ", dataset.resolution, " pixels under ", dataset.root, "/",
+                           dataset.path),
+              command.info.actor);
+  draft.Mutate(PutDataset{std::make_shared<const DatasetRecord>(std::move(dataset))});
+  return absl::OkStatus();
+}
+
+}  // namespace p2::scheduler

@@ -1,0 +1,92 @@
+// The parts of Step(), by topic. Each works on the draft of one step; internal to server/scheduler.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "server/scheduler/draft.h"
+
+namespace p2::scheduler {
+
+std::string JobName(absl::string_view id);     // `jobs/{id}`
+std::string WorkerName(absl::string_view id);  // `workers/{id}`
+absl::string_view ReasonName(StatusReason reason);  // As in p2.v1.StatusReason: `RANK_DIED`.
+
+// The only place where a job changes its state; an illegal move is a Bug. Records the event JOB_STATE.
+void Move(Draft& draft, absl::string_view job, JobState to, StatusReason reason, std::string message,
+          absl::string_view actor = "p2d");
+
+// --- commands.cc ---
+absl::Status Handle(Draft& draft, const CreateJob& command);
+absl::Status Handle(Draft& draft, const StopJob& command);
+absl::Status Handle(Draft& draft, const KillJob& command);
+absl::Status Handle(Draft& draft, const PauseJob& command);
+absl::Status Handle(Draft& draft, const ResumeJob& command);
+absl::Status Handle(Draft& draft, const DeleteJob& command);
+absl::Status Handle(Draft& draft, const CordonWorker& command);
+absl::Status Handle(Draft& draft, const UncordonWorker& command);
+absl::Status Handle(Draft& draft, const RegisterDataset& command);
+
+// --- workers.cc: streams, silence, what a worker says that it runs ---
+absl::Status Handle(Draft& draft, const WorkerConnected& event);
+absl::Status Handle(Draft& draft, const WorkerDisconnected& event);
+absl::Status Handle(Draft& draft, const Heartbeat& event);
+absl::Status Handle(Draft& draft, const Recovered& event);
+// Silent workers become SUSPECT, then LOST.
+void WatchSilence(Draft& draft);
+
+// --- gang.cc: two-phase start and stop of an attempt ---
+absl::Status Handle(Draft& draft, const PrepareReply& event);
+// REQUIRES: QUEUED, and the slots are free. Raises the epoch and sends Prepare to every worker.
+void StartAttempt(Draft& draft, absl::string_view job, std::vector<RankPlacement> ranks);
+void MemberStarted(Draft& draft, const SpoolReport& report);
+// What member `worker` of the job's live attempt needs to hear (again) in its state. `listed`: it says that it has the
+// attempt; `prepared`: without processes.
+void RemindMember(Draft& draft, absl::string_view job, absl::string_view worker, bool listed, bool prepared);
+// Asks every member that is not done to end; members without processes end at once, lost ones become orphans. Then settles.
+void StopGang(Draft& draft, absl::string_view job, StopMode mode);
+// The gang cannot be formed because of `worker`: stops it, and the job is queued again.
+void FailGang(Draft& draft, absl::string_view job, absl::string_view worker, StatusReason reason, std::string message);
+// Gangs that took too long.
+void WatchGangs(Draft& draft);
+
+// --- attempts.cc: how attempts end, and what follows ---
+void MemberEnded(Draft& draft, const SpoolReport& report, const AttemptEnded& ended);
+void TrainerSaidFinished(Draft& draft, const SpoolReport& report, const TrainerFinished& finished);
+// Members that their worker did not list, once its spool is read to the end.
+void EndMissing(Draft& draft, absl::string_view worker);
+// Gives up the members of the job's live attempt that are on lost workers: their slots become orphans.
+void AbandonLostMembers(Draft& draft, absl::string_view job);
+// Jobs of lost workers: what was asked to end has ended; what runs goes elsewhere if there are devices.
+void ReviewLost(Draft& draft);
+// Keeps the worst reason of the attempt.
+void Blame(Attempt& attempt, StatusReason reason, std::string message, std::optional<int> exit_code = std::nullopt);
+// If no member is left: the attempt ends and the job moves on.
+void Settle(Draft& draft, absl::string_view job);
+
+// --- reports.cc: what trainers say ---
+absl::Status Handle(Draft& draft, const SpoolReport& report);
+
+// --- checkpoints.cc ---
+void CheckpointSaved(Draft& draft, const SpoolReport& report, const CheckpointReported& reported);
+// The committed checkpoint whose ID stands in `text` is never used again.
+void MarkCorrupt(Draft& draft, const SpoolReport& report, absl::string_view text);
+// IDs of good checkpoints, best first.
+std::vector<CheckpointPtr> ResumeCandidates(const Draft& draft, absl::string_view job);
+// Deletes what keep_last and the attempts in progress do not protect.
+void Collect(Draft& draft, absl::string_view job);
+// Registers the deletion and sends it to a worker that sees the root.
+void Delete(Draft& draft, const CheckpointRecord& checkpoint);
+// Sends deletions that are due.
+void RetryDeletions(Draft& draft);
+absl::Status Handle(Draft& draft, const DeleteDone& event);
+
+// --- schedule.cc ---
+// Starts what fits, in queue order, and gives every other queued job its reason.
+void SchedulingPass(Draft& draft);
+// True if the job would fit on ready workers, its own slots there counted as free.
+bool FitsElsewhere(const Draft& draft, const JobRecord& job);
+
+}  // namespace p2::scheduler

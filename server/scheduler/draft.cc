@@ -1,0 +1,146 @@
+#include "server/scheduler/draft.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <set>
+
+namespace p2::scheduler {
+namespace {
+
+// The working copy under `id`, made from `original` at first use.
+template <typename Map, typename Ptr>
+auto& WorkingCopy(Map& changed, absl::string_view id, const Ptr& original, bool durable) {
+  auto it = changed.find(id);
+  if (it == changed.end()) {
+    if (original == nullptr) Bug("edit of a record that does not exist");
+    it = changed.emplace(std::string(id), typename Map::mapped_type{*original, false}).first;
+  }
+  it->second.durable |= durable;
+  return it->second.record;
+}
+
+}  // namespace
+
+void Bug(absl::string_view message) {
+  std::fprintf(stderr, "p2 scheduler: %.*s\n", static_cast<int>(message.size()), message.data());
+  std::abort();
+}
+
+Draft::Draft(const ClusterState& state, const Moment& now, const StepOptions& options)
+    : state_(state), now_(now), options_(options), counters_(state.counters()) {}
+
+const JobRecord* Draft::Job(absl::string_view id) const {
+  if (auto it = jobs_.find(id); it != jobs_.end()) return &it->second.record;
+  return state_.FindJob(id).get();
+}
+
+const WorkerRecord* Draft::Worker(absl::string_view id) const {
+  if (auto it = workers_.find(id); it != workers_.end()) return &it->second.record;
+  return state_.FindWorker(id).get();
+}
+
+JobRecord& Draft::EditJob(absl::string_view id) { return WorkingCopy(jobs_, id, state_.FindJob(id), true); }
+JobRecord& Draft::TouchJob(absl::string_view id) { return WorkingCopy(jobs_, id, state_.FindJob(id), false); }
+WorkerRecord& Draft::EditWorker(absl::string_view id) { return WorkingCopy(workers_, id, state_.FindWorker(id), true); }
+WorkerRecord& Draft::TouchWorker(absl::string_view id) {
+  return WorkingCopy(workers_, id, state_.FindWorker(id), false);
+}
+
+void Draft::AddJob(JobRecord job) {
+  const std::string id = job.id;
+  jobs_[id] = {std::move(job), true};
+}
+
+void Draft::AddWorker(WorkerRecord worker) {
+  const std::string id = worker.id;
+  workers_[id] = {std::move(worker), true};
+}
+
+void Draft::EraseJob(const std::string& id) {
+  jobs_.erase(id);
+  erased_jobs_.push_back(id);
+}
+
+std::vector<const JobRecord*> Draft::LiveJobs() const {
+  std::vector<const JobRecord*> live;
+  auto changed = jobs_.begin();
+  auto take_changed = [&] {
+    if (!IsTerminal(changed->second.record.state)) live.push_back(&changed->second.record);
+    ++changed;
+  };
+  for (const auto& [id, job] : state_.live_jobs()) {
+    while (changed != jobs_.end() && changed->first < id) take_changed();
+    if (changed != jobs_.end() && changed->first == id) {
+      take_changed();
+    } else {
+      live.push_back(job.get());
+    }
+  }
+  while (changed != jobs_.end()) take_changed();
+  return live;
+}
+
+std::vector<const WorkerRecord*> Draft::Workers() const {
+  std::map<absl::string_view, const WorkerRecord*> all;
+  for (const auto& [id, worker] : state_.workers()) all[id] = worker.get();
+  for (const auto& [id, changed] : workers_) all[id] = &changed.record;
+  std::vector<const WorkerRecord*> workers;
+  for (const auto& [id, worker] : all) workers.push_back(worker);
+  return workers;
+}
+
+std::vector<const JobRecord*> Draft::JobsOn(absl::string_view worker) const {
+  std::set<std::string> ids = state_.JobsOn(worker);
+  for (const auto& [id, changed] : jobs_) ids.insert(id);
+  std::vector<const JobRecord*> jobs;
+  for (const std::string& id : ids) {
+    const JobRecord* job = Job(id);
+    const Attempt* attempt = job == nullptr ? nullptr : job->live_attempt();
+    if (attempt != nullptr && attempt->FindMember(worker) != nullptr) jobs.push_back(job);
+  }
+  return jobs;
+}
+
+ClusterState::Checkpoints Draft::CheckpointsOf(absl::string_view job) const {
+  ClusterState::Checkpoints all = state_.CheckpointsOf(job);
+  if (auto it = checkpoints_.find(job); it != checkpoints_.end()) {
+    for (const auto& [key, checkpoint] : it->second) all[key] = checkpoint;
+  }
+  return all;
+}
+
+void Draft::PutCheckpoint(CheckpointRecord checkpoint) {
+  CheckpointPtr& slot = checkpoints_[checkpoint.job][KeyOf(checkpoint)];
+  slot = std::make_shared<const CheckpointRecord>(std::move(checkpoint));
+}
+
+void Draft::Event(std::string resource, absl::string_view reason, std::string message, absl::string_view actor) {
+  events_.push_back({++counters_.event_revision, now_.wall, std::move(resource), std::string(reason), std::move(message),
+                     std::string(actor)});
+}
+
+StepResult Draft::Finish() && {
+  for (auto& [id, changed] : jobs_) {
+    changed.record.revision = ++counters_.job_revision;
+    result_.mutations.push_back(PutJob{std::make_shared<const JobRecord>(std::move(changed.record)), changed.durable});
+  }
+  for (auto& [id, changed] : workers_) {
+    result_.mutations.push_back(
+        PutWorker{std::make_shared<const WorkerRecord>(std::move(changed.record)), changed.durable});
+  }
+  for (const auto& [job, of_job] : checkpoints_) {
+    for (const auto& [key, checkpoint] : of_job) result_.mutations.push_back(scheduler::PutCheckpoint{checkpoint});
+  }
+  for (Mutation& other : others_) result_.mutations.push_back(std::move(other));
+  for (const std::string& id : erased_jobs_) {
+    result_.mutations.push_back(scheduler::EraseJob{id, ++counters_.job_revision});
+  }
+  for (EventRecord& event : events_) result_.mutations.push_back(AppendEvent{std::move(event)});
+  if (!(counters_ == state_.counters())) {
+    result_.mutations.push_back(SetCounters{counters_.job_revision, counters_.event_revision, counters_.create_order});
+  }
+  return std::move(result_);
+}
+
+}  // namespace p2::scheduler

@@ -1,0 +1,85 @@
+// What one Step() has changed so far, over the state that it began with.
+#pragma once
+
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+#include "server/scheduler/step.h"
+
+namespace p2::scheduler {
+
+// Confined to one call of Step. Reads see the changes made before.
+class Draft {
+ public:
+  Draft(const ClusterState& state, const Moment& now, const StepOptions& options);
+
+  const ClusterState& base() const { return state_; }
+  const Moment& now() const { return now_; }
+  const StepOptions& options() const { return options_; }
+
+  // Null if there is none. Valid until the next Edit or Touch of the same record.
+  const JobRecord* Job(absl::string_view id) const;
+  const WorkerRecord* Worker(absl::string_view id) const;
+  // REQUIRES: the record exists. Edit: a durable change; Touch: one of volatile members only.
+  JobRecord& EditJob(absl::string_view id);
+  JobRecord& TouchJob(absl::string_view id);
+  WorkerRecord& EditWorker(absl::string_view id);
+  WorkerRecord& TouchWorker(absl::string_view id);
+  void AddJob(JobRecord job);
+  void AddWorker(WorkerRecord worker);
+  void EraseJob(const std::string& id);
+
+  // Live jobs by ID, those of this draft included.
+  std::vector<const JobRecord*> LiveJobs() const;
+  // All workers by ID.
+  std::vector<const WorkerRecord*> Workers() const;
+  // Live jobs whose live attempt names the worker.
+  std::vector<const JobRecord*> JobsOn(absl::string_view worker) const;
+
+  ClusterState::Checkpoints CheckpointsOf(absl::string_view job) const;
+  void PutCheckpoint(CheckpointRecord checkpoint);
+
+  // Other mutations, written in this order after the records above.
+  void Mutate(Mutation mutation) { others_.push_back(std::move(mutation)); }
+  void Act(Action action) { result_.actions.push_back(std::move(action)); }
+  void Event(std::string resource, absl::string_view reason, std::string message, absl::string_view actor = "p2d");
+
+  // The capacity or the queue changed: run the scheduling pass at the end of this step.
+  void RequestPass() { pass_ = true; }
+  bool pass_requested() const { return pass_; }
+
+  int64_t NextCreateOrder() { return ++counters_.create_order; }
+  void SkipRevisions(int64_t count) { counters_.job_revision += count; }
+  void set_answer(std::string answer) { result_.answer = std::move(answer); }
+  void set_refused(std::string why) { result_.refused = std::move(why); }
+
+  StepResult Finish() &&;
+
+ private:
+  template <typename Record>
+  struct Changed {
+    Record record;
+    bool durable = false;
+  };
+
+  const ClusterState& state_;
+  const Moment now_;
+  const StepOptions& options_;
+  Counters counters_;
+  std::map<std::string, Changed<JobRecord>, std::less<>> jobs_;
+  std::map<std::string, Changed<WorkerRecord>, std::less<>> workers_;
+  std::vector<std::string> erased_jobs_;
+  std::map<std::string, ClusterState::Checkpoints, std::less<>> checkpoints_;
+  std::vector<Mutation> others_;
+  std::vector<EventRecord> events_;
+  bool pass_ = false;
+  StepResult result_;
+};
+
+// A broken invariant of ours: ends the process with the message.
+[[noreturn]] void Bug(absl::string_view message);
+
+}  // namespace p2::scheduler

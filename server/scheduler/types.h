@@ -1,0 +1,312 @@
+// The records that p2d keeps, as plain values: what proto/p2/v1 shows to clients, less the spec's own fields, plus what
+// the scheduler needs. The store keeps them in messages of proto/p2/storage/v1; nothing here knows a wire format.
+//
+// Wall-clock times are for people and records. Everything that decides anything runs on the monotonic clock; such members
+// say `mono`, mean nothing to another process, are not stored, and are set anew by Recovered.
+// Members marked "volatile" change without a write to the store.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "server/scheduler/job_lifecycle.h"
+
+namespace p2::scheduler {
+
+// Both readings of the clock at one event.
+struct Moment {
+  absl::Time wall;
+  absl::Time mono;
+};
+
+// Why a job waits, stopped or ended; the numbers of p2.v1.StatusReason (a test compares them). On disk: do not change.
+enum class StatusReason {
+  kUnspecified = 0,
+  kWaitingForDevices = 1,
+  kNotEnoughDevices = 2,
+  kRootNotVisible = 3,
+  kBackoff = 4,
+  kGangForming = 5,
+  kPausedByUser = 6,
+  kStoppedByUser = 7,
+  kKilledByUser = 8,
+  kCompleted = 9,
+  kRankDied = 10,
+  kRankFrozen = 11,
+  kWorkerLost = 12,
+  kWorkerStopped = 13,
+  kCommunication = 14,
+  kDeviceError = 15,
+  kOutOfMemory = 16,
+  kNumeric = 17,
+  kData = 18,
+  kStorage = 19,
+  kBadSpec = 20,
+  kRestartBudgetSpent = 21,
+  kGangNotFormed = 22,
+  kDiskFull = 23,
+};
+
+// What scheduling needs of a resolved spec. Immutable.
+struct JobNeeds {
+  int devices = 1;
+  std::string kind;  // `cpu`, `cuda`; empty: either, never both.
+  std::string dataset;
+  std::string dataset_root, dataset_root_id;  // Name and UUID; with no UUID the name decides.
+  std::string dataset_path, dataset_fingerprint;
+  std::string checkpoint_root, checkpoint_root_id;
+  int keep_last = 3;  // Committed checkpoints kept; taken as at least 2.
+  int restart_budget = 3;
+  absl::Duration backoff_initial = absl::Seconds(1);
+  absl::Duration backoff_max = absl::Seconds(300);
+  absl::Duration stop_deadline = absl::Seconds(60);
+  int64_t images_total = 0;
+  bool operator==(const JobNeeds&) const = default;
+};
+
+struct Progress {
+  int64_t images_seen = 0;
+  double images_per_second = 0;
+  std::optional<double> loss;
+  std::string phase;  // `start`, `step`, `preview`, `save`, `stop`; empty while nothing runs.
+  bool operator==(const Progress&) const = default;
+};
+
+struct RankPlacement {
+  int rank = 0;
+  std::string worker, slot;
+  bool operator==(const RankPlacement&) const = default;
+};
+
+// How far one worker of a gang is. On disk: do not change values.
+enum class MemberState {
+  kPreparing = 0,  // Prepare sent.
+  kPrepared = 1,   // It holds the slots and waits for Start.
+  kStarting = 2,   // Start sent.
+  kStarted = 3,    // All its ranks have a process.
+  kEnded = 4,      // No process is left; its slots are free.
+};
+
+struct Member {
+  std::string worker;
+  MemberState state = MemberState::kPreparing;
+  // The worker reconnected without this attempt: it has ended unless its spool, once read to the end, says more.
+  bool missing = false;
+  bool operator==(const Member&) const = default;
+};
+
+// On disk: do not change values. The numbers of p2.v1.Attempt.Outcome.
+enum class Outcome { kUnspecified = 0, kLive = 1, kSucceeded = 2, kStopped = 3, kFailed = 4, kAbandoned = 5 };
+
+// What the workers of an attempt were last asked to do. On disk: do not change values.
+enum class StopMode { kNone = 0, kCheckpoint = 1, kKill = 2 };
+
+// One start of a job: a gang with its epoch. Holds the slots of its `ranks` on every member that has not ended.
+struct Attempt {
+  int number = 0;  // From 1.
+  int64_t epoch = 0;
+  Outcome outcome = Outcome::kLive;
+  // While live: the worst that was reported so far; afterwards why it ended.
+  StatusReason reason = StatusReason::kUnspecified;
+  std::string message;
+  absl::Time create_time = absl::InfinitePast();
+  absl::Time start_time = absl::InfinitePast();  // When all ranks had started; InfinitePast before.
+  absl::Time end_time = absl::InfinitePast();
+  std::optional<int> exit_code;  // Of the rank that ended wrongly; 128 + n for signal n.
+  int64_t start_images_seen = 0, end_images_seen = 0;
+  std::string resumed_from;
+  std::vector<RankPlacement> ranks;
+  std::map<std::string, std::string> fingerprint;
+
+  std::vector<Member> members;  // In the order of their first rank.
+  std::string master_address;
+  int master_port = 0;
+  // Checkpoint IDs given to the trainers, best first; kept until rank 0 has loaded one. Not collected meanwhile.
+  std::vector<std::string> resume_candidates;
+  std::string log_tail;  // Volatile. While live: last lines of the rank that ended wrongly.
+  StopMode stop_mode = StopMode::kNone;
+  bool reported_done = false;     // Rank 0 said Finished{DONE}.
+  bool reported_stopped = false;  // A rank ended by 40 or 41.
+  absl::Time deadline_mono = absl::InfiniteFuture();  // Volatile. While STARTING: when the gang counts as not formed.
+  bool operator==(const Attempt&) const = default;
+
+  bool live() const { return outcome == Outcome::kLive; }
+  // Null if the worker is not in the gang.
+  const Member* FindMember(absl::string_view worker) const {
+    for (const Member& member : members) {
+      if (member.worker == worker) return &member;
+    }
+    return nullptr;
+  }
+  Member* FindMember(absl::string_view worker) {
+    return const_cast<Member*>(static_cast<const Attempt*>(this)->FindMember(worker));
+  }
+};
+
+// A terminal job holds no slot and keeps its state; a late report at its epoch may still add a checkpoint or metrics.
+struct JobRecord {
+  std::string id;
+  JobState state = JobState::kQueued;
+  StatusReason reason = StatusReason::kUnspecified;
+  std::string message;
+  JobNeeds needs;
+  std::string preset;
+  std::string spec_sha256;     // Key of the resolved spec (PutSpec).
+  std::string origins_sha256;  // Key of its origins (PutSpec); empty if none.
+  std::map<std::string, std::string> labels;
+  std::string owner, project, queue = "default";
+  int priority = 0;
+  std::string request_id;    // Of CreateJob; empty if none.
+  int64_t create_order = 0;  // Rising; the age in the queue.
+  absl::Time create_time = absl::InfinitePast();
+  absl::Time start_time = absl::InfinitePast(), end_time = absl::InfinitePast(), update_time = absl::InfinitePast();
+  absl::Time not_before = absl::InfinitePast();  // InfinitePast: no backoff.
+  absl::Duration backoff;                        // Length of the wait that ends at not_before.
+  Progress progress;                             // Volatile.
+  std::vector<Attempt> attempts;                 // Oldest first; the last 100.
+  int64_t epoch = 0;
+  int attempt_count = 0;
+  int restarts_used = 0;         // Counted failures since the last progress.
+  int consecutive_failures = 0;  // All failures since the last progress; the backoff grows with it.
+  std::string latest_checkpoint;  // ID of the newest committed one; empty if none.
+  bool stop_is_drain = false;     // PAUSING because its worker drains: goes to QUEUED, not PAUSED.
+  int64_t revision = 0;           // Of the last change, progress included; the etag.
+  absl::Time ready_mono = absl::InfinitePast();  // Volatile. End of the backoff.
+  bool operator==(const JobRecord&) const = default;
+
+  // The newest attempt while it is live, else null.
+  const Attempt* live_attempt() const {
+    return !attempts.empty() && attempts.back().live() ? &attempts.back() : nullptr;
+  }
+  Attempt* live_attempt() { return const_cast<Attempt*>(static_cast<const JobRecord*>(this)->live_attempt()); }
+};
+
+struct SlotRecord {
+  std::string id, kind, device_name, uuid;
+  int64_t memory_bytes = 0;
+  int threads = 0;
+  bool operator==(const SlotRecord&) const = default;
+};
+
+struct RootRecord {
+  std::string name, id, path;
+  int64_t free_bytes = 0, total_bytes = 0;  // Volatile.
+  bool operator==(const RootRecord&) const = default;
+};
+
+// Ranks that p2d gave up (their worker was silent for too long, or p2d never knew them) and that may run on. They hold
+// their slots until the worker says that they ended; with no slots named, the whole worker.
+struct Orphan {
+  std::string job;
+  int64_t epoch = 0;
+  std::vector<std::string> slots;
+  bool operator==(const Orphan&) const = default;
+};
+
+// On disk: do not change values. The numbers of p2.v1.Worker.State.
+enum class WorkerState { kUnspecified = 0, kReady = 1, kSuspect = 2, kLost = 3 };
+
+struct WorkerRecord {
+  std::string id;
+  WorkerState state = WorkerState::kReady;
+  bool cordoned = false, draining = false;
+  std::string cordon_reason;
+  std::vector<SlotRecord> slots;
+  std::vector<RootRecord> roots;
+  std::string host, data_address, version, instance;
+  int protocol_version = 0;
+  std::map<std::string, std::string> labels;
+  std::vector<Orphan> orphans;
+  std::string spool_id;
+  uint64_t spool_acked = 0;  // Highest sequence of spool_id that is taken.
+  absl::Time last_heartbeat_time = absl::InfinitePast();  // Volatile.
+  absl::Time last_seen_mono = absl::InfinitePast();       // Volatile.
+  int64_t session = 0;                                    // Volatile. Of the stream that stands; 0: none.
+  uint64_t spool_last = 0;                                // Volatile. Of Hello; `missing` members end when it is reached.
+  bool operator==(const WorkerRecord&) const = default;
+};
+
+struct DatasetRecord {
+  std::string id, root, root_id, path;
+  int resolution = 0, channels = 0;
+  int64_t image_count = 0, size_bytes = 0, bad_image_count = 0;
+  std::string fingerprint;
+  absl::Time create_time = absl::InfinitePast();
+  bool operator==(const DatasetRecord&) const = default;
+};
+
+// On disk: do not change values. The numbers of p2.v1.Checkpoint.State.
+enum class CheckpointState { kUnspecified = 0, kPending = 1, kCommitted = 2, kCorrupt = 3, kDeleting = 4 };
+
+struct CheckpointFile {
+  std::string path;
+  int64_t size_bytes = 0;
+  std::string sha256;
+  bool operator==(const CheckpointFile&) const = default;
+};
+
+struct CheckpointRecord {
+  std::string job, id;  // The ID is the directory's name.
+  CheckpointState state = CheckpointState::kPending;
+  int64_t images_seen = 0, epoch = 0;
+  int attempt = 0;
+  std::string root, root_id, path;  // `path`: of the directory, below the root.
+  int64_t size_bytes = 0;
+  std::vector<CheckpointFile> files;
+  std::vector<std::string> ema_profiles;
+  std::string manifest_sha256;
+  absl::Time create_time = absl::InfinitePast();
+  bool pinned = false;
+  bool operator==(const CheckpointRecord&) const = default;
+};
+
+// A directory that some worker which sees the root has yet to delete. Outlives its job.
+struct Deletion {
+  std::string root_id, path;
+  std::string job, checkpoint;  // Its record, deleted once the bytes are gone.
+  absl::Time retry_mono = absl::InfinitePast();  // Volatile.
+  bool operator==(const Deletion&) const = default;
+};
+
+struct ArtifactRecord {
+  std::string job, id;  // The ID is the file's name.
+  std::string kind, content_type;
+  int64_t size_bytes = 0;
+  std::string sha256;
+  int64_t images_seen = 0;
+  int attempt = 0;
+  absl::Time create_time = absl::InfinitePast();
+  bool operator==(const ArtifactRecord&) const = default;
+};
+
+struct EventRecord {
+  int64_t revision = 0;  // Rising, without gaps.
+  absl::Time time;
+  std::string resource;  // `jobs/{job}`, `workers/{worker}`, `datasets/{dataset}`.
+  std::string reason;    // UPPER_SNAKE.
+  std::string message;
+  std::string actor;     // `user:{name}`, `worker:{worker}`, `p2d`.
+  bool operator==(const EventRecord&) const = default;
+};
+
+// What a request_id was used for: the same payload gets the same answer.
+struct RequestRecord {
+  std::string request_id;
+  std::string payload_sha256;
+  std::string resource;  // Of the answer: `jobs/{job}`, `workers/{worker}`, `datasets/{dataset}`.
+  absl::Time time = absl::InfinitePast();
+  bool operator==(const RequestRecord&) const = default;
+};
+
+using JobPtr = std::shared_ptr<const JobRecord>;
+using WorkerPtr = std::shared_ptr<const WorkerRecord>;
+using CheckpointPtr = std::shared_ptr<const CheckpointRecord>;
+using DatasetPtr = std::shared_ptr<const DatasetRecord>;
+
+}  // namespace p2::scheduler

@@ -1,0 +1,54 @@
+// p2d's options: flags over environment (P2D_…) over a YAML file (--config) over defaults.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "common/logging.h"
+
+namespace p2::server {
+
+struct ServerOptions {
+  // Holds everything that p2d keeps. Made if missing.
+  std::string data_dir = "p2-data";
+  // gRPC and HTTP, HOST:PORT; port 0: an ephemeral one.
+  std::string listen = "127.0.0.1:7250";
+  std::string http = "127.0.0.1:7251";
+  // Allows addresses beyond loopback although nothing is encrypted or checked.
+  bool insecure = false;
+  // Written when p2d serves: {"grpc":"127.0.0.1:7250","http":"127.0.0.1:7251","pid":1}. Empty: none.
+  std::string ready_file;
+  LogLevel log_level = LogLevel::kInfo;
+
+  // Leases of workers. REQUIRES: heartbeat_interval < suspect_after <= lost_after.
+  absl::Duration heartbeat_interval = absl::Seconds(2);
+  absl::Duration suspect_after = absl::Seconds(10);
+  absl::Duration lost_after = absl::Seconds(15);
+  // From the reservation of a gang until all its ranks run.
+  absl::Duration prepare_timeout = absl::Seconds(30);
+  // First wait after a gang was not formed, and between tries to delete files.
+  absl::Duration gang_backoff = absl::Seconds(2);
+  absl::Duration delete_retry = absl::Seconds(60);
+  // How often time itself is looked at, and the disk's free space.
+  absl::Duration tick_interval = absl::Milliseconds(200);
+  absl::Duration disk_interval = absl::Seconds(5);
+  // What calls in progress get at SIGTERM.
+  absl::Duration shutdown_grace = absl::Seconds(5);
+};
+
+// Of the program's arguments. `exit_code` is set if the program shall end at once (--help, --version, a wrong flag: `text`
+// is what to print then, to stderr unless the code is 0).
+struct ParsedOptions {
+  ServerOptions options;
+  bool exit = false;
+  int exit_code = 0;
+  std::string text;
+};
+ParsedOptions ParseServerOptions(const std::vector<std::string>& arguments);
+
+// INVALID_ARGUMENT, naming every option that cannot be (an address beyond loopback without --insecure among them).
+absl::Status ValidateServerOptions(const ServerOptions& options);
+
+}  // namespace p2::server

@@ -1,0 +1,40 @@
+// How many batches were acknowledged, in a small file beside the database, so that a database that lost synced batches
+// (a log cut off, a directory restored by hand) is noticed instead of served (DESIGN.md 3).
+//
+// File: two slots of 512 bytes, each {magic "p2cc", version 1, count, CRC-32C of the three}, little-endian; the count
+// goes to slot count % 2, so a torn write leaves the other one whole.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace p2::store {
+
+// Thread-compatible.
+class CommitCounter {
+ public:
+  // NOT_FOUND if there is no file. DATA_LOSS if neither slot is whole.
+  static absl::StatusOr<std::unique_ptr<CommitCounter>> Open(const std::string& path);
+  // Makes or replaces the file, durably, with `count`.
+  static absl::StatusOr<std::unique_ptr<CommitCounter>> Create(const std::string& path, uint64_t count);
+  ~CommitCounter();
+  CommitCounter(const CommitCounter&) = delete;
+  CommitCounter& operator=(const CommitCounter&) = delete;
+
+  uint64_t count() const { return count_; }
+  // Durable when it returns OK. After an error nothing may be acknowledged any more: end the process.
+  absl::Status Set(uint64_t count);
+
+ private:
+  CommitCounter(int fd, std::string path, uint64_t count) : fd_(fd), path_(std::move(path)), count_(count) {}
+
+  const int fd_;
+  const std::string path_;
+  uint64_t count_;
+};
+
+}  // namespace p2::store

@@ -1,0 +1,93 @@
+// RocksDB as the store uses it: checked values by key, scans, and one synced batch at a time with its commit counter.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "server/store/commit_counter.h"
+#include "server/store/keys.h"
+#include "server/store/rocksdb_job_store.h"
+
+namespace rocksdb {
+class ColumnFamilyHandle;
+class DB;
+class Snapshot;
+class WriteBatch;
+}  // namespace rocksdb
+
+namespace p2::store {
+
+// The newest layout that this program knows.
+inline constexpr int kSchemaVersion = 1;
+
+// Reads are thread-safe; Write is called from one thread.
+class Database {
+ public:
+  // Errors as OpenRocksDbJobStore.
+  static absl::StatusOr<std::unique_ptr<Database>> Open(const RocksDbJobStoreOptions& options);
+  ~Database();
+
+  class Batch {
+   public:
+    explicit Batch(const Database& database);
+    ~Batch();
+    void Put(const Key& key, absl::string_view payload);
+    void Delete(const Key& key);
+    void DeletePrefix(const Key& prefix);
+    bool empty() const;
+
+   private:
+    friend class Database;
+    const Database& database_;
+    const std::unique_ptr<rocksdb::WriteBatch> batch_;
+  };
+
+  // What readers see stays as it is now for as long as the view lives.
+  class View {
+   public:
+    explicit View(const Database& database);
+    ~View();
+    View(const View&) = delete;
+    View& operator=(const View&) = delete;
+
+    absl::StatusOr<std::optional<std::string>> Get(const Key& key) const;
+    using Visit = absl::FunctionRef<bool(absl::string_view key, absl::string_view payload)>;
+    // Values of `prefix`, by key, from `first` on (the key's bytes; empty: all), until `visit` returns false.
+    absl::Status Scan(const Key& prefix, absl::string_view first, Visit visit) const;
+    // The same downwards, of keys below `before`.
+    absl::Status ScanBackwards(const Key& prefix, absl::string_view before, Visit visit) const;
+
+   private:
+    const Database& database_;
+    const rocksdb::Snapshot* const snapshot_;
+  };
+
+  // All or nothing, durable when it returns. The first error is sticky.
+  absl::Status Write(Batch& batch);
+
+ private:
+  Database(std::unique_ptr<rocksdb::DB> db, std::vector<rocksdb::ColumnFamilyHandle*> families);
+
+  rocksdb::ColumnFamilyHandle* family(Family family) const { return families_[static_cast<size_t>(family)]; }
+  // Checks the schema version and the counter against each other; writes the first ones into a new database.
+  absl::Status CheckVersion();
+  absl::Status CheckCommits(std::unique_ptr<CommitCounter> counter);
+
+  // Constant after construction.
+  const std::unique_ptr<rocksdb::DB> db_;
+  const std::vector<rocksdb::ColumnFamilyHandle*> families_;
+
+  // Confined to the writing thread.
+  std::unique_ptr<CommitCounter> counter_;
+  uint64_t commits_ = 0;
+  absl::Status broken_;
+};
+
+}  // namespace p2::store

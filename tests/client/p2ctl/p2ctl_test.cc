@@ -1,0 +1,447 @@
+// The binary as a person or a script meets it.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <openssl/sha.h>
+#include <signal.h>
+
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "tests/client/fake_server.h"
+#include "tests/client/p2ctl/p2ctl_process.h"
+
+namespace p2::testing {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+using ::testing::SizeIs;
+using ::testing::StartsWith;
+using Json = nlohmann::json;
+
+class P2ctlTest : public ::testing::Test {
+ protected:
+  P2ctlResult P2ctl(std::vector<std::string> arguments, std::map<std::string, std::string> environment = {}) {
+    environment.insert({"P2_ADDR", server_.address()});
+    return RunP2ctl(std::move(arguments), std::move(environment));
+  }
+  std::unique_ptr<P2ctlProcess> Start(std::vector<std::string> arguments) {
+    return std::make_unique<P2ctlProcess>(std::move(arguments), std::map<std::string, std::string>{{"P2_ADDR", server_.address()}});
+  }
+  v1::Job State(const std::string& id) {
+    v1::Job job;
+    server_.With([&](FakeState& s) { job = s.jobs[absl::StrCat("jobs/", id)]; });
+    return job;
+  }
+
+  FakeServer server_;
+};
+
+using ExitCodeTest = P2ctlTest;
+
+TEST_F(ExitCodeTest, IsZeroWhenAllIsWell) { EXPECT_EQ(P2ctl({"list"}).exit_code, 0); }
+TEST_F(ExitCodeTest, IsOneForAnErrorOfTheServer) {
+  server_.FailNext(1, absl::InternalError("a bug"));
+  EXPECT_EQ(P2ctl({"list"}).exit_code, 1);
+}
+TEST_F(ExitCodeTest, IsTwoForUsageAndForAnInvalidSpec) {
+  EXPECT_EQ(P2ctl({"list", "--no-such-flag"}).exit_code, 2);
+  EXPECT_EQ(P2ctl({}).exit_code, 2);
+  EXPECT_EQ(P2ctl({"list", "-o", "xml"}).exit_code, 2);
+  EXPECT_EQ(P2ctl({"wait", "a", "--for", "LATER"}).exit_code, 2);
+  EXPECT_EQ(P2ctl({"submit", "mnist-demo", "--set", "training.batch"}).exit_code, 2);
+  const P2ctlResult bad = P2ctl({"submit", "bad"});
+  EXPECT_EQ(bad.exit_code, 2);
+  EXPECT_THAT(bad.err, AllOf(HasSubstr("training.batch"), HasSubstr("objective.gamma")));
+}
+TEST_F(ExitCodeTest, IsThreeForWhatIsNotFound) {
+  EXPECT_EQ(P2ctl({"get", "missing"}).exit_code, 3);
+  EXPECT_EQ(P2ctl({"submit", "no-such"}).exit_code, 3);
+  EXPECT_EQ(P2ctl({"submit", "-f", "/no/such.yaml"}).exit_code, 3);
+}
+TEST_F(ExitCodeTest, IsFourWithoutAuthentication) {
+  server_.FailNext(1, absl::UnauthenticatedError("no token"));
+  EXPECT_EQ(P2ctl({"list"}).exit_code, 4);
+}
+TEST_F(ExitCodeTest, IsFiveWhenDenied) {
+  server_.FailNext(1, absl::PermissionDeniedError("not yours"));
+  EXPECT_EQ(P2ctl({"list"}).exit_code, 5);
+  server_.FailNext(1, absl::ResourceExhaustedError("quota"));
+  EXPECT_EQ(P2ctl({"submit", "mnist-demo"}).exit_code, 5);
+}
+TEST_F(ExitCodeTest, IsSixWhenTheStateForbidsIt) {
+  server_.SetJob(MakeJob("done", v1::Job::SUCCEEDED));
+  EXPECT_EQ(P2ctl({"stop", "done"}).exit_code, 6);
+  EXPECT_EQ(P2ctl({"wait", "done", "--for", "PAUSED"}).exit_code, 6);
+}
+TEST_F(ExitCodeTest, IsSevenWithoutServerAndNamesP2ctlLocal) {
+  server_.Stop();
+  const P2ctlResult result = P2ctl({"list"});
+  EXPECT_EQ(result.exit_code, 7);
+  EXPECT_THAT(result.err, AllOf(HasSubstr("p2ctl local"), HasSubstr(server_.address()), HasSubstr("P2_ADDR")));
+  EXPECT_THAT(result.out, IsEmpty());
+}
+TEST_F(ExitCodeTest, IsEightWhenWaitTimesOut) {
+  server_.SetJob(MakeJob("a", v1::Job::RUNNING));
+  EXPECT_EQ(P2ctl({"wait", "a", "--timeout", "50ms"}).exit_code, 8);
+}
+TEST_F(ExitCodeTest, IsTenForAFailedJobAndElevenForACancelledOne) {
+  server_.SetJob(MakeJob("f", v1::Job::FAILED));
+  server_.SetJob(MakeJob("c", v1::Job::CANCELLED));
+  server_.SetJob(MakeJob("s", v1::Job::SUCCEEDED));
+  EXPECT_EQ(P2ctl({"wait", "f"}).exit_code, 10);
+  EXPECT_EQ(P2ctl({"wait", "c"}).exit_code, 11);
+  EXPECT_EQ(P2ctl({"wait", "s"}).exit_code, 0);
+  EXPECT_EQ(P2ctl({"wait", "s", "c", "f"}).exit_code, 10);
+  EXPECT_EQ(P2ctl({"logs", "-f", "f"}).exit_code, 10);
+  EXPECT_EQ(P2ctl({"logs", "-f", "c"}).exit_code, 11);
+  EXPECT_EQ(P2ctl({"logs", "f"}).exit_code, 0);
+}
+TEST_F(ExitCodeTest, IsTwelveWhenADownloadIsDamaged) {
+  server_.SetJob(MakeJob("a", v1::Job::RUNNING));
+  v1::Artifact artifact;
+  artifact.set_name("jobs/a/artifacts/grid.png");
+  artifact.set_kind("samples");
+  artifact.set_sha256(std::string(64, '0'));
+  server_.With([&](FakeState& s) { s.artifacts[artifact.name()] = {artifact, "bytes"}; });
+  EXPECT_EQ(P2ctl({"samples", "get", "a", "--out", MakeTempDir()}).exit_code, 12);
+}
+
+TEST_F(P2ctlTest, TakesAUniquePrefixOfAJobsId) {
+  server_.SetJob(MakeJob("mnist-demo-abcde", v1::Job::RUNNING));
+  server_.SetJob(MakeJob("own-256-fghij", v1::Job::RUNNING));
+  EXPECT_EQ(P2ctl({"get", "mnist", "-o", "name"}).out, "mnist-demo-abcde\n");
+  EXPECT_EQ(P2ctl({"stop", "own", "-o", "name"}).out, "own-256-fghij\n");
+  EXPECT_EQ(State("own-256-fghij").state(), v1::Job::CANCELLED);
+}
+
+TEST_F(P2ctlTest, ShowsJobsAsATable) {
+  server_.SetJob(MakeJob("mnist-demo-abcde", v1::Job::RUNNING, 8100));
+  const std::vector<std::string> lines = absl::StrSplit(P2ctl({"list"}).out, '\n');
+  ASSERT_THAT(lines, SizeIs(3));
+  EXPECT_THAT(lines[0], StartsWith("ID                STATE    DONE  IMAGES   TOTAL"));
+  EXPECT_THAT(lines[1], StartsWith("mnist-demo-abcde  RUNNING   45%   8,100  18,000     112.5  0.0532  1m28s"));
+  EXPECT_THAT(lines[1], HasSubstr("2026-11-23 08:54:37"));
+  EXPECT_THAT(P2ctl({"list", "--no-headers"}).out, StartsWith("mnist-demo-abcde"));
+}
+
+TEST_F(P2ctlTest, ListsAreItemsAndATokenInJson) {
+  server_.SetJob(MakeJob("a", v1::Job::RUNNING, 8100));
+  server_.SetJob(MakeJob("b", v1::Job::QUEUED));
+  const Json all = Json::parse(P2ctl({"list", "-o", "json"}).out);
+  ASSERT_THAT(all["items"], SizeIs(2));
+  EXPECT_EQ(all["nextPageToken"], "");
+  EXPECT_EQ(all["items"][0]["name"], "jobs/a");
+  EXPECT_EQ(all["items"][0]["progress"]["imagesSeen"], "8100");
+  EXPECT_EQ(all["items"][0]["createTime"], "2026-11-23T08:54:37Z");
+  EXPECT_EQ(all["items"][0]["ownerVerified"], false);
+  const Json first = Json::parse(P2ctl({"list", "-o", "json", "--limit", "1"}).out);
+  ASSERT_THAT(first["items"], SizeIs(1));
+  const Json rest = Json::parse(P2ctl({"list", "-o", "json", "--page-token", first["nextPageToken"]}).out);
+  ASSERT_THAT(rest["items"], SizeIs(1));
+  EXPECT_EQ(rest["items"][0]["name"], "jobs/b");
+  EXPECT_EQ(Json::parse(P2ctl({"node", "list", "-o", "json"}).out), Json::parse(R"({"items":[],"nextPageToken":""})"));
+  EXPECT_EQ(Json::parse(P2ctl({"get", "a", "-o", "json"}).out)["name"], "jobs/a");
+}
+
+TEST_F(P2ctlTest, KnowsTheOtherFormats) {
+  server_.SetJob(MakeJob("a", v1::Job::RUNNING, 8100));
+  EXPECT_EQ(P2ctl({"list", "-o", "csv", "--fields", "id,state,images,spec.training.batch"}).out,
+            "id,state,images,spec.training.batch\na,RUNNING,8100,32\n");
+  EXPECT_EQ(P2ctl({"list", "--fields", "id,created", "-o", "csv", "--no-headers"}).out, "a,2026-11-23T08:54:37Z\n");
+  EXPECT_EQ(P2ctl({"list", "-o", "jsonl", "--fields", "name,state"}).out, "{\"name\":\"jobs/a\",\"state\":\"RUNNING\"}\n");
+  EXPECT_THAT(P2ctl({"get", "a", "-o", "yaml"}).out, AllOf(StartsWith("name: jobs/a\n"), HasSubstr("imagesSeen: \"8100\"")));
+  EXPECT_EQ(P2ctl({"list"}, {{"P2_OUTPUT", "name"}}).out, "a\n");
+  EXPECT_EQ(P2ctl({"list", "-q"}).out, "a\n");
+  EXPECT_EQ(P2ctl({"list", "--fields", "no.such"}).exit_code, 2);
+}
+
+TEST_F(P2ctlTest, ErrorsAreJsonOnStderrWithOutputJson) {
+  const P2ctlResult result = P2ctl({"submit", "bad", "-o", "json"});
+  EXPECT_THAT(result.out, IsEmpty());
+  const Json error = Json::parse(result.err);
+  EXPECT_EQ(error["code"], "INVALID_ARGUMENT");
+  EXPECT_THAT(error["message"].get<std::string>(), HasSubstr("training.batch"));
+  EXPECT_EQ(error["details"][0]["fieldViolations"][0]["field"], "training.batch");
+  EXPECT_EQ(error["reason"], "INVALID_ARGUMENT");
+  EXPECT_EQ(Json::parse(P2ctl({"lst", "-o", "json"}).err)["code"], "INVALID_ARGUMENT");
+}
+
+TEST_F(P2ctlTest, FlagBeatsEnvironmentAndEnvironmentBeatsLocal) {
+  const P2ctlResult result = P2ctl({"list", "--addr", server_.address()}, {{"P2_ADDR", "127.0.0.1:1"}});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  const std::string state = MakeTempDir();
+  std::filesystem::create_directories(state + "/p2");
+  std::ifstream stat("/proc/self/stat");
+  const std::vector<std::string> fields = absl::StrSplit(std::string((std::istreambuf_iterator<char>(stat)), {}), ' ');
+  const Json local = {{"pid", getpid()}, {"processStarted", fields[21]}, {"address", server_.address()}, {"httpAddress", ""},
+                      {"workerHttpAddress", ""}, {"serverPid", 0}, {"workerPid", 0}, {"dataDir", ""}, {"roots", Json::array()}};
+  std::ofstream(state + "/p2/local.json") << local;
+  EXPECT_EQ(P2ctl({"list"}, {{"P2_ADDR", ""}, {"XDG_STATE_HOME", state}}).exit_code, 0);
+}
+
+TEST_F(P2ctlTest, SubmitSendsEveryFlag) {
+  const P2ctlResult result = P2ctl({"submit", "mnist-demo", "--set", "training.batch=16", "--set", "model.dropout=0.1", "--weight", "pow(k+snr,-gamma)",
+                                    "--name", "mine", "--devices", "2", "--dataset", "mnist", "--seed", "7", "--label", "team=vision",
+                                    "--request-id", "r1", "--paused"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(result.out, "mnist-demo-aaaaa\n");
+  server_.With([](FakeState& s) {
+    const v1::CreateJobRequest& request = s.last_create;
+    EXPECT_THAT(request.overrides(), ElementsAre("training.batch=16", "model.dropout=0.1"));
+    std::vector<std::string> flags;
+    for (const v1::FlagOverride& flag : request.flags()) flags.push_back(absl::StrCat(flag.flag(), " ", flag.path(), " ", flag.value()));
+    EXPECT_THAT(flags, ElementsAre("--weight objective.weight pow(k+snr,-gamma)", "--dataset data.dataset mnist",
+                                   "--devices resources.devices 2", "--seed training.seed 7"));
+    EXPECT_EQ(request.name_prefix(), "mine");
+    EXPECT_EQ(request.labels().at("team"), "vision");
+    EXPECT_EQ(request.request_id(), "r1");
+    EXPECT_TRUE(request.paused());
+  });
+}
+
+TEST_F(P2ctlTest, SubmitTwiceWithOneRequestIdMakesOneJob) {
+  const std::string first = P2ctl({"submit", "mnist-demo", "--request-id", "r1"}).out;
+  EXPECT_EQ(P2ctl({"submit", "mnist-demo", "--request-id", "r1"}).out, first);
+  server_.With([](FakeState& s) { EXPECT_THAT(s.jobs, SizeIs(1)); });
+}
+
+TEST_F(P2ctlTest, SubmitReadsASpecFile) {
+  const std::string path = MakeTempDir() + "/my.yaml";
+  std::ofstream(path) << "extends: mnist-demo\n";
+  EXPECT_EQ(P2ctl({"submit", "-f", path}).exit_code, 0);
+  server_.With([](FakeState& s) {
+    EXPECT_EQ(s.last_create.spec_yaml(), "extends: mnist-demo\n");
+    EXPECT_EQ(s.last_create.spec_file_name(), "my.yaml");
+  });
+}
+
+TEST_F(P2ctlTest, DryRunNeedsNoServerAndShowsOriginsAndCost) {
+  server_.Stop();
+  const P2ctlResult result = P2ctl({"submit", "--dry-run", "ffhq-gamma0.5", "--set", "training.batch=16", "--devices", "4"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out, AllOf(HasSubstr("objective.gamma"), HasSubstr("preset ffhq-gamma0.5"), HasSubstr("--devices"),
+                                HasSubstr("Parameters:"), HasSubstr("4, 4, 4, 4 a step"), HasSubstr("Nothing was submitted")));
+  const P2ctlResult wrong = P2ctl({"submit", "ffhq-gama0.5", "--dry-run"});
+  EXPECT_EQ(wrong.exit_code, 3);
+  EXPECT_THAT(wrong.err, HasSubstr("ffhq-gamma0.5"));
+}
+
+TEST_F(P2ctlTest, SubmitWaitEndsWithTheJob) {
+  const auto submit = Start({"submit", "mnist-demo", "--wait"});
+  ASSERT_TRUE(submit->ReadUntil("mnist-demo-aaaaa\n"));
+  server_.SetJob(MakeJob("mnist-demo-aaaaa", v1::Job::RUNNING));
+  v1::Job failed = MakeJob("mnist-demo-aaaaa", v1::Job::FAILED);
+  failed.set_message("out of luck");
+  server_.SetJob(failed);
+  const P2ctlResult result = submit->Wait();
+  EXPECT_EQ(result.exit_code, 10);
+  EXPECT_THAT(result.err, HasSubstr("out of luck"));
+}
+
+TEST_F(P2ctlTest, WaitRunningReturnsWhenTheJobRuns) {
+  const auto submit = Start({"submit", "mnist-demo", "--wait=running"});
+  ASSERT_TRUE(submit->ReadUntil("mnist-demo-aaaaa\n"));
+  server_.SetJob(MakeJob("mnist-demo-aaaaa", v1::Job::RUNNING));
+  EXPECT_EQ(submit->Wait().exit_code, 0);
+}
+
+TEST_F(P2ctlTest, CtrlCOnFollowDetachesAndTheJobGoesOn) {
+  const auto submit = Start({"submit", "mnist-demo", "--follow"});
+  ASSERT_TRUE(submit->ReadUntil("mnist-demo-aaaaa\n"));
+  server_.SetJob(MakeJob("mnist-demo-aaaaa", v1::Job::RUNNING, 8100));
+  ASSERT_TRUE(submit->ReadUntil("RUNNING  45% 8,100/18,000 images 112.5 images/s loss 0.0532 ETA 1m28s\n", true));
+  submit->Signal(SIGINT);
+  const P2ctlResult result = submit->Wait();
+  EXPECT_EQ(result.exit_code, 130);
+  EXPECT_THAT(result.err, AllOf(HasSubstr("detached"), HasSubstr("p2ctl wait mnist-demo-aaaaa"), HasSubstr("p2ctl stop")));
+  EXPECT_EQ(State("mnist-demo-aaaaa").state(), v1::Job::RUNNING);
+}
+
+TEST_F(P2ctlTest, WaitSeesTheEndThroughARestartOfTheServer) {
+  server_.SetJob(MakeJob("a", v1::Job::RUNNING));
+  const auto wait = Start({"wait", "a"});
+  ASSERT_TRUE(wait->ReadUntil("a RUNNING", true));
+  server_.Stop();
+  server_.SetJob(MakeJob("a", v1::Job::SUCCEEDED));
+  server_.Start();
+  EXPECT_EQ(wait->Wait().exit_code, 0);
+}
+
+TEST_F(P2ctlTest, WaitsForPositionsAndValues) {
+  server_.SetJob(MakeJob("a", v1::Job::RUNNING, 8100));
+  EXPECT_EQ(P2ctl({"wait", "a", "--for", "images=8k"}).exit_code, 0);
+  server_.With([](FakeState& s) { (*s.metrics["jobs/a"].emplace_back().mutable_values())["kid"] = 0.02; });
+  EXPECT_EQ(P2ctl({"wait", "a", "--for", "metric:kid<=0.03"}).exit_code, 0);
+  EXPECT_EQ(P2ctl({"wait", "a", "--for", "metric:kid<0.01", "--timeout", "100ms"}).exit_code, 8);
+  server_.SetJob(MakeJob("b", v1::Job::SUCCEEDED, 18000));
+  EXPECT_EQ(P2ctl({"wait", "a", "b", "--for", "SUCCEEDED", "--any"}).exit_code, 0);
+}
+
+TEST_F(P2ctlTest, LogsShowRanksAndFilter) {
+  server_.SetJob(MakeJob("a", v1::Job::SUCCEEDED));
+  server_.With([](FakeState& s) {
+    for (const auto& [rank, line] : {std::pair{0, "loading"}, {1, "error: x"}, {0, "done"}}) {
+      v1::LogEntry& entry = s.logs["jobs/a"].emplace_back();
+      entry.set_rank(rank);
+      entry.set_attempt(1);
+      entry.set_offset(static_cast<int64_t>(s.logs["jobs/a"].size()));
+      entry.set_line(line);
+    }
+  });
+  EXPECT_EQ(P2ctl({"logs", "a"}).out, "[rank 0] loading\n[rank 1] error: x\n[rank 0] done\n");
+  EXPECT_EQ(P2ctl({"logs", "a", "--rank", "0"}).out, "loading\ndone\n");
+  EXPECT_EQ(P2ctl({"logs", "a", "--grep", "err|done"}).out, "[rank 1] error: x\n[rank 0] done\n");
+  EXPECT_EQ(P2ctl({"logs", "a", "--grep", "("}).exit_code, 2);
+}
+
+TEST_F(P2ctlTest, MetricsAreRowsOverImages) {
+  server_.SetJob(MakeJob("a", v1::Job::SUCCEEDED, 64));
+  server_.With([](FakeState& s) {
+    for (const int64_t images : {32, 64}) {
+      v1::StreamMetricsResponse& row = s.metrics["jobs/a"].emplace_back();
+      row.set_images_seen(images);
+      row.set_step(images / 32);
+      row.set_attempt(1);
+      row.mutable_time()->set_seconds(1795424077);
+      (*row.mutable_values())["loss"] = 1.0 / static_cast<double>(images);
+      (*row.mutable_values())["mse"] = 0.5;
+    }
+  });
+  EXPECT_EQ(P2ctl({"metrics", "a", "-m", "loss", "-o", "csv"}).out,
+            "job,images,step,attempt,time,loss\na,32,1,1,2026-11-23T08:54:37Z,0.03125\na,64,2,1,2026-11-23T08:54:37Z,0.015625\n");
+  const Json json = Json::parse(P2ctl({"metrics", "a", "-o", "json"}).out);
+  EXPECT_EQ(json["items"][1]["values"], Json::parse(R"({"loss":0.015625,"mse":0.5})"));
+  const P2ctlResult follow = P2ctl({"metrics", "a", "-f", "-o", "jsonl"});
+  EXPECT_EQ(follow.exit_code, 0);
+  EXPECT_THAT(std::vector<std::string>(absl::StrSplit(follow.out, '\n')), SizeIs(3));
+}
+
+TEST_F(P2ctlTest, ControlVerbsChangeJobsAndSelectorsTakeWhatFits) {
+  server_.SetJob(MakeJob("a", v1::Job::RUNNING));
+  server_.SetJob(MakeJob("b", v1::Job::SUCCEEDED));
+  EXPECT_EQ(P2ctl({"pause", "a"}).exit_code, 0);
+  EXPECT_EQ(State("a").state(), v1::Job::PAUSED);
+  EXPECT_EQ(P2ctl({"resume", "a"}).exit_code, 0);
+  EXPECT_EQ(State("a").state(), v1::Job::QUEUED);
+  EXPECT_EQ(P2ctl({"kill", "-l", "all", "-o", "name"}).out, "a\n");
+  EXPECT_EQ(P2ctl({"delete", "b", "-o", "name"}).out, "b\n");
+  EXPECT_EQ(P2ctl({"get", "b"}).exit_code, 3);
+  EXPECT_EQ(P2ctl({"stop"}).exit_code, 2);
+}
+
+TEST_F(P2ctlTest, DescribeTellsAllAboutAJob) {
+  v1::Job job = MakeJob("a", v1::Job::QUEUED, 8100);
+  job.set_reason(v1::BACKOFF);
+  job.set_message("waits 2 s after RANK_DIED");
+  v1::Attempt& attempt = *job.add_attempts();
+  attempt.set_number(1);
+  attempt.set_outcome(v1::Attempt::FAILED);
+  attempt.set_reason(v1::RANK_DIED);
+  attempt.set_exit_code(137);
+  attempt.set_message("rank 1 was killed\nlast line of its log");
+  v1::RankPlacement& rank = *attempt.add_ranks();
+  rank.set_worker("workers/w0");
+  rank.set_slot("cpu:0");
+  server_.SetJob(job);
+  server_.With([](FakeState& s) {
+    v1::Checkpoint& checkpoint = s.checkpoints["jobs/a"].emplace_back();
+    checkpoint.set_name("jobs/a/checkpoints/000000008000-e1");
+    checkpoint.set_root("local");
+    v1::StorageRoot& root = s.roots.emplace_back();
+    root.set_name("local");
+    root.add_workers("workers/w0");
+    v1::Event& event = s.events.emplace_back();
+    event.set_resource("jobs/a");
+    event.set_reason("ATTEMPT_ENDED");
+  });
+  const std::string out = P2ctl({"describe", "a"}).out;
+  for (const char* part : {"BACKOFF", "waits 2 s after RANK_DIED", "8,100 of 18,000", "0:w0/cpu:0", "137", "000000008000-e1",
+                           "seen by w0 alone", "training.batch", "preset mnist-demo", "ATTEMPT_ENDED", "last line of its log"}) {
+    EXPECT_THAT(out, HasSubstr(part));
+  }
+  const Json json = Json::parse(P2ctl({"describe", "a", "-o", "json"}).out);
+  EXPECT_EQ(json["job"]["reason"], "BACKOFF");
+  EXPECT_THAT(json["checkpoints"], SizeIs(1));
+}
+
+TEST_F(P2ctlTest, SamplesGetDownloadsTheNewest) {
+  server_.SetJob(MakeJob("a", v1::Job::RUNNING));
+  for (const std::string id : {"samples-1.png", "samples-2.png"}) {
+    v1::Artifact artifact;
+    artifact.set_name(absl::StrCat("jobs/a/artifacts/", id));
+    artifact.set_kind("samples");
+    artifact.set_size_bytes(static_cast<int64_t>(id.size()));
+    unsigned char digest[SHA256_DIGEST_LENGTH];
+    SHA256(reinterpret_cast<const unsigned char*>(id.data()), id.size(), digest);
+    artifact.set_sha256(absl::BytesToHexString(absl::string_view(reinterpret_cast<char*>(digest), sizeof(digest))));
+    server_.With([&](FakeState& s) { s.artifacts[artifact.name()] = {artifact, id}; });
+  }
+  const std::string directory = MakeTempDir();
+  EXPECT_EQ(P2ctl({"samples", "get", "a", "--out", directory}).out, directory + "/samples-2.png\n");
+  EXPECT_EQ(P2ctl({"samples", "get", "a", "--all", "--out", directory + "/all/"}).exit_code, 0);
+  EXPECT_TRUE(std::filesystem::exists(directory + "/all/samples-1.png"));
+  EXPECT_THAT(P2ctl({"artifact", "list", "a", "-o", "name"}).out, HasSubstr("samples-1.png\nsamples-2.png\n"));
+}
+
+TEST_F(P2ctlTest, NodesCanBeCordoned) {
+  server_.With([](FakeState& s) { s.workers.emplace_back().set_name("workers/w0"); });
+  EXPECT_THAT(P2ctl({"node", "cordon", "w0", "--reason", "new disk"}).out, HasSubstr("CORDONED"));
+  EXPECT_EQ(P2ctl({"node", "cordon", "w9"}).exit_code, 3);
+}
+
+TEST_F(P2ctlTest, EventsFollowWithoutAGap) {
+  const auto add = [this](int64_t revision) {
+    server_.With([&](FakeState& s) {
+      v1::Event& event = s.events.emplace_back();
+      event.set_revision(revision);
+      event.set_reason(absl::StrCat("EVENT_", revision));
+    });
+  };
+  add(1);
+  const auto events = Start({"events", "-f", "-o", "jsonl"});
+  ASSERT_TRUE(events->ReadUntil("EVENT_1"));
+  server_.Stop();
+  add(2);
+  server_.Start();
+  ASSERT_TRUE(events->ReadUntil("EVENT_2"));
+  events->Signal(SIGINT);
+  const P2ctlResult result = events->Wait();
+  EXPECT_EQ(result.exit_code, 130);
+  EXPECT_THAT(std::vector<std::string>(absl::StrSplit(result.out, '\n')), SizeIs(3));
+}
+
+TEST_F(P2ctlTest, RootInitIsHarmlessTwice) {
+  const std::string directory = MakeTempDir() + "/root";
+  const Json first = Json::parse(P2ctl({"root", "init", directory, "-o", "json"}).out);
+  const Json second = Json::parse(P2ctl({"root", "init", directory, "-o", "json"}).out);
+  EXPECT_EQ(first["id"], second["id"]);
+}
+
+TEST_F(P2ctlTest, EveryVerbHasHelpWithAnExample) {
+  for (const std::vector<std::string>& verb : std::vector<std::vector<std::string>>{
+           {"local"}, {"submit"}, {"list"}, {"get"}, {"describe"}, {"wait"}, {"logs"}, {"metrics"}, {"stop"}, {"kill"}, {"pause"},
+           {"resume"}, {"delete"}, {"ckpt", "list"}, {"samples", "list"}, {"samples", "get"}, {"artifact", "list"}, {"artifact", "get"},
+           {"dataset", "prepare"}, {"dataset", "register"}, {"dataset", "list"}, {"root", "init"}, {"root", "list"}, {"preset", "list"},
+           {"preset", "show"}, {"node", "list"}, {"node", "cordon"}, {"node", "uncordon"}, {"node", "drain"}, {"events"}, {"version"}}) {
+    std::vector<std::string> arguments = verb;
+    arguments.push_back("--help");
+    const P2ctlResult result = P2ctl(arguments);
+    EXPECT_EQ(result.exit_code, 0);
+    EXPECT_THAT(result.out, HasSubstr(absl::StrCat("Examples:\n  p2ctl ", verb[0])));
+  }
+}
+
+TEST_F(P2ctlTest, OutputThatCannotBeWrittenIsAnError) {
+  EXPECT_EQ(system((std::string(P2_BIN_DIR) + "/p2ctl version --client > /dev/full 2> /dev/null").c_str()), 1 << 8);
+}
+
+}  // namespace
+}  // namespace p2::testing

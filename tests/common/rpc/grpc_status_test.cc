@@ -1,0 +1,70 @@
+#include "common/rpc/grpc_status.h"
+
+#include <string>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace p2 {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::EndsWith;
+using ::testing::HasSubstr;
+using ::testing::SizeIs;
+
+TEST(GrpcStatusTest, BringsCodeMessageAndDetailsBack) {
+  for (int code = 1; code <= 16; ++code) {
+    absl::Status status(static_cast<absl::StatusCode>(code), "what was wrong");
+    google::rpc::ErrorInfo info;
+    info.set_reason("DISK_FULL");
+    info.set_domain("p2");
+    AddDetail(status, info);
+    const absl::Status back = FromGrpcStatus(ToGrpcStatus(status));
+    EXPECT_EQ(back.code(), status.code());
+    EXPECT_EQ(back.message(), "what was wrong");
+    ASSERT_TRUE(GetDetail<google::rpc::ErrorInfo>(back).has_value());
+    EXPECT_EQ(GetDetail<google::rpc::ErrorInfo>(back)->reason(), "DISK_FULL");
+    EXPECT_FALSE(GetDetail<google::rpc::BadRequest>(back).has_value());
+  }
+  EXPECT_TRUE(ToGrpcStatus(absl::OkStatus()).ok());
+  EXPECT_TRUE(FromGrpcStatus(grpc::Status::OK).ok());
+}
+
+TEST(GrpcStatusTest, NamesEveryBadFieldAtOnce) {
+  EXPECT_TRUE(BadRequestError({}).ok());
+  const absl::Status status = FromGrpcStatus(ToGrpcStatus(BadRequestError({{"a.b", "is 0"}, {"c", "is missing"}})));
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(status.message(), "a.b: is 0\nc: is missing");
+  const auto detail = GetDetail<google::rpc::BadRequest>(status);
+  ASSERT_TRUE(detail.has_value());
+  ASSERT_THAT(detail->field_violations(), SizeIs(2));
+  EXPECT_EQ(detail->field_violations(0).field(), "a.b");
+  EXPECT_EQ(detail->field_violations(1).description(), "is missing");
+}
+
+TEST(GrpcStatusTest, NamesTheMissingResourceAndWhatToDo) {
+  const absl::Status status = ResourceNotFoundError("Dataset", "mnst", "`p2ctl dataset list` shows them");
+  EXPECT_THAT(status.message(), AllOf(HasSubstr("mnst"), HasSubstr("p2ctl dataset list")));
+  EXPECT_EQ(GetDetail<google::rpc::ResourceInfo>(status)->resource_type(), "p2.v1.Dataset");
+}
+
+TEST(GrpcStatusTest, KeepsTrailersSmall) {
+  std::string message;
+  while (message.size() < 100'000) message += "ä";
+  const grpc::Status status = ToGrpcStatus(absl::InvalidArgumentError(message));
+  EXPECT_LE(status.error_message().size(), 4200u);
+  EXPECT_THAT(status.error_message(), EndsWith("ä…"));
+  std::vector<FieldViolation> violations(1000, {"field", std::string(100, 'x')});
+  EXPECT_LE(ToGrpcStatus(BadRequestError(violations)).error_details().size(), 8000u);
+}
+
+TEST(GrpcStatusTest, DropsDetailsThatAreNone) {
+  const absl::Status status = FromGrpcStatus(grpc::Status(grpc::StatusCode::INTERNAL, "x", "\xff\xff not a message"));
+  EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
+  EXPECT_EQ(status.message(), "x");
+}
+
+}  // namespace
+}  // namespace p2

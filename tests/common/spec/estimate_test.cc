@@ -1,0 +1,57 @@
+#include "common/spec/estimate.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <numeric>
+
+#include "common/spec/resolve.h"
+
+namespace p2::spec {
+namespace {
+
+using ::testing::ElementsAre;
+
+p2::v1::ResourceEstimate Estimate(std::vector<Override> overrides) {
+  const auto resolved = Resolve({.preset = "ffhq-gamma0.5", .overrides = std::move(overrides)});
+  EXPECT_TRUE(resolved.ok()) << resolved.status();
+  const auto estimate = EstimateResources(resolved->spec);
+  EXPECT_TRUE(estimate.ok()) << estimate.status();
+  return *estimate;
+}
+
+TEST(EstimateTest, SharesTheBatchAsTrainingDoes) {
+  EXPECT_THAT(ShareOfBatch(8, 3), ElementsAre(2, 3, 3));
+  EXPECT_THAT(ShareOfBatch(5, 5), ElementsAre(1, 1, 1, 1, 1));
+  const std::vector<int> large = ShareOfBatch(2'000'000'000, 7);
+  EXPECT_EQ(std::accumulate(large.begin(), large.end(), int64_t{0}), 2'000'000'000);
+}
+
+TEST(EstimateTest, CountsWholeStepsUntilTheLastImage) {
+  EXPECT_EQ(Estimate({}).steps(), 2'250'000);
+  EXPECT_EQ(Estimate({{"training.images", "17"}}).steps(), 3);
+}
+
+TEST(EstimateTest, MemoryFollowsTheFullestDeviceAndTheMicrobatch) {
+  const auto one = Estimate({});
+  const auto four = Estimate({{"resources.devices", "4"}});
+  const auto micro = Estimate({{"training.microbatch", "2"}});
+  EXPECT_THAT(one.images_per_device(), ElementsAre(8));
+  EXPECT_THAT(four.images_per_device(), ElementsAre(2, 2, 2, 2));
+  EXPECT_LT(four.memory_bytes(), one.memory_bytes());
+  EXPECT_EQ(micro.memory_bytes(), four.memory_bytes());
+}
+
+TEST(EstimateTest, ACheckpointHoldsWeightsOptimizerAndEveryAverage) {
+  EXPECT_EQ(Estimate({}).checkpoint_bytes(), 4 * 4 * int64_t{93'563'910});
+  EXPECT_EQ(Estimate({{"ema", "[{rate: 0.9}, {rate: 0.99}]"}}).checkpoint_bytes(), 5 * 4 * int64_t{93'563'910});
+}
+
+TEST(EstimateTest, RefusesABatchThatCannotBeShared) {
+  p2::v1::TrainingSpec spec = Resolve({.preset = "ffhq-gamma0.5"})->spec;
+  spec.mutable_resources()->set_devices(9);
+  EXPECT_EQ(EstimateResources(spec).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace p2::spec

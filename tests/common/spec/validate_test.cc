@@ -1,0 +1,130 @@
+#include "common/spec/validate.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "common/spec/resolve.h"
+
+namespace p2::spec {
+namespace {
+
+using p2::v1::TrainingSpec;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+class ValidateSpecTest : public ::testing::Test {
+ protected:
+  // The fields that are wrong after `path = value` on a good spec, "field: description" a line.
+  static std::string Violations(const std::string& path, const std::string& value) {
+    TrainingSpec spec = Good();
+    Origins origins;
+    std::vector<FieldViolation> violations;
+    MergeAssignment(path, value, "", nullptr, spec, origins, violations);
+    EXPECT_THAT(violations, IsEmpty()) << violations[0].ToString();
+    return absl::StrJoin(ValidateSpec(spec), "\n",
+                         [](std::string* out, const FieldViolation& v) { absl::StrAppend(out, v.ToString()); });
+  }
+
+  static TrainingSpec Good() { return Resolve({.preset = "ffhq-gamma1"})->spec; }
+};
+
+TEST_F(ValidateSpecTest, FindsNothingWrongWithAResolvedPreset) { EXPECT_THAT(ValidateSpec(Good()), IsEmpty()); }
+
+TEST_F(ValidateSpecTest, JudgesEveryField) {
+  const std::vector<std::pair<std::string, std::vector<std::string>>> bad = {
+      {"name", {"Upper", "9a", "a-", "a/b"}},
+      {"data.dataset", {"''", "../x", "-a", "A"}},
+      {"model.image_size", {"0", "2048", "100"}},
+      {"model.in_channels", {"0", "17"}},
+      {"model.model_channels", {"0", "48", "-32", "2147483647"}},
+      {"model.channel_mult", {"[0]", "[1, -1]", "[0.1]", "[1e300]"}},
+      {"model.num_res_blocks", {"0", "9"}},
+      {"model.attention_resolutions", {"[0]", "[-8]"}},
+      {"model.num_head_channels", {"-1", "48"}},
+      {"model.dropout", {"1", "-0.1"}},
+      {"diffusion.timesteps", {"0", "19", "100001", "-1"}},
+      {"objective.weight", {"''", "p3", "log(snr)", "0/0"}},
+      {"objective.gamma", {"-0.5"}},
+      {"objective.k", {"-1"}},
+      {"training.images", {"0", "-1"}},
+      {"training.batch", {"0", "-8"}},
+      {"training.microbatch", {"-1"}},
+      {"training.learning_rate", {"0", "-1"}},
+      {"training.beta1", {"1", "-0.1"}},
+      {"training.beta2", {"1"}},
+      {"training.epsilon", {"0"}},
+      {"training.weight_decay", {"-1"}},
+      {"training.log_every_images", {"0"}},
+      {"ema.0.rate", {"0", "1"}},
+      {"ema.0.name", {"''", "..", "a/b", "A"}},
+      {"checkpoint.every_images", {"0"}},
+      {"checkpoint.keep_last", {"1"}},
+      {"checkpoint.root", {"../x"}},
+      {"preview.every_images", {"-2"}},
+      {"preview.count", {"0", "257"}},
+      {"preview.steps", {"ddim3x", "0", "1001", "'5,'"}},
+      {"resources.devices", {"0", "9", "-1"}},
+      {"resources.kind", {"tpu"}},
+      {"resources.threads", {"-1"}},
+      {"restart.budget", {"-1"}},
+      {"restart.backoff_initial", {"0s", "-1s"}},
+      {"restart.backoff_max", {"0.5s"}},
+      {"deadlines.start", {"0s"}},
+      {"deadlines.step", {"-1s"}},
+      {"deadlines.preview", {"400d"}},
+      {"deadlines.save", {"0s"}},
+      {"deadlines.stop", {"0s"}},
+  };
+  for (const auto& [path, values] : bad) {
+    for (const std::string& value : values)
+      EXPECT_THAT(Violations(path, value), HasSubstr(path)) << path << " = " << value;
+  }
+}
+
+TEST_F(ValidateSpecTest, AllowsTheEdgesOfEachRange) {
+  const std::vector<std::pair<std::string, std::string>> good = {
+      {"preview.steps", "''"},          {"preview.steps", "ddim25"},   {"preview.every_images", "-1"},
+      {"objective.gamma", "0"},         {"objective.k", "0"},          {"model.attention_resolutions", "[]"},
+      {"model.num_head_channels", "0"}, {"diffusion.timesteps", "50"}, {"model.image_size", "1024"},
+      {"resources.devices", "8"},       {"restart.budget", "0"},       {"training.microbatch", "100"},
+      {"objective.weight", "simple"},   {"training.beta1", "0"}};
+  for (const auto& [path, value] : good) EXPECT_EQ(Violations(path, value), "") << path << " = " << value;
+}
+
+TEST_F(ValidateSpecTest, WantsExactlyOneRuleForEachAverageAndDistinctNames) {
+  EXPECT_THAT(Violations("ema", "[{name: a}]"), HasSubstr("ema.0: sets neither of rate and half_life_images"));
+  EXPECT_THAT(Violations("ema", "[{name: a, rate: 0.9, half_life_images: 1k}]"), HasSubstr("sets both"));
+  EXPECT_THAT(Violations("ema", "[{name: a, rate: 0.9}, {name: a, rate: 0.99}]"),
+              HasSubstr("ema.1.name: is \"a\" for the second time"));
+  EXPECT_THAT(Violations("ema", "[{name: a, half_life_images: 0}]"), HasSubstr("ema.0.half_life_images"));
+  EXPECT_THAT(Violations("ema", "[]"), HasSubstr("ema: holds 0 averages; must be 1 to 8"));
+}
+
+TEST_F(ValidateSpecTest, TellsEveryViolationOfAnEmptySpec) {
+  const std::vector<FieldViolation> violations = ValidateSpec(TrainingSpec());
+  EXPECT_GT(violations.size(), 15u);
+  EXPECT_EQ(violations[0].field, "data.dataset");
+}
+
+TEST_F(ValidateSpecTest, NamesMoreDevicesThanTheBatchHasSamples) {
+  EXPECT_EQ(Violations("resources.devices", "9"),
+            "resources.devices: is 9, more than the 8 samples of training.batch; every device needs at least one");
+}
+
+TEST(EmaRateTest, HalvesAWeightsShareInItsHalfLife) {
+  p2::v1::EmaSpec ema;
+  ema.set_half_life_images(800);
+  EXPECT_NEAR(std::pow(EmaRate(ema, 8), 100), 0.5, 1e-12);
+  ema.clear_half_life_images();
+  ema.set_rate(0.9);
+  EXPECT_EQ(EmaRate(ema, 8), 0.9);
+}
+
+TEST(SpecErrorTest, IsOkWithoutViolations) { EXPECT_TRUE(SpecError({}).ok()); }
+
+}  // namespace
+}  // namespace p2::spec

@@ -1,0 +1,114 @@
+#!/usr/bin/env python3
+"""What is wrong is said: what, its value, what to do, with the right exit code, and nothing is lost."""
+import os
+import pathlib
+import subprocess
+import unittest
+
+from p2_cluster import BIN, Cluster, make_images, tiny_spec, wait_for
+
+
+class BadInputTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.p2 = cls.enterClassContext(Cluster())
+
+    def fails(self, code: int, *words: str, args: tuple, timeout: float = 60):
+        result = self.p2.run(*args, timeout=timeout)
+        self.assertEqual(result.returncode, code, result.stderr + result.stdout)
+        for word in words:
+            self.assertIn(word, result.stderr)
+
+    def submit_file(self, text: str) -> pathlib.Path:
+        file = self.p2.dir / "bad.yaml"
+        file.write_text(text)
+        return file
+
+    def test_unknown_preset_names_the_nearest(self):
+        self.fails(3, "ffhq-gama0.5", "ffhq-gamma0.5", args=("submit", "ffhq-gama0.5"))
+
+    def test_every_bad_field_is_named_at_once_with_its_line(self):
+        file = self.submit_file("extends: mnist-demo\ntraining:\n  bach: 8\n  learning_rate: fast\nobjective: {gamma: -1}\n")
+        self.fails(2, "bad.yaml:3", "batch", "bad.yaml:4", "learning_rate", args=("submit", "-f", file))
+        self.fails(2, "objective.gamma", "-1", "objective.k", "training.batch",
+                   args=("submit", "mnist-demo", "--dataset", "dots", "--set", "objective.gamma=-1", "--set", "objective.k=-2", "--set", "training.batch=0"))
+
+    def test_more_devices_than_samples(self):
+        self.fails(2, "devices", args=("submit", "-f", self.submit_file(tiny_spec(devices=9))))
+
+    def test_a_missing_dataset(self):
+        self.fails(3, "nowhere", "p2ctl dataset list", args=("submit", "-f", self.submit_file(tiny_spec()), "--dataset", "nowhere"))
+
+    def test_a_dataset_of_another_resolution(self):
+        self.fails(6, "16", "32", args=("submit", "-f", self.submit_file(tiny_spec().replace("image_size: 16", "image_size: 32"))))
+
+    def test_k_of_zero_warns(self):
+        result = self.p2.run("submit", "-f", self.submit_file(tiny_spec()), "--set", "objective.k=0", "--dry-run=server")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("objective.k", result.stderr)
+
+    def test_an_empty_directory_is_no_dataset(self):
+        empty = self.p2.dir / "empty"
+        empty.mkdir()
+        self.fails(1, "empty", args=("dataset", "prepare", empty, "none", "--resolution", 16, "--root", self.p2.root))
+
+    def test_unreadable_images_are_listed_and_the_rest_is_used(self):
+        images = self.p2.dir / "mixed"
+        make_images(images, 8)
+        (images / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnot an image")
+        result = self.p2.run("dataset", "prepare", images, "mixed", "--resolution", 16, "--channels", 1, "--root", self.p2.root)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("broken.png", result.stderr + result.stdout)
+        mixed = [d for d in self.p2.json("dataset", "list")["items"] if d["name"] == "datasets/mixed"][0]
+        self.assertEqual((int(mixed["imageCount"]), int(mixed["badImageCount"])), (8, 1))
+
+    def test_a_directory_that_is_no_root(self):
+        plain = self.p2.dir / "plain"
+        plain.mkdir()
+        self.fails(2, ".p2-root-id", "root init", args=("dataset", "prepare", self.p2.dir / "images-dots", "x", "--resolution", 16, "--root", plain))
+
+    def test_a_spec_that_is_too_big(self):
+        self.fails(2, "256", args=("submit", "-f", self.submit_file("description: " + "x" * 300000 + "\n")))
+
+    def test_no_server(self):
+        env = dict(self.p2.env, P2_ADDR="127.0.0.1:1")
+        result = subprocess.run([str(BIN / "p2ctl"), "list", "--timeout", "3s"], env=env, capture_output=True, text=True, timeout=60)
+        self.assertEqual(result.returncode, 7, result.stderr)
+        self.assertIn("p2ctl local", result.stderr)
+
+    def test_a_port_in_use_and_a_data_directory_in_use(self):
+        for flags, word in ((["--data-dir", str(self.p2.dir / "second"), "--listen", f"127.0.0.1:{self.p2.ports['grpc']}"], str(self.p2.ports["grpc"])),
+                            (["--data-dir", str(self.p2.dir / "p2d"), "--listen", "127.0.0.1:0"], "p2d")):
+            result = subprocess.run([str(BIN / "p2d"), *flags, "--http", "127.0.0.1:0"], env=self.p2.env, capture_output=True, text=True, timeout=60)
+            self.assertNotEqual(result.returncode, 0)
+            self.assertIn(word, result.stderr)
+        self.assertEqual(self.p2.run("list").returncode, 0)
+
+    def test_a_flipped_byte_in_the_newest_checkpoint_falls_back_to_the_one_before(self):
+        job = self.p2.submit(tiny_spec(images=100000, checkpoint=128))
+        self.p2.wait_images(job, 512)
+        self.p2.p2ctl("pause", job)
+        self.p2.wait_state(job, "PAUSED")
+        newest, previous = sorted(self.p2.json("ckpt", "list", job)["items"], key=lambda c: -int(c["imagesSeen"]))[:2]
+        file = self.p2.root / newest["path"] / "model.safetensors"
+        data = bytearray(file.read_bytes())
+        data[len(data) // 2] ^= 1
+        file.write_bytes(data)
+        self.p2.p2ctl("resume", job)
+
+        def resumed():
+            attempt = self.p2.job(job)["attempts"][-1]
+            return int(attempt["number"]) == 2 and "startTime" in attempt and attempt.get("resumedFrom") and attempt
+
+        attempt = wait_for("the second attempt runs", resumed)
+        self.assertTrue(attempt["resumedFrom"].endswith(previous["name"].split("/")[-1]), attempt["resumedFrom"])
+        self.assertEqual(int(attempt["startImagesSeen"]), int(previous["imagesSeen"]))
+        self.assertIn("CHECKPOINT_CORRUPT", [e["reason"] for e in self.p2.json("events")["items"]])
+        states = {c["name"]: c["state"] for c in self.p2.json("ckpt", "list", job)["items"]}
+        self.assertEqual(states[newest["name"]], "CORRUPT")
+        self.p2.p2ctl("kill", job)
+        self.p2.wait_state(job, "CANCELLED")
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

@@ -1,0 +1,138 @@
+#!/usr/bin/env python3
+"""Programs that others wrote talk to p2: grpcurl and Python's grpcio (through reflection), Prometheus and promtool."""
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import unittest
+import urllib.parse
+import urllib.request
+
+import grpc
+from google.protobuf import descriptor_pool, json_format, message_factory
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+from p2_cluster import SOURCE, Cluster, tiny_spec, wait_for
+
+PROMETHEUS = SOURCE / ".tools/prometheus/usr/bin"
+GRPCURL = SOURCE / ".tools/venv/bin/grpcurl"
+
+
+def http_get(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=10) as response:
+        return response.read().decode()
+
+
+class GrpcurlTest(unittest.TestCase):
+    def test_grpcurl_lists_creates_and_watches(self):
+        with Cluster() as p2:
+            address = p2.env["P2_ADDR"]
+
+            def call(*args: str) -> str:
+                result = subprocess.run([GRPCURL, "-plaintext", *args], capture_output=True, text=True, timeout=60)
+                self.assertEqual(result.returncode, 0, result.stderr)
+                return result.stdout
+
+            services = call(address, "list").split()
+            for name in ("JobService", "PresetService", "DatasetService", "MetricService", "CheckpointService", "ArtifactService",
+                         "LogService", "ClusterService", "EventService"):
+                self.assertIn(f"p2.v1.{name}", services)
+            self.assertIn("grpc.health.v1.Health", services)
+            self.assertIn("rpc CreateJob", call(address, "describe", "p2.v1.JobService"))
+            request = json.dumps({"specYaml": tiny_spec(images=128), "requestId": "grpcurl-1"})
+            job = json.loads(call("-d", request, address, "p2.v1.JobService/CreateJob"))["job"]["name"]
+            # The watch ends by its own deadline or by ours; what came before is what counts.
+            watch = subprocess.Popen([GRPCURL, "-plaintext", "-max-time", "60", "-d", json.dumps({"names": [job]}), address,
+                                      "p2.v1.JobService/WatchJobs"], stdout=subprocess.PIPE, text=True)
+            try:
+                seen = ""
+                for line in watch.stdout:
+                    seen += line
+                    if '"SUCCEEDED"' in line:
+                        break
+                self.assertIn('"SUCCEEDED"', seen)
+            finally:
+                watch.kill()
+                watch.communicate()
+            self.assertEqual([j["name"] for j in json.loads(call(address, "p2.v1.JobService/ListJobs"))["jobs"]], [job])
+
+
+class GrpcioTest(unittest.TestCase):
+    def test_python_creates_lists_and_watches_a_job(self):
+        with Cluster() as p2, grpc.insecure_channel(p2.env["P2_ADDR"]) as channel:
+            pool = descriptor_pool.DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
+
+            def message(name: str, **fields):
+                return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"p2.v1.{name}"))(**fields)
+
+            def method(name: str, reply: str, stream: bool = False):
+                kind = channel.unary_stream if stream else channel.unary_unary
+                parse = type(message(reply)).FromString
+                return kind(f"/p2.v1.JobService/{name}", request_serializer=lambda m: m.SerializeToString(), response_deserializer=parse)
+
+            create = method("CreateJob", "CreateJobResponse")
+            created = create(message("CreateJobRequest", spec_yaml=tiny_spec(images=128), request_id="py-1"), timeout=30)
+            again = create(message("CreateJobRequest", spec_yaml=tiny_spec(images=128), request_id="py-1"), timeout=30)
+            self.assertEqual(created.job.name, again.job.name)
+            states = []
+            watch = method("WatchJobs", "WatchJobsResponse", stream=True)(message("WatchJobsRequest", names=[created.job.name]), timeout=90)
+            for change in watch:
+                if change.HasField("job"):
+                    states.append(json_format.MessageToDict(change.job)["state"])
+                if states and states[-1] == "SUCCEEDED":
+                    watch.cancel()
+                    break
+            self.assertEqual(states[-1], "SUCCEEDED")
+            listed = method("ListJobs", "ListJobsResponse")(message("ListJobsRequest"), timeout=30)
+            self.assertEqual([j.name for j in listed.jobs], [created.job.name])
+            # A bad spec names every bad field at once, in the standard details.
+            with self.assertRaises(grpc.RpcError) as caught:
+                create(message("CreateJobRequest", preset="mnist-demo", overrides=["objective.gamma=-1", "training.batch=0"]), timeout=30)
+            self.assertEqual(caught.exception.code(), grpc.StatusCode.INVALID_ARGUMENT)
+            details = dict(caught.exception.trailing_metadata())["grpc-status-details-bin"]
+            for field in (b"objective.gamma", b"training.batch", b"google.rpc.BadRequest"):
+                self.assertIn(field, details)
+
+
+class PrometheusTest(unittest.TestCase):
+    def test_prometheus_scrapes_both_daemons_and_answers_for_the_loss(self):
+        with Cluster() as p2:
+            job = p2.submit(tiny_spec(images=200000))
+            p2.wait_images(job, 128)
+            targets = [f"127.0.0.1:{p2.ports['http']}", f"127.0.0.1:{p2.ports['w0']}"]
+            for target in targets:
+                lint = subprocess.run([PROMETHEUS / "promtool", "check", "metrics"], input=http_get(f"http://{target}/metrics"),
+                                      capture_output=True, text=True, timeout=30)
+                self.assertEqual((lint.returncode, lint.stdout + lint.stderr), (0, ""), target)
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                port = free.getsockname()[1]
+            config = p2.dir / "prometheus.yml"
+            config.write_text(json.dumps({"global": {"scrape_interval": "200ms", "scrape_timeout": "200ms"}, "scrape_configs": [
+                {"job_name": "p2", "static_configs": [{"targets": targets}]}]}))
+            server = subprocess.Popen([PROMETHEUS / "prometheus", f"--config.file={config}", f"--storage.tsdb.path={p2.dir}/tsdb",
+                                       f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn"])
+            try:
+                def query(text: str):
+                    try:
+                        reply = json.loads(http_get(f"http://127.0.0.1:{port}/api/v1/query?query={urllib.parse.quote(text)}"))
+                    except OSError:
+                        return []
+                    return reply["data"]["result"]
+
+                loss = wait_for("Prometheus has the loss", lambda: query(f'p2_loss{{job_id="{job}",kind="loss"}}'), 30)
+                self.assertGreater(float(loss[0]["value"][1]), 0)
+                self.assertEqual(len(wait_for("both are up", lambda: len(query("up == 1")) == 2 and query("up == 1"), 30)), 2)
+                self.assertEqual(wait_for("devices", lambda: query('sum(p2_devices{kind="cpu"})'), 30)[0]["value"][1], "2")
+                p2.p2ctl("stop", job)
+                p2.wait_state(job, "CANCELLED")
+                # Series of ended jobs are removed.
+                wait_for("its series to go", lambda: job not in http_get(f"http://{targets[0]}/metrics"), 30)
+            finally:
+                server.terminate()
+                server.wait(30)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

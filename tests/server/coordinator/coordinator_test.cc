@@ -1,0 +1,337 @@
+#include "server/coordinator/coordinator.h"
+
+#include <atomic>
+#include <filesystem>
+#include <functional>
+
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/notification.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "server/store/blob_store.h"
+#include "server/store/job_store.h"
+#include "server/store/memory_job_store.h"
+
+namespace p2::coordinator {
+namespace {
+
+using ::testing::IsEmpty;
+using ::testing::MatchesRegex;
+using ::testing::SizeIs;
+
+class FakeClock : public Clock {
+ public:
+  absl::Time Now() const override { return absl::FromUnixSeconds(1'700'000'000) + passed(); }
+  absl::Time Monotonic() const override { return absl::FromUnixSeconds(1000) + passed(); }
+  void Advance(absl::Duration time) { passed_ms_ += absl::ToInt64Milliseconds(time); }
+
+ private:
+  absl::Duration passed() const { return absl::Milliseconds(passed_ms_.load()); }
+  std::atomic<int64_t> passed_ms_ = 0;
+};
+
+// A store whose writes a test can watch and break.
+class WatchedStore : public store::JobStore {
+ public:
+  explicit WatchedStore(store::JobStore& base) : base_(base) {}
+
+  std::function<absl::Status(absl::Span<const scheduler::Mutation>)> before_write;
+
+  absl::StatusOr<store::PersistedState> Load() override { return base_.Load(); }
+  absl::Status Apply(absl::Span<const scheduler::Mutation> mutations) override {
+    if (before_write) {
+      if (absl::Status status = before_write(mutations); !status.ok()) return status;
+    }
+    return base_.Apply(mutations);
+  }
+  absl::StatusOr<scheduler::JobPtr> GetJob(absl::string_view id) const override { return base_.GetJob(id); }
+  absl::StatusOr<std::vector<scheduler::JobPtr>> ListFinishedJobs(int64_t before, int limit) const override {
+    return base_.ListFinishedJobs(before, limit);
+  }
+  absl::StatusOr<std::vector<std::string>> FindFinishedJobs(absl::string_view prefix, int limit) const override {
+    return base_.FindFinishedJobs(prefix, limit);
+  }
+  absl::StatusOr<std::string> GetSpec(absl::string_view sha256) const override { return base_.GetSpec(sha256); }
+  absl::StatusOr<std::vector<scheduler::CheckpointPtr>> ListCheckpoints(absl::string_view job) const override {
+    return base_.ListCheckpoints(job);
+  }
+  absl::StatusOr<std::vector<scheduler::ArtifactRecord>> ListArtifacts(absl::string_view job) const override {
+    return base_.ListArtifacts(job);
+  }
+  absl::StatusOr<std::vector<scheduler::EventRecord>> ListEvents(absl::string_view resource, int64_t from,
+                                                                 int limit) const override {
+    return base_.ListEvents(resource, from, limit);
+  }
+  absl::StatusOr<std::optional<scheduler::RequestRecord>> GetRequest(absl::string_view id) const override {
+    return base_.GetRequest(id);
+  }
+  absl::Status ReadMetrics(absl::string_view job, store::MetricPosition after,
+                           absl::FunctionRef<bool(const store::MetricRow&)> visit) const override {
+    return base_.ReadMetrics(job, after, visit);
+  }
+
+ private:
+  store::JobStore& base_;
+};
+
+class CoordinatorTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    const auto* test = testing::UnitTest::GetInstance()->current_test_info();
+    directory_ = absl::StrCat(testing::TempDir(), "/coordinator-", getpid(), "-", test->name());
+    std::filesystem::create_directories(directory_);
+    blobs_ = *store::BlobStore::Open(absl::StrCat(directory_, "/blobs"));
+    base_ = store::NewMemoryJobStore();
+    Restart();
+  }
+  void TearDown() override {
+    coordinator_.reset();
+    std::filesystem::remove_all(directory_);
+  }
+
+  void Restart() {
+    coordinator_.reset();
+    store_ = std::make_unique<WatchedStore>(*base_);
+    Coordinator::Options options;
+    options.store = store_.get();
+    options.blobs = blobs_.get();
+    options.clock = &clock_;
+    options.tick_interval = absl::Hours(1);
+    options.version = "test";
+    options.id_seed = 7;
+    options.fatal = [this](const absl::Status& status) {
+      fatal_ = status;
+      failed_.Notify();
+    };
+    auto started = Coordinator::Start(std::move(options));
+    ASSERT_TRUE(started.ok()) << started.status();
+    coordinator_ = *std::move(started);
+  }
+
+  static scheduler::CreateJob Submission(const std::string& request_id = "") {
+    scheduler::CreateJob create;
+    create.info = {"user:ann", request_id, "payload", std::nullopt};
+    create.id = "mnist-demo";
+    create.needs.kind = "cpu";
+    create.needs.images_total = 1000;
+    create.spec_sha256 = "spec-hash";
+    v1::TrainingSpec spec;
+    spec.set_name("mnist-demo");
+    create.spec_bytes = spec.SerializeAsString();
+    return create;
+  }
+  std::string Submit() { return (*coordinator_->Execute(Submission())).job->id; }
+
+  static v1::Hello Hello() {
+    v1::Hello hello;
+    hello.set_worker("w0");
+    hello.set_instance("i1");
+    hello.set_protocol_version(kProtocolVersion);
+    hello.set_spool_id("spool-1");
+    v1::Slot& slot = *hello.add_slots();
+    slot.set_id("cpu:0");
+    slot.set_kind("cpu");
+    return hello;
+  }
+  // Everything that waits for the worker.
+  static std::vector<v1::CoordinatorMessage> Messages(WorkerSession& session) {
+    std::vector<v1::CoordinatorMessage> messages;
+    while (true) {
+      auto next = session.Next(absl::ZeroDuration());
+      if (!next.ok() || !next->has_value()) return messages;
+      messages.push_back(**std::move(next));
+    }
+  }
+  // Returns once the loop has taken everything before.
+  void Sync() { EXPECT_TRUE(coordinator_->Execute(scheduler::Tick{}).ok()); }
+  void Reply(const std::shared_ptr<WorkerSession>& session, const std::string& job) {
+    v1::WorkerMessage message;
+    message.mutable_prepare_reply()->set_job(job);
+    message.mutable_prepare_reply()->set_epoch(1);
+    message.mutable_prepare_reply()->set_ok(true);
+    message.mutable_prepare_reply()->set_master_address("127.0.0.1");
+    message.mutable_prepare_reply()->set_master_port(4000);
+    ASSERT_TRUE(coordinator_->Receive(session, message).ok());
+  }
+  v1::WorkerMessage Record(uint64_t sequence, const std::string& job) {
+    v1::WorkerMessage message;
+    v1::SpoolRecord& record = *message.mutable_spool();
+    record.set_sequence(sequence);
+    record.set_job(job);
+    record.set_epoch(1);
+    record.set_attempt(1);
+    return message;
+  }
+
+  FakeClock clock_;
+  std::string directory_;
+  std::unique_ptr<store::BlobStore> blobs_;
+  std::unique_ptr<store::JobStore> base_;
+  std::unique_ptr<WatchedStore> store_;
+  std::unique_ptr<Coordinator> coordinator_;
+  absl::Status fatal_;
+  absl::Notification failed_;
+};
+
+TEST_F(CoordinatorTest, AnswersASubmitOnceItIsWritten) {
+  std::atomic<bool> answered = false, answered_early = false;
+  store_->before_write = [&](auto) {
+    answered_early = answered_early || answered;
+    return absl::OkStatus();
+  };
+  absl::Notification done;
+  coordinator_->Post(Submission(), [&](absl::StatusOr<Coordinator::Answer> answer) {
+    answered = answer.ok();
+    done.Notify();
+  });
+  done.WaitForNotification();
+  EXPECT_TRUE(answered);
+  EXPECT_FALSE(answered_early);
+  ASSERT_THAT(coordinator_->LiveJobs(), SizeIs(1));
+  EXPECT_THAT(coordinator_->LiveJobs()[0]->id, MatchesRegex("mnist-demo-[a-z2-7]{5}"));
+}
+
+TEST_F(CoordinatorTest, AFailedWriteIsFatalAndAcknowledgesNothing) {
+  Submit();
+  store_->before_write = [](auto) { return absl::InternalError("fsync: Input/output error"); };
+  std::atomic<bool> answered = false;
+  coordinator_->Post(Submission(), [&](absl::StatusOr<Coordinator::Answer>) { answered = true; });
+  failed_.WaitForNotification();
+  EXPECT_FALSE(answered);
+  EXPECT_THAT(std::string(fatal_.message()), testing::HasSubstr("fsync"));
+  Restart();
+  EXPECT_THAT(coordinator_->LiveJobs(), SizeIs(1));
+}
+
+TEST_F(CoordinatorTest, ARepeatedRequestGetsTheSameJobAlsoAfterARestart) {
+  const auto first = coordinator_->Execute(Submission("request-1"));
+  Restart();
+  const auto second = coordinator_->Execute(Submission("request-1"));
+  ASSERT_TRUE(first.ok() && second.ok());
+  EXPECT_EQ(first->job->id, second->job->id);
+  scheduler::CreateJob other = Submission("request-1");
+  other.info.payload_sha256 = "another payload";
+  EXPECT_TRUE(absl::IsAlreadyExists(coordinator_->Execute(other).status()));
+}
+
+TEST_F(CoordinatorTest, WelcomesAWorkerAndFormsTheGang) {
+  const std::string job = Submit();
+  const auto session = coordinator_->ConnectWorker(Hello());
+  ASSERT_TRUE(session.ok()) << session.status();
+  auto messages = Messages(**session);
+  Sync();
+  for (auto& message : Messages(**session)) messages.push_back(message);
+  ASSERT_THAT(messages, SizeIs(2));
+  EXPECT_EQ(messages[0].welcome().lost_after_ms(), 15000);
+  EXPECT_EQ(messages[1].prepare().job(), job);
+  Reply(*session, job);
+  Sync();
+  const auto starts = Messages(**session);
+  ASSERT_THAT(starts, SizeIs(1));
+  EXPECT_EQ(starts[0].start().launch().spec().name(), "mnist-demo");
+  EXPECT_EQ(starts[0].start().master_port(), 4000);
+}
+
+TEST_F(CoordinatorTest, AcknowledgesASpoolOnlyUpToWhatIsWritten) {
+  const std::string job = Submit();
+  const auto session = *coordinator_->ConnectWorker(Hello());
+  Reply(session, job);
+  Sync();
+  Messages(*session);
+  std::atomic<bool> acked_early = false;
+  store_->before_write = [&](auto) {
+    acked_early = acked_early || !Messages(*session).empty();
+    return absl::OkStatus();
+  };
+  v1::WorkerMessage log = Record(1, job);
+  log.mutable_spool()->mutable_log()->set_data("hello\n");
+  ASSERT_TRUE(coordinator_->Receive(session, log).ok());
+  ASSERT_TRUE(coordinator_->Receive(session, log).ok());  // Sent twice.
+  Sync();
+  EXPECT_FALSE(acked_early);
+  EXPECT_EQ(*blobs_->ReadLog(job, 1, 0, 0, 100), "hello\n");
+  const auto messages = Messages(*session);
+  ASSERT_FALSE(messages.empty());
+  EXPECT_EQ(messages.back().spool_ack().sequence(), 1u);
+}
+
+TEST_F(CoordinatorTest, AGapInASpoolEndsTheStream) {
+  const auto session = *coordinator_->ConnectWorker(Hello());
+  ASSERT_TRUE(coordinator_->Receive(session, Record(5, "job-x")).ok());
+  Sync();
+  EXPECT_TRUE(absl::IsFailedPrecondition(session->status()));
+}
+
+TEST_F(CoordinatorTest, BytesOfAnUnknownJobAreAcknowledgedAndDropped) {
+  const auto session = *coordinator_->ConnectWorker(Hello());
+  Messages(*session);
+  v1::WorkerMessage log = Record(1, "job-x");
+  log.mutable_spool()->mutable_log()->set_data("hello\n");
+  ASSERT_TRUE(coordinator_->Receive(session, log).ok());
+  Sync();
+  EXPECT_EQ(Messages(*session).back().spool_ack().sequence(), 1u);
+  EXPECT_THAT(*blobs_->ListLogs("job-x"), IsEmpty());
+}
+
+TEST_F(CoordinatorTest, ARestartedP2dSaysAgainWhatIsStillNeeded) {
+  const std::string job = Submit();
+  const auto session = *coordinator_->ConnectWorker(Hello());
+  Reply(session, job);
+  Sync();
+  Restart();
+  EXPECT_TRUE(absl::IsUnavailable(session->status()));
+  ASSERT_THAT(coordinator_->LiveJobs(), SizeIs(1));
+  EXPECT_EQ(coordinator_->LiveJobs()[0]->state, scheduler::JobState::kStarting);
+  v1::Hello hello = Hello();
+  v1::RunningAttempt& running = *hello.add_running();
+  running.set_job(job);
+  running.set_epoch(1);
+  running.set_prepared(true);
+  const auto again = *coordinator_->ConnectWorker(hello);
+  Sync();
+  const auto messages = Messages(*again);
+  ASSERT_THAT(messages, SizeIs(2));
+  EXPECT_TRUE(messages[0].has_welcome());
+  EXPECT_EQ(messages[1].start().epoch(), 1);
+}
+
+TEST_F(CoordinatorTest, AFinishedJobIsReadFromTheStoreAndCanBeDeleted) {
+  const std::string job = Submit();
+  ASSERT_TRUE(coordinator_->Execute(scheduler::KillJob{{"user:ann"}, job, ""}).ok());
+  EXPECT_THAT(coordinator_->LiveJobs(), IsEmpty());
+  ASSERT_TRUE(coordinator_->GetJob(job).ok());
+  EXPECT_EQ((*coordinator_->GetJob(job))->state, scheduler::JobState::kCancelled);
+  EXPECT_TRUE(absl::IsFailedPrecondition(coordinator_->Execute(scheduler::StopJob{{"user:ann"}, job, ""}).status()));
+  ASSERT_TRUE(coordinator_->Execute(scheduler::DeleteJob{{"user:ann"}, job}).ok());
+  EXPECT_TRUE(absl::IsNotFound(coordinator_->GetJob(job).status()));
+}
+
+TEST_F(CoordinatorTest, ASilentWorkerIsLostByTheMonotonicClock) {
+  const auto session = *coordinator_->ConnectWorker(Hello());
+  clock_.Advance(absl::Seconds(16));
+  Sync();
+  ASSERT_THAT(coordinator_->Workers(), SizeIs(1));
+  EXPECT_EQ(coordinator_->Workers()[0]->state, scheduler::WorkerState::kLost);
+}
+
+TEST_F(CoordinatorTest, AnotherProtocolVersionIsRefused) {
+  v1::Hello hello = Hello();
+  hello.set_protocol_version(99);
+  EXPECT_TRUE(absl::IsFailedPrecondition(coordinator_->ConnectWorker(hello).status()));
+}
+
+TEST_F(CoordinatorTest, WatchersSeeWhatIsWritten) {
+  const auto watch = coordinator_->watches().WatchJobs({}, 0);
+  const std::string job = Submit();
+  const auto change = (*watch)->Next(absl::Seconds(10));
+  ASSERT_TRUE(change.ok() && change->has_value());
+  EXPECT_EQ((*change)->job, job);
+}
+
+TEST_F(CoordinatorTest, StopAnswersWhatWaits) {
+  coordinator_->Stop();
+  EXPECT_TRUE(absl::IsUnavailable(coordinator_->Execute(Submission()).status()));
+}
+
+}  // namespace
+}  // namespace p2::coordinator

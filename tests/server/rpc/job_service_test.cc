@@ -1,0 +1,250 @@
+#include <chrono>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/server/rpc/server_fixture.h"
+
+namespace p2::server {
+namespace {
+
+using p2::v1::Job;
+using p2::v1::JobService;
+using p2::v1::WatchJobsResponse;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::MatchesRegex;
+using ::testing::SizeIs;
+using ::testing::StartsWith;
+
+class JobServiceTest : public ServerFixture {
+ protected:
+  JobServiceTest() : worker_(Prepare()) {}
+  ~JobServiceTest() override {
+    worker_.reset();
+    StopServer();
+  }
+  absl::StatusOr<Job> Stop(const std::string& name, const std::string& request_id = "") {
+    p2::v1::StopJobRequest request;
+    request.set_name(name);
+    request.set_request_id(request_id);
+    return Call(*jobs_, &JobService::Stub::StopJob, request);
+  }
+
+  std::unique_ptr<FakeWorker> worker_;
+};
+
+TEST_F(JobServiceTest, CreatesAJobWithEveryFieldResolved) {
+  const auto created = Create(TinyRequest());
+  ASSERT_TRUE(created.ok()) << created.status();
+  const Job& job = created->job();
+  EXPECT_THAT(job.name(), MatchesRegex("jobs/tiny-[a-z2-7]{5}"));
+  EXPECT_EQ(job.state(), Job::PAUSED);
+  EXPECT_EQ(job.owner(), "ann");
+  EXPECT_FALSE(job.owner_verified());
+  EXPECT_EQ(job.spec().training().batch(), 8);
+  EXPECT_EQ(job.spec().diffusion().timesteps(), 1000);
+  EXPECT_EQ(job.spec().checkpoint().root(), "data");
+  EXPECT_EQ(job.spec_origins().at("checkpoint.root"), "dataset tiny");
+  EXPECT_THAT(job.spec_origins().at("training.batch"), StartsWith("tiny.yaml:4"));
+  EXPECT_THAT(job.spec_sha256(), SizeIs(64));
+  EXPECT_GT(created->estimate().parameters(), 0);
+  EXPECT_EQ(created->estimate().steps(), 125);
+  const auto got = Get(job.name());
+  ASSERT_TRUE(got.ok()) << got.status();
+  EXPECT_EQ(got->SerializeAsString().size(), job.SerializeAsString().size());
+  EXPECT_EQ(got->etag(), job.etag());
+  EXPECT_EQ(Get(job.name().substr(0, job.name().size() - 2))->name(), job.name());
+}
+
+TEST_F(JobServiceTest, StoresNothingWhenAskedToValidate) {
+  p2::v1::CreateJobRequest request = TinyRequest();
+  request.set_validate_only(true);
+  const auto answer = Create(request);
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_EQ(answer->job().name(), "");
+  EXPECT_EQ(answer->job().spec().training().images(), 1000);
+  EXPECT_THAT(Call(*jobs_, &JobService::Stub::ListJobs, p2::v1::ListJobsRequest())->jobs(), SizeIs(0));
+}
+
+TEST_F(JobServiceTest, GivesTheSameAnswerToARepeatedRequest) {
+  p2::v1::CreateJobRequest request = TinyRequest();
+  request.set_request_id("8f14e45f");
+  const auto first = Create(request);
+  ASSERT_TRUE(first.ok()) << first.status();
+  EXPECT_EQ(Create(request)->job().name(), first->job().name());
+  request.set_owner("bob");
+  EXPECT_EQ(Create(request).status().code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_THAT(Call(*jobs_, &JobService::Stub::ListJobs, p2::v1::ListJobsRequest())->jobs(), SizeIs(1));
+}
+
+TEST_F(JobServiceTest, NamesEveryBadFieldAtOnceWithItsPlace) {
+  p2::v1::CreateJobRequest request = TinyRequest();
+  request.set_spec_yaml(std::string(kTinySpec) + "objective: {gamma: -1, k: -2}\n");
+  request.add_overrides("training.learning_rat=1");
+  const absl::Status status = Create(request).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(status.message(), AllOf(HasSubstr("objective.gamma"), HasSubstr("objective.k"), HasSubstr("tiny.yaml:5"),
+                                      HasSubstr("learning_rate")));
+  const auto detail = GetDetail<google::rpc::BadRequest>(status);
+  ASSERT_TRUE(detail.has_value());
+  EXPECT_GE(detail->field_violations_size(), 3);
+}
+
+TEST_F(JobServiceTest, SaysWhatIsWrongWithTheDataset) {
+  p2::v1::CreateJobRequest request = TinyRequest();
+  request.add_overrides("data.dataset=tinny");
+  absl::Status status = Create(request).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(status.message(), AllOf(HasSubstr("tinny"), HasSubstr("p2ctl dataset list"), HasSubstr("\"tiny\"")));
+  EXPECT_EQ(GetDetail<google::rpc::ResourceInfo>(status)->resource_name(), "tinny");
+
+  ASSERT_TRUE(RegisterTiny("big", 32).ok());
+  request = TinyRequest();
+  request.add_overrides("data.dataset=big");
+  status = Create(request).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(status.message(), AllOf(HasSubstr("32"), HasSubstr("16"), HasSubstr("--resolution")));
+
+  ASSERT_TRUE(RegisterTiny("few", 16, 7).ok());
+  request = TinyRequest();
+  request.add_overrides("data.dataset=few");
+  EXPECT_THAT(Create(request).status().message(), AllOf(HasSubstr("7 images"), HasSubstr("training.batch (8)")));
+
+  request = TinyRequest();
+  request.add_overrides("checkpoint.root=elsewhere");
+  status = Create(request).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(status.message(), AllOf(HasSubstr("elsewhere"), HasSubstr("--root")));
+}
+
+TEST_F(JobServiceTest, NamesTheNearestPreset) {
+  p2::v1::CreateJobRequest request;
+  request.set_preset("no-such-preset");
+  EXPECT_EQ(Create(request).status().code(), absl::StatusCode::kNotFound);
+}
+
+TEST_F(JobServiceTest, StopsAJobOnceAndSaysSoTheSecondTime) {
+  const std::string name = Create(TinyRequest())->job().name();
+  const auto stopped = Stop(name, "stop-1");
+  ASSERT_TRUE(stopped.ok()) << stopped.status();
+  EXPECT_EQ(stopped->state(), Job::CANCELLED);
+  EXPECT_EQ(Stop(name, "stop-1")->state(), Job::CANCELLED);
+  EXPECT_EQ(Stop(name).status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(Stop("jobs/none").status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(Stop("none").status().code(), absl::StatusCode::kInvalidArgument);
+  p2::v1::DeleteJobRequest request;
+  request.set_name(name);
+  EXPECT_TRUE(Call(*jobs_, &JobService::Stub::DeleteJob, request).ok());
+  EXPECT_EQ(Get(name).status().code(), absl::StatusCode::kNotFound);
+}
+
+TEST_F(JobServiceTest, PagesThroughLiveAndEndedJobsNewestFirst) {
+  std::vector<std::string> names;
+  for (int i = 0; i < 7; ++i) {
+    p2::v1::CreateJobRequest request = TinyRequest();
+    (*request.mutable_labels())["parity"] = i % 2 == 0 ? "even" : "odd";
+    names.insert(names.begin(), Create(request)->job().name());
+    if (i % 3 == 0) {
+      ASSERT_TRUE(Stop(names.front()).ok());
+    }
+  }
+  p2::v1::ListJobsRequest request;
+  request.set_page_size(2);
+  std::vector<std::string> listed;
+  do {
+    const auto page = Call(*jobs_, &JobService::Stub::ListJobs, request);
+    ASSERT_TRUE(page.ok()) << page.status();
+    EXPECT_LE(page->jobs_size(), 2);
+    for (const Job& job : page->jobs()) listed.push_back(job.name());
+    request.set_page_token(page->next_page_token());
+  } while (!request.page_token().empty());
+  EXPECT_EQ(listed, names);
+
+  request.Clear();
+  request.set_label_selector("parity=even");
+  request.add_states(Job::CANCELLED);
+  const auto filtered = Call(*jobs_, &JobService::Stub::ListJobs, request);
+  EXPECT_THAT(filtered->jobs(), SizeIs(2));  // 0 and 6.
+
+  request.set_page_token("forged");
+  EXPECT_EQ(Call(*jobs_, &JobService::Stub::ListJobs, request).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST_F(JobServiceTest, WatchesTheStateAndThenEveryChangeInOrder) {
+  const std::string name = Create(TinyRequest())->job().name();
+  const std::string ended = Create(TinyRequest())->job().name();
+  ASSERT_TRUE(Stop(ended).ok());
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
+  const auto reader = jobs_->WatchJobs(&context, p2::v1::WatchJobsRequest());
+  WatchJobsResponse message;
+  std::set<std::string> present;
+  int64_t revision = 0;
+  while (reader->Read(&message) && message.type() == WatchJobsResponse::STATE) {
+    present.insert(message.job().name());
+    EXPECT_GE(message.revision(), revision);
+    revision = message.revision();
+  }
+  EXPECT_EQ(message.type(), WatchJobsResponse::PROGRESS);
+  EXPECT_THAT(present, testing::UnorderedElementsAre(name, ended));
+  ASSERT_TRUE(Stop(name).ok());
+  ASSERT_TRUE(reader->Read(&message));
+  EXPECT_EQ(message.job().name(), name);
+  EXPECT_EQ(message.job().state(), Job::CANCELLED);
+  EXPECT_GT(message.revision(), revision);
+  context.TryCancel();
+
+  // A second reader takes up where the first one was.
+  grpc::ClientContext again;
+  again.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
+  p2::v1::WatchJobsRequest request;
+  request.set_start_revision(message.revision());
+  const auto resumed = jobs_->WatchJobs(&again, request);
+  ASSERT_TRUE(resumed->Read(&message));
+  EXPECT_EQ(message.job().state(), Job::CANCELLED);
+  again.TryCancel();
+}
+
+TEST_F(JobServiceTest, RefusesAMessageThatIsTooBigAndNamesTheLimit) {
+  p2::v1::CreateJobRequest request = TinyRequest();
+  request.set_spec_yaml(std::string(5 << 20, '#'));
+  const absl::Status status = Create(request).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(status.message(), HasSubstr("4194304"));
+  request.set_spec_yaml(std::string(300 * 1024, '#'));
+  EXPECT_THAT(Create(request).status().message(), HasSubstr("262144"));
+}
+
+TEST_F(JobServiceTest, RefusesNewJobsWhileTheDiskIsNearlyFullAndReadsGoOn) {
+  const std::string name = Create(TinyRequest())->job().name();
+  free_bytes_ = 10;
+  p2::v1::CreateJobRequest request = TinyRequest();
+  absl::Status status;
+  for (int i = 0; i < 1000 && status.ok(); ++i) status = Create(request).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(status.message(), HasSubstr("p2ctl delete"));
+  EXPECT_TRUE(Get(name).ok());
+  free_bytes_ = 900;
+  for (int i = 0; i < 1000 && !status.ok(); ++i) status = Create(request).status();
+  EXPECT_TRUE(status.ok()) << status;
+}
+
+TEST_F(JobServiceTest, KeepsWhatItAcknowledgedOverARestart) {
+  p2::v1::CreateJobRequest request = TinyRequest();
+  request.set_request_id("r-1");
+  const Job job = Create(request)->job();
+  const Job ended = *Stop(Create(TinyRequest())->job().name());
+  worker_.reset();
+  StopServer();
+  StartServer();
+  EXPECT_EQ(Get(job.name())->state(), Job::PAUSED);
+  EXPECT_EQ(Get(job.name())->spec_sha256(), job.spec_sha256());
+  EXPECT_EQ(Get(ended.name())->state(), Job::CANCELLED);
+  EXPECT_EQ(Create(request)->job().name(), job.name());
+}
+
+}  // namespace
+}  // namespace p2::server

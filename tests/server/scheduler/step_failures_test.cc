@@ -1,0 +1,179 @@
+// How attempts end: classes of exit codes, restarts, backoff, budget.
+#include "tests/server/scheduler/cluster.h"
+
+namespace p2::scheduler {
+namespace {
+
+using ::testing::Contains;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+class StepFailuresTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    cluster_.Connect("w0", Cluster::Slots("cpu", 2));
+    cluster_.Submit("job-a");
+    cluster_.Run("job-a");
+  }
+  const JobRecord& JobA() { return cluster_.Job("job-a"); }
+  // Waits out the backoff and runs again.
+  void RunAgain() {
+    for (int i = 0; JobA().state == JobState::kQueued && i < 1000; ++i) cluster_.Pass(absl::Seconds(1), {"w0"});
+    cluster_.Run("job-a");
+  }
+
+  Cluster cluster_;
+};
+
+TEST_F(StepFailuresTest, SucceedsWithAFinalReportAndCodeZero) {
+  cluster_.Report("w0", "job-a", TrainerFinished{TrainerFinished::Outcome::kDone, 0, 1000, ""});
+  EXPECT_EQ(JobA().state, JobState::kRunning);
+  cluster_.EndRank("w0", "job-a", 0);
+  EXPECT_EQ(JobA().state, JobState::kSucceeded);
+  EXPECT_EQ(JobA().reason, StatusReason::kCompleted);
+  EXPECT_EQ(JobA().end_time, cluster_.now.wall);
+}
+
+TEST_F(StepFailuresTest, CodeZeroWithoutAFinalReportIsNoSuccess) {
+  cluster_.EndRank("w0", "job-a", 0);
+  EXPECT_EQ(JobA().state, JobState::kQueued);
+  EXPECT_EQ(JobA().attempts.back().reason, StatusReason::kRankDied);
+  EXPECT_THAT(JobA().message, HasSubstr("never reported that the run is done"));
+}
+
+TEST_F(StepFailuresTest, AFinalReportWithAnotherCodeIsNoSuccess) {
+  cluster_.Report("w0", "job-a", TrainerFinished{TrainerFinished::Outcome::kDone, 0, 1000, ""});
+  cluster_.EndRank("w0", "job-a", 139);
+  EXPECT_EQ(JobA().state, JobState::kQueued);
+}
+
+struct ExitCase {
+  int code;
+  StatusReason reason;
+  bool fatal, counted;
+};
+
+class ExitCodeTest : public StepFailuresTest, public testing::WithParamInterface<ExitCase> {};
+
+TEST_P(ExitCodeTest, HasItsClass) {
+  const ExitCase& it = GetParam();
+  cluster_.EndRank("w0", "job-a", it.code, "last words");
+  EXPECT_EQ(JobA().attempts.back().reason, it.reason);
+  EXPECT_EQ(JobA().state, it.fatal ? JobState::kFailed : JobState::kQueued);
+  EXPECT_EQ(JobA().restarts_used, it.counted ? 1 : 0);
+  if (it.fatal) {
+    EXPECT_EQ(JobA().reason, it.reason);
+    EXPECT_THAT(JobA().message, HasSubstr("last words"));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, ExitCodeTest,
+                         testing::Values(ExitCase{50, StatusReason::kCommunication, false, false},
+                                         ExitCase{51, StatusReason::kDeviceError, false, false},
+                                         ExitCase{52, StatusReason::kOutOfMemory, false, true},
+                                         ExitCase{53, StatusReason::kNumeric, true, false},
+                                         ExitCase{54, StatusReason::kData, false, true},
+                                         ExitCase{55, StatusReason::kStorage, false, true},
+                                         ExitCase{64, StatusReason::kBadSpec, true, false},
+                                         ExitCase{1, StatusReason::kRankDied, false, true},
+                                         ExitCase{137, StatusReason::kRankDied, false, true},
+                                         ExitCase{40, StatusReason::kWorkerStopped, false, false}));
+
+TEST_F(StepFailuresTest, AFrozenRankCostsNoBudget) {
+  cluster_.Report("w0", "job-a", AttemptEnded{{{0, 137, /*frozen=*/true, /*killed=*/true}}, false, ""});
+  EXPECT_EQ(JobA().attempts.back().reason, StatusReason::kRankFrozen);
+  EXPECT_EQ(JobA().restarts_used, 0);
+}
+
+TEST_F(StepFailuresTest, TheUsersErrorWinsOverTheBrokenConnectionsThatItCauses) {
+  cluster_.Report("w0", "job-a", AttemptEnded{{{0, 50}, {1, 52}, {2, 50}}, false, ""});
+  EXPECT_EQ(JobA().attempts.back().reason, StatusReason::kOutOfMemory);
+  EXPECT_EQ(JobA().attempts.back().exit_code, 52);
+}
+
+TEST_F(StepFailuresTest, RanksThatTheirAgentKilledAreNoCause) {
+  cluster_.Report("w0", "job-a", AttemptEnded{{{0, 50}, {1, 137, false, /*killed=*/true}}, false, ""});
+  EXPECT_EQ(JobA().attempts.back().reason, StatusReason::kCommunication);
+}
+
+TEST_F(StepFailuresTest, AStoppedWorkerExcusesItsRanks) {
+  cluster_.Report("w0", "job-a", AttemptEnded{{{0, 137}}, /*worker_stopped=*/true, ""});
+  EXPECT_EQ(JobA().attempts.back().reason, StatusReason::kWorkerStopped);
+  EXPECT_EQ(JobA().restarts_used, 0);
+}
+
+TEST_F(StepFailuresTest, WhatTheTrainerSaidAboutItsFailureIsTheMessage) {
+  cluster_.Report("w0", "job-a", TrainerFinished{TrainerFinished::Outcome::kFailed, 53, 10, "loss is not finite"});
+  cluster_.EndRank("w0", "job-a", 53);
+  EXPECT_THAT(JobA().message, HasSubstr("loss is not finite"));
+}
+
+TEST_F(StepFailuresTest, TheBudgetIsSpentWithoutProgress) {
+  for (int i = 0; i < 3; ++i) {
+    cluster_.EndRank("w0", "job-a", 139);
+    ASSERT_EQ(JobA().state, JobState::kQueued);
+    RunAgain();
+  }
+  cluster_.EndRank("w0", "job-a", 139, "Segmentation fault in step 7");
+  EXPECT_EQ(JobA().state, JobState::kFailed);
+  EXPECT_EQ(JobA().reason, StatusReason::kRestartBudgetSpent);
+  EXPECT_THAT(JobA().message, HasSubstr("RANK_DIED: rank 0 on w0 died by signal 11"));
+  EXPECT_THAT(JobA().message, HasSubstr("Segmentation fault in step 7"));
+}
+
+TEST_F(StepFailuresTest, ANewerCheckpointGivesTheBudgetBack) {
+  cluster_.EndRank("w0", "job-a", 139);
+  RunAgain();
+  EXPECT_EQ(JobA().restarts_used, 1);
+  cluster_.Commit("w0", "job-a", 100);
+  EXPECT_EQ(JobA().restarts_used, 0);
+}
+
+TEST_F(StepFailuresTest, TheWaitDoublesUpToItsMaximumWithJitter) {
+  std::vector<double> waits;
+  for (int i = 0; i < 11; ++i) {
+    cluster_.EndRank("w0", "job-a", 50);
+    waits.push_back(absl::ToDoubleSeconds(JobA().backoff));
+    RunAgain();
+  }
+  for (int i = 0; i < 11; ++i) {
+    const double base = std::min(300.0, static_cast<double>(1 << i));
+    EXPECT_GE(waits[i], 0.8 * base - 0.001) << i;
+    EXPECT_LE(waits[i], 1.2 * base) << i;
+  }
+}
+
+TEST_F(StepFailuresTest, AJobInBackoffSaysWhyAndUntilWhen) {
+  cluster_.EndRank("w0", "job-a", 52);
+  EXPECT_EQ(JobA().reason, StatusReason::kBackoff);
+  EXPECT_THAT(JobA().message, HasSubstr("OUT_OF_MEMORY, restart 1 of 3"));
+  EXPECT_EQ(JobA().not_before, cluster_.now.wall + JobA().backoff);
+}
+
+TEST(StepGangFailuresTest, OneRanksDeathEndsTheWholeGangBeforeTheJobIsQueued) {
+  Cluster cluster;
+  cluster.Connect("w0", Cluster::Slots("cpu", 1));
+  cluster.Connect("w1", Cluster::Slots("cpu", 1));
+  cluster.Submit("job-a", 2);
+  cluster.Run("job-a");
+  cluster.Report("w1", "job-a", AttemptEnded{{{1, 139}}, false, "boom"}, 1);
+  EXPECT_THAT(cluster.ActionsOf<StopAttempt>(), Contains(StopAttempt{"w0", "job-a", 1, StopMode::kKill}));
+  EXPECT_EQ(cluster.Job("job-a").state, JobState::kRunning);
+  cluster.Report("w0", "job-a", AttemptEnded{{{0, 137}}, false, ""});
+  EXPECT_EQ(cluster.Job("job-a").state, JobState::kQueued);
+  EXPECT_THAT(cluster.Job("job-a").attempts.back().message, HasSubstr("rank 1 on w1 died by signal 11"));
+  EXPECT_THAT(cluster.Job("job-a").attempts.back().message, HasSubstr("boom"));
+}
+
+TEST(StepGangFailuresTest, RanksThatCheckpointOnTheirOwnAreNotKilledInTheMiddle) {
+  Cluster cluster;
+  cluster.Connect("w0", Cluster::Slots("cpu", 1));
+  cluster.Connect("w1", Cluster::Slots("cpu", 1));
+  cluster.Submit("job-a", 2);
+  cluster.Run("job-a");
+  cluster.Report("w1", "job-a", AttemptEnded{{{1, 40}}, /*worker_stopped=*/true, ""}, 1);
+  EXPECT_THAT(cluster.ActionsOf<StopAttempt>(), ElementsAre(StopAttempt{"w0", "job-a", 1, StopMode::kCheckpoint}));
+}
+
+}  // namespace
+}  // namespace p2::scheduler

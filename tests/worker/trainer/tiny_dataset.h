@@ -1,0 +1,57 @@
+// A dataset of a few random grey images, 16 px.
+#pragma once
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "common/image/shard.h"
+
+namespace p2::trainer {
+
+inline constexpr int kTinySize = 16;
+
+// An empty directory for the running test.
+inline std::string FreshDir(const std::string& name = "") {
+  const auto* const test = ::testing::UnitTest::GetInstance()->current_test_info();
+  std::string dir = absl::StrCat(::testing::TempDir(), "/p2-", test->test_suite_name(), "-", test->name(), "-", ::getpid(), "-", name);
+  for (size_t i = ::testing::TempDir().size() + 1; i < dir.size(); ++i) {
+    if (dir[i] == '/') dir[i] = '_';
+  }
+  std::filesystem::remove_all(dir);
+  std::filesystem::create_directories(dir);
+  return dir;
+}
+
+inline void MakeTinyDataset(const std::string& dir, uint64_t count = 20) {
+  std::filesystem::create_directories(dir);
+  const image::ShardHeader header{.channels = 1, .height = kTinySize, .width = kTinySize};
+  auto writer = image::ShardWriter::Create(dir, 0, header);
+  ASSERT_TRUE(writer.ok()) << writer.status();
+  image::Fingerprint fingerprint;
+  uint32_t random = 12345;
+  for (uint64_t i = 0; i < count; ++i) {
+    std::vector<uint8_t> record(header.record_bytes());
+    for (uint8_t& pixel : record) pixel = static_cast<uint8_t>((random = random * 1664525 + 1013904223) >> 24);
+    ASSERT_TRUE((*writer)->Append(record).ok());
+    fingerprint.Add(image::Fingerprint::OfRecord(record));
+  }
+  auto shard = (*writer)->Finish();
+  ASSERT_TRUE(shard.ok()) << shard.status();
+  image::DatasetManifest manifest;
+  manifest.name = "tiny";
+  manifest.resolution = kTinySize;
+  manifest.channels = 1;
+  manifest.count = count;
+  manifest.fingerprint = fingerprint.Finish(kTinySize, 1);
+  manifest.shards = {*shard};
+  manifest.created_by = "test";
+  ASSERT_TRUE(image::SaveManifest(manifest, dir).ok());
+}
+
+}  // namespace p2::trainer

@@ -1,0 +1,38 @@
+// The storage roots that this worker sees: named directories that hold `.p2-root-id`.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "p2/v1/cluster_service.pb.h"
+#include "p2/v1/worker_service.pb.h"
+
+namespace p2::agent {
+
+// Reads one root: its ID and its space. FAILED_PRECONDITION if it holds no ID, with the command that gives it one.
+// Blocks on the file system.
+absl::StatusOr<p2::v1::StorageRoot> ReadRoot(const std::string& name, const std::string& directory);
+
+// The roots of `configured` that can be read now; the others are left out, and `problems` gets a line for each.
+std::vector<p2::v1::StorageRoot> ReadRoots(const std::vector<std::pair<std::string, std::string>>& configured,
+                                           std::vector<std::string>& problems);
+
+// Directories of an attempt, from roots that are visible.
+struct JobDirectories {
+  std::string dataset_dir;
+  std::string checkpoint_root;
+  // Below checkpoint_root: jobs/JOB/checkpoints.
+  std::string checkpoint_dir;
+};
+
+// Checks that the roots of `prepare` are visible under the right IDs and that ROOT/dataset_path/dataset.json carries
+// the wanted fingerprint, and makes the checkpoint directory. Blocks on the file system. FAILED_PRECONDITION or
+// INVALID_ARGUMENT: what is missing, its value, what to do.
+absl::StatusOr<JobDirectories> CheckStorage(const p2::v1::Prepare& prepare,
+                                            const std::vector<std::pair<std::string, std::string>>& configured);
+
+}  // namespace p2::agent

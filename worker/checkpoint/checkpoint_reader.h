@@ -1,0 +1,60 @@
+// Reading checkpoints: nothing is used before every size and every SHA-256 of the manifest held.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "worker/checkpoint/manifest.h"
+#include "worker/checkpoint/train_state.h"
+
+namespace p2::checkpoint {
+
+struct MutableTensorView {
+  std::string name;
+  std::vector<int64_t> shape;
+  absl::Span<float> values;
+};
+
+// Size and SHA-256 of directory/name as they are. UNAVAILABLE or NOT_FOUND if it cannot be read.
+absl::StatusOr<FileEntry> DigestFile(const std::string& directory, const std::string& name);
+
+// A verified checkpoint. Thread-compatible.
+class Checkpoint {
+ public:
+  // DATA_LOSS naming the file and what differs (missing, size, digest, content); FAILED_PRECONDITION if a newer p2 wrote
+  // it; NOT_FOUND if there is no such directory or no manifest in it.
+  static absl::StatusOr<std::unique_ptr<Checkpoint>> Open(const std::string& directory);
+
+  const std::string& directory() const { return directory_; }
+  const Manifest& manifest() const { return manifest_; }
+  const TrainState& state() const { return state_; }
+  const std::string& spec_json() const { return spec_json_; }
+
+  // Fills `tensors` from the safetensors file `path`. Names and shapes must be the file's, all of them:
+  // FAILED_PRECONDITION tells the first that is missing, left over or of another shape, with both shapes.
+  absl::Status Read(const std::string& path, absl::Span<const MutableTensorView> tensors) const;
+
+ private:
+  std::string directory_;
+  Manifest manifest_;
+  TrainState state_;
+  std::string spec_json_;
+};
+
+struct FirstGood {
+  std::unique_ptr<Checkpoint> checkpoint;   // Null if no candidate is good.
+  std::vector<absl::Status> passed_over;    // Why each better candidate was not taken.
+};
+
+// The first candidate (names inside `parent`, best first) that opens.
+FirstGood OpenFirstGood(const std::string& parent, const std::vector<std::string>& candidates);
+
+// Names of the finished checkpoints in `parent`, most images seen first, then highest epoch. Empty if it does not exist.
+std::vector<std::string> ListCheckpoints(const std::string& parent);
+
+}  // namespace p2::checkpoint

@@ -1,0 +1,74 @@
+#include "worker/data/shard_reader.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "common/status_macros.h"
+
+namespace p2::data {
+
+absl::StatusOr<std::unique_ptr<ShardReader>> ShardReader::Open(const std::string& directory, const Options& options) {
+  std::unique_ptr<ShardReader> reader(new ShardReader);
+  P2_ASSIGN_OR_RETURN(reader->manifest_, image::LoadManifest(directory));
+  const image::DatasetManifest& manifest = reader->manifest_;
+  const uint32_t side = static_cast<uint32_t>(manifest.resolution);
+  uint64_t first = 0;
+  for (const image::ShardInfo& info : manifest.shards) {
+    const std::string path = absl::StrCat(directory, "/", info.file);
+    image::UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!fd.ok())
+      return errno == ENOENT ? absl::DataLossError(absl::StrCat(path, " is missing")) : image::FileError("open", path);
+    struct stat stat;
+    if (fstat(fd.get(), &stat) != 0) return image::FileError("stat", path);
+    if (static_cast<uint64_t>(stat.st_size) != info.bytes) {
+      return absl::DataLossError(absl::StrCat(path, " has ", stat.st_size, " bytes, the manifest says ", info.bytes,
+                                              "; copy it again, or prepare the dataset again"));
+    }
+    std::array<uint8_t, image::kShardHeaderBytes> bytes;
+    P2_RETURN_IF_ERROR(image::PReadAll(fd.get(), path, 0, absl::MakeSpan(bytes)));
+    const absl::StatusOr<image::ShardHeader> header = image::DecodeShardHeader(bytes);
+    if (!header.ok()) return absl::DataLossError(absl::StrCat(path, ": ", header.status().message()));
+    if (*header != image::ShardHeader{static_cast<uint32_t>(manifest.channels), side, side, info.count, first}) {
+      return absl::DataLossError(
+          absl::StrCat(path, " is not the shard that the manifest describes; prepare the dataset again"));
+    }
+    first += info.count;
+    reader->shards_.push_back({path, std::move(fd)});
+  }
+
+  const uint64_t total = manifest.count * manifest.record_bytes();
+  if (total <= options.resident_limit_bytes) {
+    std::unique_ptr<uint8_t[]> records(new uint8_t[total]);
+    uint64_t at = 0;
+    for (size_t i = 0; i < reader->shards_.size(); ++i) {
+      const uint64_t size = manifest.shards[i].bytes - image::kShardHeaderBytes;
+      P2_RETURN_IF_ERROR(image::PReadAll(reader->shards_[i].fd.get(), reader->shards_[i].path, image::kShardHeaderBytes,
+                                         absl::MakeSpan(records.get() + at, size)));
+      at += size;
+    }
+    reader->resident_ = std::move(records);
+    reader->resident_bytes_ = total;
+  }
+  return reader;
+}
+
+absl::Status ShardReader::Read(uint64_t index, absl::Span<uint8_t> out) const {
+  const uint64_t size = record_bytes();
+  if (index >= count()) return absl::OutOfRangeError(absl::StrCat("record ", index, " of a dataset of ", count()));
+  if (out.size() != size)
+    return absl::InvalidArgumentError(absl::StrCat("a record has ", size, " bytes, not ", out.size()));
+  if (resident_ != nullptr) {
+    std::memcpy(out.data(), resident_.get() + index * size, size);
+    return absl::OkStatus();
+  }
+  const uint64_t per_shard = manifest_.shards[0].count;  // The same in all but the last.
+  const Shard& shard = shards_[index / per_shard];
+  return image::PReadAll(shard.fd.get(), shard.path, image::kShardHeaderBytes + index % per_shard * size, out);
+}
+
+}  // namespace p2::data

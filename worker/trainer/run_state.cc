@@ -1,0 +1,126 @@
+#include "worker/trainer/run_state.h"
+
+#include <ATen/ATen.h>
+#include <torch/utils.h>
+
+#include <utility>
+
+#include "common/status_macros.h"
+
+namespace p2::trainer {
+namespace {
+
+std::shared_ptr<model::Unet> MakeUnet(const TrainSpec& spec) {
+  auto unet = std::make_shared<model::Unet>(spec.model);
+  model::InitializeParameters(*unet, spec.seed);
+  return unet;
+}
+
+optim::AdamWOptions Options(const TrainSpec& spec) {
+  return {spec.learning_rate, spec.beta1, spec.beta2, spec.epsilon, spec.weight_decay};
+}
+
+absl::Span<float> Values(const at::Tensor& tensor) {
+  return {tensor.data_ptr<float>(), static_cast<size_t>(tensor.numel())};
+}
+
+}  // namespace
+
+RunState::RunState(const TrainSpec& spec, at::Device device)
+    : spec_(spec), unet_(MakeUnet(spec)), flat_(*unet_, device), adamw_(Options(spec), flat_.params()) {
+  for (const EmaProfile& ema : spec.emas) {
+    emas_.emplace_back(optim::EmaOptions{ema.name, ema.rate, ema.warmup}, flat_.params());
+  }
+  position_.seed = spec.seed;
+  position_.batch = spec.batch;
+}
+
+void RunState::Initialize() {
+  const torch::NoGradGuard no_grad;
+  const auto fresh = MakeUnet(spec_);
+  const auto parameters = fresh->named_parameters();
+  for (size_t i = 0; i < flat_.layout().views().size(); ++i) {
+    flat_.layout().View(flat_.params(), flat_.layout().views()[i]).copy_(parameters[i].value());
+  }
+  for (optim::Ema& ema : emas_) ema.value().copy_(flat_.params());
+  adamw_.m().zero_();
+  adamw_.v().zero_();
+  adamw_.updates().zero_();
+  position_.images_seen = position_.step = position_.updates = 0;
+  position_.metric_sums.clear();
+}
+
+std::vector<RunState::Buffer> RunState::Buffers() const {
+  std::vector<Buffer> buffers{{checkpoint::kModelFile, "", flat_.params()}};
+  for (const optim::Ema& ema : emas_) buffers.push_back({checkpoint::EmaFile(ema.options().name), "", ema.value()});
+  buffers.push_back({checkpoint::kOptimizerFile, "exp_avg.", adamw_.m()});
+  buffers.push_back({checkpoint::kOptimizerFile, "exp_avg_sq.", adamw_.v()});
+  return buffers;
+}
+
+std::vector<RunState::View> RunState::Views(const at::Tensor& flat, const std::string& prefix) const {
+  std::vector<View> views;
+  for (const optim::FlatView& view : flat_.layout().views()) {
+    views.push_back({prefix + view.name, view.sizes, Values(flat.narrow(0, view.offset, view.numel))});
+  }
+  return views;
+}
+
+checkpoint::Snapshot RunState::TakeSnapshot() const {
+  checkpoint::Snapshot snapshot;
+  auto memory = std::make_shared<std::vector<at::Tensor>>();
+  const auto file = [&](const std::string& path) -> checkpoint::TensorFile& {
+    if (snapshot.tensors.empty() || snapshot.tensors.back().path != path) snapshot.tensors.push_back({path, {}});
+    return snapshot.tensors.back();
+  };
+  for (const Buffer& buffer : Buffers()) {
+    memory->push_back(buffer.flat.to(at::kCPU, /*non_blocking=*/false, /*copy=*/true));
+    for (View& view : Views(memory->back(), buffer.prefix)) {
+      file(buffer.path).tensors.push_back({std::move(view.name), std::move(view.shape), view.values});
+    }
+  }
+  memory->push_back(adamw_.updates().to(at::kCPU, /*non_blocking=*/false, /*copy=*/true));
+  file(checkpoint::kOptimizerFile).tensors.push_back({"step", {}, Values(memory->back())});
+  snapshot.memory = memory;
+  snapshot.state = position_;
+  snapshot.state.updates = static_cast<int64_t>(memory->back().item<float>());
+  for (const optim::Ema& ema : emas_) snapshot.ema_profiles.push_back(ema.options().name);
+  return snapshot;
+}
+
+absl::Status RunState::Load(const checkpoint::Checkpoint& checkpoint) {
+  const checkpoint::TrainState& saved = checkpoint.state();
+  if (saved.seed != spec_.seed || saved.batch != spec_.batch) {
+    return absl::FailedPreconditionError(absl::StrCat(checkpoint.directory(), " is of seed ", saved.seed, " and batch ", saved.batch,
+                                                      "; this spec has seed ", spec_.seed, " and batch ", spec_.batch));
+  }
+  std::vector<std::pair<at::Tensor, at::Tensor>> loaded;  // (what was read, where it goes)
+  const auto stage = [&](const at::Tensor& target) {
+    return loaded.emplace_back(at::zeros(target.sizes(), at::kFloat), target).first;
+  };
+  std::vector<View> optimizer;
+  for (const Buffer& buffer : Buffers()) {
+    std::vector<View> views = Views(stage(buffer.flat), buffer.prefix);
+    if (buffer.path == checkpoint::kOptimizerFile) {
+      for (View& view : views) optimizer.push_back(std::move(view));
+    } else {
+      P2_RETURN_IF_ERROR(checkpoint.Read(buffer.path, views));
+    }
+  }
+  optimizer.push_back({"step", {}, Values(stage(adamw_.updates()))});
+  P2_RETURN_IF_ERROR(checkpoint.Read(checkpoint::kOptimizerFile, optimizer));
+  for (const auto& [from, to] : loaded) to.copy_(from);
+  position_ = saved;
+  return absl::OkStatus();
+}
+
+absl::Status RunState::Broadcast(dist::ProcessGroup& group) {
+  std::vector<at::Tensor> tensors{adamw_.updates()};
+  for (const Buffer& buffer : Buffers()) tensors.push_back(buffer.flat);
+  for (at::Tensor& tensor : tensors) P2_RETURN_IF_ERROR(group.Broadcast(tensor));
+  P2_ASSIGN_OR_RETURN(const std::string json, group.BroadcastBytes(checkpoint::TrainStateToJson(position_)));
+  P2_ASSIGN_OR_RETURN(position_, checkpoint::TrainStateFromJson(json));
+  return absl::OkStatus();
+}
+
+}  // namespace p2::trainer

@@ -1,0 +1,62 @@
+// The state that training changes, and its way into and out of checkpoints.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "worker/checkpoint/checkpoint_reader.h"
+#include "worker/checkpoint/checkpoint_writer.h"
+#include "worker/dist/process_group.h"
+#include "worker/model/unet.h"
+#include "worker/optim/adamw.h"
+#include "worker/optim/ema.h"
+#include "worker/optim/flat_parameters.h"
+#include "worker/trainer/train_options.h"
+
+namespace p2::trainer {
+
+// Thread-compatible. May throw as torch does.
+class RunState {
+ public:
+  // The model of `spec` on `device`, initialized by its seed; nothing trained yet.
+  RunState(const TrainSpec& spec, at::Device device);
+
+  // Back to where the constructor was.
+  void Initialize();
+
+  model::Unet& unet() { return *unet_; }
+  optim::FlatParameters& flat() { return flat_; }
+  optim::AdamW& adamw() { return adamw_; }
+  std::vector<optim::Ema>& emas() { return emas_; }
+  checkpoint::TrainState& position() { return position_; }
+  const checkpoint::TrainState& position() const { return position_; }
+
+  // A copy on the host; shares nothing with what training changes next. The caller fills in epoch, attempt and spec.
+  checkpoint::Snapshot TakeSnapshot() const;
+  // Loads parameters, optimizer, averages and position. FAILED_PRECONDITION if another model or other averages were saved.
+  absl::Status Load(const checkpoint::Checkpoint& checkpoint);
+  // Gives rank 0's state to all ranks.
+  absl::Status Broadcast(dist::ProcessGroup& group);
+
+ private:
+  using View = checkpoint::MutableTensorView;
+  // Each tensor file with its flat buffers and the prefix of the names in it.
+  struct Buffer {
+    std::string path;
+    std::string prefix;
+    at::Tensor flat;
+  };
+  std::vector<Buffer> Buffers() const;
+  std::vector<View> Views(const at::Tensor& flat, const std::string& prefix) const;
+
+  const TrainSpec spec_;
+  const std::shared_ptr<model::Unet> unet_;
+  optim::FlatParameters flat_;
+  optim::AdamW adamw_;
+  std::vector<optim::Ema> emas_;
+  checkpoint::TrainState position_;
+};
+
+}  // namespace p2::trainer

@@ -1,0 +1,43 @@
+#include "worker/trainer/train_options.h"
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "common/spec/respacing.h"
+#include "common/spec/weighting.h"
+
+namespace p2::trainer {
+
+absl::Status Validate(const TrainOptions& options) {
+  const TrainSpec& spec = options.spec;
+  std::vector<std::string> problems;
+  const auto require = [&](bool ok, auto&&... what) {
+    if (!ok) problems.push_back(absl::StrCat(what...));
+  };
+  for (const spec::UnetProblem& problem : spec::CheckUnet(spec.model)) {
+    problems.push_back(absl::StrCat("model.", problem.field, ": ", problem.description));
+  }
+  const auto schedule = spec::MakeNoiseSchedule(spec.noise_schedule, spec.timesteps);
+  require(schedule.ok(), "diffusion: ", schedule.status().message());
+  if (schedule.ok()) {
+    const auto weights = spec::ObjectiveWeights(spec.weight, spec.gamma, spec.k, *schedule);
+    require(weights.ok(), "objective: ", weights.status().message());
+    const auto spaced = spec::MakeSpacedSchedule(*schedule, spec.preview_steps);
+    require(spec.preview_every_images < 0 || spaced.ok(), "preview.steps: ", spaced.status().message());
+  }
+  require(spec.images >= 1, "training.images is ", spec.images, "; at least 1");
+  require(spec.batch >= 1, "training.batch is ", spec.batch, "; at least 1");
+  require(spec.microbatch >= 0, "training.microbatch is ", spec.microbatch, "; 0 (the whole share) or more");
+  require(spec.log_every_images >= 1, "training.log_every_images is ", spec.log_every_images, "; at least 1");
+  require(spec.checkpoint_every_images >= 1, "checkpoint.every_images is ", spec.checkpoint_every_images, "; at least 1");
+  require(spec.preview_every_images < 0 || spec.preview_count >= 1, "preview.count is ", spec.preview_count, "; at least 1");
+  require(options.place.world_size <= spec.batch, options.place.world_size, " devices for a batch of ", spec.batch,
+          "; every device needs a sample: use fewer devices or raise training.batch");
+  require(absl::StartsWith(options.checkpoint_dir, options.checkpoint_root), "checkpoint directory ", options.checkpoint_dir,
+          " is not under its root ", options.checkpoint_root);
+  require(!options.dataset_dir.empty(), "no dataset directory is given");
+  if (problems.empty()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrJoin(problems, "\n"));
+}
+
+}  // namespace p2::trainer

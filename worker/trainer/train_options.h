@@ -1,0 +1,101 @@
+// What a rank is told: plain structs that mirror p2.v1.TrainingSpec and the launch file (spec_seam.h fills them). No torch, no protobuf.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "common/spec/noise_schedule.h"
+#include "common/spec/unet_shape.h"
+
+namespace p2::trainer {
+
+struct EmaProfile {
+  std::string name;
+  double rate = 0.9999;  // A half-life is resolved to its rate.
+  bool warmup = false;
+};
+
+struct Deadlines {
+  absl::Duration start = absl::Seconds(300);
+  absl::Duration step = absl::Seconds(120);
+  absl::Duration preview = absl::Seconds(120);
+  absl::Duration save = absl::Seconds(600);
+  absl::Duration stop = absl::Seconds(60);
+};
+
+// The resolved spec: what is trained. Names and units as in training_spec.proto.
+struct TrainSpec {
+  spec::UnetOptions model;  // out_channels is 2 in_channels where learn_sigma.
+  spec::ScheduleKind noise_schedule = spec::ScheduleKind::kLinear;
+  int timesteps = 1000;
+  bool learn_sigma = true;
+  bool rescale_learned_sigmas = true;
+  std::string weight = "p2";
+  double gamma = 1;
+  double k = 1;
+  bool random_flip = true;
+
+  int64_t images = 1;
+  int batch = 8;
+  int microbatch = 0;  // 0: the rank's whole share.
+  double learning_rate = 2e-5;
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double epsilon = 1e-8;
+  double weight_decay = 0;
+  uint64_t seed = 0;
+  int64_t log_every_images = 1000;
+  std::vector<EmaProfile> emas;
+
+  int64_t checkpoint_every_images = 100000;
+  int keep_last = 3;
+  int64_t preview_every_images = 100000;  // 0: only at the end; -1: never.
+  int preview_count = 16;
+  std::string preview_steps = "50";
+  Deadlines deadlines;
+};
+
+// Where this rank runs.
+struct Place {
+  int rank = 0;
+  int world_size = 1;
+  int local_world_size = 1;    // Ranks on this machine.
+  std::string device = "cpu:0";  // "cpu:<slot>" or "cuda:<index>".
+  int threads = 0;             // 0: the machine's cores / local_world_size.
+  std::string master_address = "127.0.0.1";
+  int master_port = 0;
+  std::optional<int> store_fd;  // Rank 0: listening socket on master_port, taken over.
+  std::string data_interface;
+  std::string rendezvous_nonce;
+};
+
+struct SkippedSamples {
+  int64_t begin = 0;
+  int64_t end = 0;
+};
+
+struct TrainOptions {
+  TrainSpec spec;
+  std::string spec_json;  // Kept in every checkpoint.
+  Place place;
+
+  std::string job_id;
+  int attempt = 1;
+  int64_t epoch = 1;
+  std::string dataset_dir;
+  std::string dataset_fingerprint;  // Hex SHA-256 that the dataset must have; empty: any.
+  std::string checkpoint_dir;
+  std::string checkpoint_root;  // REQUIRES: checkpoint_dir lies under it.
+  std::vector<std::string> resume_candidates;  // Names in checkpoint_dir, best first.
+  std::vector<SkippedSamples> skipped;         // Known from earlier attempts.
+  std::string work_dir;                        // For artifacts.
+  bool prune_checkpoints = false;  // Keep the newest spec.keep_last only; with p2d, collecting them is its business.
+};
+
+// Every reason why `options` cannot be trained, at once: INVALID_ARGUMENT.
+absl::Status Validate(const TrainOptions& options);
+
+}  // namespace p2::trainer

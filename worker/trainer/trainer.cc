@@ -1,0 +1,409 @@
+#include "worker/trainer/trainer.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "common/clock.h"
+#include "common/logging.h"
+#include "common/spec/weighting.h"
+#include "common/status_macros.h"
+#include "worker/data/prefetcher.h"
+#include "worker/trainer/checkpointer.h"
+#include "worker/trainer/fingerprint.h"
+#include "worker/trainer/metric_window.h"
+#include "worker/trainer/preview.h"
+#include "worker/trainer/rank_monitor.h"
+#include "worker/trainer/step_verdicts.h"
+#include "worker/trainer/torch_status.h"
+#include "worker/trainer/train_step.h"
+
+namespace p2::trainer {
+namespace {
+
+constexpr absl::Duration kFarewell = absl::Seconds(5);  // Rank 0 serves the store this long for ranks that still read.
+constexpr int kMaxRollbacks = 2;                        // Without a new good checkpoint between them.
+
+// Whether a schedule of every `every` images fires on the way from `before` to `after`.
+bool Crosses(int64_t before, int64_t after, int64_t every) { return every > 0 && before / every != after / every; }
+
+class Trainer {
+ public:
+  Trainer(const TrainOptions& options, EventSink& sink, const TrainerHooks& hooks, RankMonitor& monitor)
+      : options_(options), spec_(options.spec), sink_(sink), hooks_(hooks), monitor_(monitor) {}
+
+  int64_t images_seen() const { return state_ ? state_->position().images_seen : 0; }
+
+  // Whether the run is done (true) or was stopped (false).
+  absl::StatusOr<bool> Run() {
+    P2_RETURN_IF_ERROR(Validate(options_));
+    P2_RETURN_IF_ERROR(FormGang());
+    P2_RETURN_IF_ERROR(RunTorch("build", [&] { return Build(); }));
+    P2_RETURN_IF_ERROR(RunTorch("resume", [&] { return Resume(); }));
+    bool done = false;
+    P2_RETURN_IF_ERROR(RunTorch("train", [&]() -> absl::Status {
+      P2_ASSIGN_OR_RETURN(done, Loop());
+      return absl::OkStatus();
+    }));
+    P2_RETURN_IF_ERROR(RunTorch("finish", [&] { return Finish(done); }));
+    return done;
+  }
+
+ private:
+  absl::Status FormGang() {
+    const Place& place = options_.place;
+    threads_ = ConfigureNumerics(place);
+    P2_RETURN_IF_ERROR(WithExit(ExitCode::kBadSpec, RunTorch("device", [&] {
+                                  device_ = DeviceOf(place);
+                                  if (device_.is_cuda()) c10::impl::VirtualGuardImpl(device_.type()).setDevice(device_);
+                                })));
+    dist::GroupOptions group;
+    group.rank = place.rank;
+    group.world_size = place.world_size;
+    group.master_address = place.master_address;
+    group.master_port = place.master_port;
+    group.listen_fd = place.store_fd;
+    group.key_prefix = absl::StrCat(options_.epoch, "/", place.rendezvous_nonce);
+    group.data_interface = place.data_interface;
+    group.start_timeout = spec_.deadlines.start;
+    group.operation_timeout = spec_.deadlines.step;
+    group.device = device_;
+    monitor_.Forming();
+    P2_ASSIGN_OR_RETURN(group_, dist::ProcessGroup::Create(group));
+    P2_RETURN_IF_ERROR(monitor_.Formed(*group_));
+    P2_ASSIGN_OR_RETURN(store_, group_->NewStore());
+    monitor_.Tick();
+    return absl::OkStatus();
+  }
+
+  absl::Status OpenData() {
+    absl::StatusOr<std::unique_ptr<data::ShardReader>> reader = data::ShardReader::Open(options_.dataset_dir);
+    if (!reader.ok()) return WithExit(ExitCode::kData, reader.status());
+    reader_ = *std::move(reader);
+    const image::DatasetManifest& set = reader_->manifest();
+    if (set.resolution != spec_.model.image_size || set.channels != spec_.model.in_channels) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "dataset ", options_.dataset_dir, " holds ", set.resolution, " px images of ", set.channels, " channels; the spec has model.image_size ",
+          spec_.model.image_size, " and model.in_channels ", spec_.model.in_channels, ": prepare the images anew, or change the spec"));
+    }
+    if (!options_.dataset_fingerprint.empty() && set.fingerprint != options_.dataset_fingerprint) {
+      return WithExit(ExitCode::kData, absl::FailedPreconditionError(absl::StrCat(
+                                           "dataset ", options_.dataset_dir, " has fingerprint ", set.fingerprint, ", not ",
+                                           options_.dataset_fingerprint, " as when the job was submitted: its images changed")));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status Build() {
+    P2_RETURN_IF_ERROR(OpenData());
+    P2_ASSIGN_OR_RETURN(const spec::NoiseSchedule schedule, spec::MakeNoiseSchedule(spec_.noise_schedule, spec_.timesteps));
+    P2_ASSIGN_OR_RETURN(const std::vector<double> weights, spec::ObjectiveWeights(spec_.weight, spec_.gamma, spec_.k, schedule));
+    diffusion_.emplace(schedule, spec_.learn_sigma ? diffusion::VarianceKind::kLearnedRange : diffusion::VarianceKind::kFixedLarge,
+                       device_);
+    loss_.emplace(*diffusion_, weights, diffusion::LossOptions{.rescale_vb = spec_.rescale_learned_sigmas});
+    monitor_.Tick();
+    state_ = std::make_unique<RunState>(spec_, device_);
+    monitor_.Tick();
+    fingerprint_ = NumericsFingerprint(options_, device_, threads_);
+    step_ = std::make_unique<TrainStep>(spec_, *state_, *diffusion_, *loss_, *group_, hooks_.on_gradients);
+    window_ = std::make_unique<MetricWindow>(*group_, schedule.snr);
+    if (spec_.preview_every_images >= 0) preview_ = std::make_unique<Preview>(spec_, *state_, *group_);
+    checkpointer_ = std::make_unique<Checkpointer>(options_, *state_, *group_, *store_, monitor_, sink_);
+    monitor_.Tick();
+    return absl::OkStatus();
+  }
+
+  absl::Status Resume() {
+    P2_ASSIGN_OR_RETURN(const std::string loaded_from, checkpointer_->LoadNewest());
+    checkpoint::TrainState& position = state_->position();
+    const std::string& set = reader_->manifest().fingerprint;
+    if (!position.dataset_fingerprint.empty() && position.dataset_fingerprint != set) {
+      return WithExit(ExitCode::kData, absl::FailedPreconditionError(absl::StrCat("checkpoint ", loaded_from, " was trained on dataset ",
+                                                                                  position.dataset_fingerprint, ", this is ", set)));
+    }
+    if (const std::string change = DescribeChange(position.fingerprint, fingerprint_);
+        !loaded_from.empty() && !change.empty() && IsRankZero()) {
+      sink_.Emit(Notice{"NUMERICS_CHANGED", absl::StrCat("resumed where the last bits of numbers differ: ", change), {}});
+    }
+    position.fingerprint = fingerprint_;
+    position.dataset_fingerprint = set;
+    std::vector<checkpoint::SampleRange> known;
+    for (const SkippedSamples& range : options_.skipped) known.push_back({range.begin, range.end});
+    AddSkipped(known, &position.skipped);
+    window_->Restore(position.metric_sums);
+    monitor_.Completed(position.images_seen, 0);
+    if (IsRankZero()) {
+      sink_.Emit(Started{position.images_seen, loaded_from, fingerprint_, state_->flat().layout().num_parameters()});
+    }
+    return absl::OkStatus();
+  }
+
+  // True when training.images is reached, false when stopped.
+  absl::StatusOr<bool> Loop() {
+    P2_RETURN_IF_ERROR(SeekData());
+    monitor_.SetPhase(Phase::kStep);
+    StartWindow();
+    for (int64_t iteration = 1; state_->position().images_seen < spec_.images; ++iteration) {
+      P2_ASSIGN_OR_RETURN(const bool may, monitor_.MayEnqueue(iteration));
+      if (!may) return false;
+      const int64_t before = state_->position().images_seen;
+      P2_ASSIGN_OR_RETURN(const bool passed_over, PassOverSkipped());
+      if (passed_over) continue;
+      P2_RETURN_IF_ERROR(Step());
+      P2_ASSIGN_OR_RETURN(const bool rolled_back, Judge());
+      if (hooks_.on_step) hooks_.on_step(images_seen());
+      if (rolled_back) continue;
+      const int64_t after = state_->position().images_seen;
+      if (Crosses(before, after, spec_.log_every_images)) P2_RETURN_IF_ERROR(Report());
+      if (after >= spec_.images) break;  // Finish saves and draws.
+      if (Crosses(before, after, spec_.checkpoint_every_images)) P2_RETURN_IF_ERROR(Save(/*durable=*/false));
+      if (Crosses(before, after, spec_.preview_every_images)) P2_RETURN_IF_ERROR(Draw());
+    }
+    return true;
+  }
+
+  absl::Status Step() {
+    absl::StatusOr<std::shared_ptr<const data::Batch>> batch = prefetcher_->Next();
+    if (!batch.ok()) return WithExit(ExitCode::kData, batch.status());
+    checkpoint::TrainState& position = state_->position();
+    const data::Batch& images = **batch;
+    const int64_t channels = spec_.model.in_channels, size = spec_.model.image_size;
+    const at::Tensor x0 = at::from_blob(images.pixels.get(), {static_cast<int64_t>(images.images.size()), channels, size, size}, at::kByte)
+                              .to(device_)
+                              .to(at::kFloat)
+                              .div_(127.5)
+                              .sub_(1);  // (b, C, H, W)
+    P2_ASSIGN_OR_RETURN(const StepResult result,
+                        step_->Run(x0, static_cast<int64_t>(images.first_sample), [this] { monitor_.Tick(); }));
+    verdicts_.Push({position.images_seen, position.images_seen + spec_.batch}, result.found_inf);
+    position.images_seen += spec_.batch;
+    ++position.step;
+    window_->Add(result.terms, result.t, result.grad_norm, result.found_inf);
+    return absl::OkStatus();
+  }
+
+  // Takes the verdicts that are due. True after a rollback.
+  absl::StatusOr<bool> Judge() {
+    while (const std::optional<StepVerdicts::Verdict> verdict = verdicts_.Pop()) {
+      monitor_.Completed(verdict->samples.end, spec_.batch);
+      if (verdict->bad) {
+        bad_steps_.push_back(verdict->samples);
+      } else {
+        bad_steps_.clear();
+        updated_since_rollback_ = true;
+      }
+      if (bad_steps_.size() < kBadStepsInARow) continue;
+      P2_RETURN_IF_ERROR(RollBack());
+      return true;
+    }
+    return false;
+  }
+
+  // Three bad steps in a row: an exact replay would fail the same way, so their samples are passed over from now on.
+  absl::Status RollBack() {
+    const std::vector<checkpoint::SampleRange> bad = std::exchange(bad_steps_, {});
+    const std::string what = absl::StrCat("loss or gradient was not finite in the ", bad.size(), " steps of images ", bad.front().begin, " to ",
+                                          bad.back().end);
+    if (rollbacks_ == kMaxRollbacks) {
+      return WithExit(ExitCode::kNumeric,
+                      absl::AbortedError(absl::StrCat(what, ", after ", rollbacks_, " rollbacks without a new good checkpoint; a lower training.learning_rate may help")));
+    }
+    ++rollbacks_;
+    updated_since_rollback_ = false;
+    verdicts_.Clear();
+    std::vector<checkpoint::SampleRange> skipped = state_->position().skipped;
+    AddSkipped(bad, &skipped);
+    std::string loaded_from;
+    P2_RETURN_IF_ERROR(InPhase(Phase::kSave, [&]() -> absl::Status {
+      P2_ASSIGN_OR_RETURN(loaded_from, checkpointer_->LoadNewest());
+      return absl::OkStatus();
+    }));
+    checkpoint::TrainState& position = state_->position();
+    position.skipped = skipped;
+    position.fingerprint = fingerprint_;
+    position.dataset_fingerprint = reader_->manifest().fingerprint;
+    if (IsRankZero()) {
+      Notice notice{"DATA_SKIPPED", absl::StrCat(what, "; back to ", loaded_from.empty() ? "the start" : loaded_from, " at ",
+                                                 position.images_seen, " images, and past them"), {}};
+      for (const checkpoint::SampleRange& range : bad) notice.skipped.push_back({range.begin, range.end});
+      sink_.Emit(notice);
+    }
+    window_->Restore(position.metric_sums);
+    StartWindow();
+    return SeekData();
+  }
+
+  // Moves the position past samples that are not to be trained on. True if it moved.
+  absl::StatusOr<bool> PassOverSkipped() {
+    checkpoint::TrainState& position = state_->position();
+    for (const checkpoint::SampleRange& range : position.skipped) {
+      if (position.images_seen < range.begin || position.images_seen >= range.end) continue;
+      position.step += (range.end - position.images_seen) / spec_.batch;
+      position.images_seen = range.end;
+      P2_RETURN_IF_ERROR(SeekData());
+      return true;
+    }
+    return false;
+  }
+
+  // Points the reading ahead at the position.
+  absl::Status SeekData() {
+    const Share share = ShareOf(group_->rank(), group_->world_size(), spec_.batch);
+    prefetcher_.reset();
+    absl::StatusOr<std::unique_ptr<data::Prefetcher>> prefetcher =
+        data::Prefetcher::Create(*reader_, {.seed = spec_.seed,
+                                            .random_flip = spec_.random_flip,
+                                            .first_sample = static_cast<uint64_t>(state_->position().images_seen),
+                                            .batch = spec_.batch,
+                                            .lo = share.begin,
+                                            .hi = share.end,
+                                            .threads = 1});
+    if (!prefetcher.ok()) return WithExit(ExitCode::kData, prefetcher.status());
+    prefetcher_ = *std::move(prefetcher);
+    return absl::OkStatus();
+  }
+
+  void StartWindow() {
+    window_begin_ = Clock::Real().Monotonic();
+    window_paused_ = absl::ZeroDuration();
+    window_images_ = images_seen();
+  }
+
+  absl::Status Report() {
+    P2_ASSIGN_OR_RETURN(auto values, window_->Report());
+    const double seconds = absl::ToDoubleSeconds(Clock::Real().Monotonic() - window_begin_ - window_paused_);
+    const double images = static_cast<double>(images_seen() - window_images_);
+    if (images > 0 && seconds > 0) {
+      values["images_per_second"] = images / seconds;
+      values["step_seconds"] = seconds * spec_.batch / images;
+    }
+    StartWindow();
+    if (IsRankZero()) sink_.Emit(MetricPoints{images_seen(), state_->position().step, std::move(values)});
+    return absl::OkStatus();
+  }
+
+  // `work` in a phase of its own, whose time does not count as training's.
+  template <typename F>
+  absl::Status InPhase(Phase phase, F&& work) {
+    const absl::Time begin = Clock::Real().Monotonic();
+    monitor_.SetPhase(phase);
+    absl::Status status = std::forward<F>(work)();
+    monitor_.SetPhase(Phase::kStep);
+    window_paused_ += Clock::Real().Monotonic() - begin;
+    return status;
+  }
+
+  // `durable`: waits until it is, else for the copy only.
+  absl::Status Save(bool durable) {
+    return InPhase(monitor_.stopping() ? Phase::kStop : Phase::kSave, [&]() -> absl::Status {
+      P2_ASSIGN_OR_RETURN(state_->position().metric_sums, window_->Fold());
+      P2_RETURN_IF_ERROR(checkpointer_->Save(durable));
+      if (updated_since_rollback_) rollbacks_ = 0;
+      return absl::OkStatus();
+    });
+  }
+
+  absl::Status Draw() {
+    return InPhase(Phase::kPreview, [&]() -> absl::Status {
+      const std::string file = PreviewFileName(images_seen());
+      const absl::StatusOr<bool> drawn =
+          preview_->Draw(absl::StrCat(options_.work_dir, "/", file), [this] { monitor_.Tick(); }, [this] { return monitor_.stopping(); });
+      if (ExitCodeOf(drawn.status()) == ExitCode::kStorage) {  // Rank 0's alone: a picture is not worth a run.
+        sink_.Emit(Notice{"PREVIEW_FAILED", std::string(drawn.status().message()), {}});
+        return absl::OkStatus();
+      }
+      P2_RETURN_IF_ERROR(drawn.status());
+      if (*drawn && IsRankZero()) sink_.Emit(ArtifactWritten{file, "samples", "image/png", images_seen()});
+      return absl::OkStatus();
+    });
+  }
+
+  absl::Status Finish(bool done) {
+    if (done && images_seen() > window_images_) P2_RETURN_IF_ERROR(Report());
+    P2_RETURN_IF_ERROR(Save(/*durable=*/true));
+    if (done && preview_) P2_RETURN_IF_ERROR(Draw());
+    monitor_.SetPhase(Phase::kStop);
+    return Farewell();
+  }
+
+  // Rank 0 serves the store: it leaves when the others need it no more.
+  absl::Status Farewell() {
+    P2_ASSIGN_OR_RETURN(int64_t left, store_->Add("left", 1));
+    const absl::Time deadline = Clock::Real().Monotonic() + kFarewell;
+    while (IsRankZero() && left < group_->world_size() && Clock::Real().Monotonic() < deadline) {
+      absl::SleepFor(absl::Milliseconds(5));
+      P2_ASSIGN_OR_RETURN(left, store_->Add("left", 0));
+    }
+    return absl::OkStatus();
+  }
+
+  bool IsRankZero() const { return options_.place.rank == 0; }
+
+  const TrainOptions& options_;
+  const TrainSpec& spec_;
+  EventSink& sink_;
+  const TrainerHooks& hooks_;
+  RankMonitor& monitor_;
+
+  // Made in this order, by FormGang and Build.
+  at::Device device_ = at::kCPU;
+  int threads_ = 1;
+  std::unique_ptr<dist::ProcessGroup> group_;
+  std::unique_ptr<dist::JobStore> store_;
+  std::unique_ptr<data::ShardReader> reader_;
+  std::optional<diffusion::GaussianDiffusion> diffusion_;
+  std::optional<diffusion::TrainingLoss> loss_;
+  std::unique_ptr<RunState> state_;
+  std::map<std::string, std::string> fingerprint_;
+  std::unique_ptr<TrainStep> step_;
+  std::unique_ptr<MetricWindow> window_;
+  std::unique_ptr<Preview> preview_;  // Null where the spec wants none.
+  std::unique_ptr<Checkpointer> checkpointer_;
+  std::unique_ptr<data::Prefetcher> prefetcher_;
+
+  StepVerdicts verdicts_;
+  std::vector<checkpoint::SampleRange> bad_steps_;  // The last ones, without a good one between.
+  int rollbacks_ = 0;                               // Since the last good checkpoint.
+  bool updated_since_rollback_ = true;
+
+  absl::Time window_begin_ = absl::InfinitePast();
+  absl::Duration window_paused_;
+  int64_t window_images_ = 0;
+};
+
+}  // namespace
+
+ExitCode RunTrainer(const TrainOptions& options, EventSink& sink, const TrainerHooks& hooks) {
+  absl::StatusOr<bool> done = false;
+  int64_t images_seen = 0;
+  {
+    RankMonitor monitor({.stop = hooks.stop,
+                         .command_fd = hooks.command_fd,
+                         .is_stop = hooks.is_stop,
+                         .stop_deadline = options.spec.deadlines.stop,
+                         .leave_while_forming = hooks.leave_while_forming},
+                        sink);
+    Trainer trainer(options, sink, hooks, monitor);
+    done = trainer.Run();
+    images_seen = trainer.images_seen();
+  }
+  Finished finished{Finished::Outcome::kFailed, static_cast<int>(ExitCodeOf(done.status())), images_seen, std::string(done.status().message())};
+  if (done.ok()) {
+    finished.outcome = *done ? Finished::Outcome::kDone : Finished::Outcome::kStopped;
+    finished.exit_code = static_cast<int>(*done ? ExitCode::kDone : ExitCode::kStopped);
+  } else {
+    P2_LOG(kError) << done.status().message();
+  }
+  sink.Emit(finished);
+  return static_cast<ExitCode>(finished.exit_code);
+}
+
+}  // namespace p2::trainer

@@ -1,0 +1,35 @@
+// A rank of a training run, from validation to the last checkpoint.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+
+#include "absl/strings/string_view.h"
+#include "worker/trainer/events.h"
+#include "worker/trainer/exit_code.h"
+#include "worker/trainer/train_options.h"
+
+namespace at {
+class Tensor;
+}
+
+namespace p2::trainer {
+
+// What ends a run early, and where tests look in.
+struct TrainerHooks {
+  const std::atomic<bool>* stop = nullptr;         // Set by a signal handler.
+  int command_fd = -1;                             // The agent's commands; its end asks for a stop.
+  std::function<bool(absl::string_view)> is_stop;  // Whether command bytes hold a Stop.
+  std::function<void()> leave_while_forming;       // RankMonitor::Options.
+  // Tests: the summed gradients of the step that begins with `first_sample`, before they are judged.
+  std::function<void(int64_t first_sample, at::Tensor& grads)> on_gradients;
+  // Tests: after each step, with the position behind it.
+  std::function<void(int64_t images_seen)> on_step;
+};
+
+// Trains until training.images is reached (0), a stop was asked for and its checkpoint is safe (40), or something failed. The
+// last event says the same. Threads: the calling one, and those that it starts and joins. `sink` must outlive the call.
+ExitCode RunTrainer(const TrainOptions& options, EventSink& sink, const TrainerHooks& hooks = {});
+
+}  // namespace p2::trainer
