@@ -25,9 +25,10 @@ int Run(const p2::server::ServerOptions& options) {
   signal(SIGPIPE, SIG_IGN);
 
   auto server = p2::server::Server::Start(options, {.fatal = [](const absl::Status& status) {
-    P2_LOG(kError) << "the store failed; nothing more is acknowledged: " << status.ToString();
-    std::_Exit(kStoreFailed);
-  }});
+                                            P2_LOG(kError) << "the store failed; nothing more is acknowledged: "
+                                                           << status.ToString();
+                                            std::_Exit(kStoreFailed);
+                                          }});
   if (!server.ok()) {
     std::cerr << "p2d: " << server.status().message() << "\n";
     // A damaged database must not be restarted over and over as if it were a wrong flag.

@@ -38,11 +38,11 @@ http::HttpServerOptions HttpOptions(const std::string& address) {
 }
 
 const char* CodeName(grpc::StatusCode code) {
-  static constexpr const char* kNames[] = {"OK",           "CANCELLED",      "UNKNOWN",           "INVALID_ARGUMENT",
-                                           "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",    "PERMISSION_DENIED",
-                                           "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE",
-                                           "UNIMPLEMENTED", "INTERNAL",      "UNAVAILABLE",       "DATA_LOSS",
-                                           "UNAUTHENTICATED"};
+  static constexpr const char* kNames[] = {
+      "OK",        "CANCELLED",      "UNKNOWN",           "INVALID_ARGUMENT",   "DEADLINE_EXCEEDED",
+      "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION",
+      "ABORTED",   "OUT_OF_RANGE",   "UNIMPLEMENTED",     "INTERNAL",           "UNAVAILABLE",
+      "DATA_LOSS", "UNAUTHENTICATED"};
   const auto index = static_cast<size_t>(code);
   return index < std::size(kNames) ? kNames[index] : "UNKNOWN";
 }
@@ -110,8 +110,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
   std::unique_ptr<Server> server(new Server(std::make_unique<Impl>()));
   Impl& impl = *server->impl_;
   impl.options = options;
-  P2_ASSIGN_OR_RETURN(impl.directory, store::DataDirectory::Open(
-                                          {.path = options.data_dir, .disk_space = std::move(dependencies.disk_space)}));
+  P2_ASSIGN_OR_RETURN(impl.directory, store::DataDirectory::Open({.path = options.data_dir,
+                                                                  .disk_space = std::move(dependencies.disk_space)}));
   P2_ASSIGN_OR_RETURN(impl.store, store::OpenRocksDbJobStore({.database_path = impl.directory->database_path(),
                                                               .commits_path = impl.directory->commits_path()}));
   P2_RETURN_IF_ERROR(impl.directory->RestoreBallast());
@@ -119,14 +119,14 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
   impl.metrics = std::make_unique<metrics::ServerMetrics>(P2_VERSION);
 
   // Ports are taken before anything runs: a p2d that cannot be reached must not act.
-  P2_ASSIGN_OR_RETURN(
-      impl.http, http::HttpServer::Start(
-                     HttpOptions(options.http),
-                     {{"/metrics", http::MetricsHandler(impl.metrics->collectables())},
-                      {"/livez", http::HealthHandler([] { return absl::OkStatus(); })},
-                      {"/readyz", http::HealthHandler([&impl] {
-                         return impl.ready ? absl::OkStatus() : absl::UnavailableError("p2d starts or stops");
-                       })}}));
+  P2_ASSIGN_OR_RETURN(impl.http,
+                      http::HttpServer::Start(HttpOptions(options.http),
+                                              {{"/metrics", http::MetricsHandler(impl.metrics->collectables())},
+                                               {"/livez", http::HealthHandler([] { return absl::OkStatus(); })},
+                                               {"/readyz", http::HealthHandler([&impl] {
+                                                  return impl.ready ? absl::OkStatus()
+                                                                    : absl::UnavailableError("p2d starts or stops");
+                                                })}}));
 
   coordinator::Coordinator::Options core;
   core.store = impl.store.get();
@@ -165,7 +165,9 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
   return server;
 }
 
-std::string Server::grpc_address() const { return absl::StrCat(HostOf(impl_->options.listen), ":", impl_->rpc->port()); }
+std::string Server::grpc_address() const {
+  return absl::StrCat(HostOf(impl_->options.listen), ":", impl_->rpc->port());
+}
 std::string Server::http_address() const { return impl_->http->address(); }
 
 void Server::Stop() {

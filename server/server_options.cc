@@ -1,5 +1,6 @@
 #include "server/server_options.h"
 
+#include <cstdlib>
 #include <map>
 #include <memory>
 #include <sstream>
@@ -17,7 +18,13 @@
 namespace p2::server {
 namespace {
 
+// "data-dir" -> "P2D_DATA_DIR".
+std::string EnvironmentName(const std::string& option) {
+  return absl::StrCat("P2D_", absl::AsciiStrToUpper(absl::StrReplaceAll(option, {{"-", "_"}})));
+}
+
 // CLI11 reads its configuration through this: a YAML map of option names without dashes (`data-dir: /var/lib/p2`).
+// CLI11 itself puts the file over the environment: what the environment sets is left out here.
 class YamlConfig : public CLI::Config {
  public:
   std::string to_config(const CLI::App*, bool, bool, std::string) const override { return ""; }
@@ -34,7 +41,7 @@ class YamlConfig : public CLI::Config {
         CLI::ConfigItem item;
         item.name = absl::StrReplaceAll(entry.first.as<std::string>(), {{"_", "-"}});
         item.inputs = {entry.second.as<std::string>()};
-        items.push_back(std::move(item));
+        if (std::getenv(EnvironmentName(item.name).c_str()) == nullptr) items.push_back(std::move(item));
       }
     } catch (const YAML::Exception& error) {
       throw CLI::ConversionError(absl::StrCat("the configuration is not valid: ", error.what()));
@@ -50,7 +57,8 @@ CLI::Option* AddDuration(CLI::App& app, const std::string& flag, absl::Duration&
           flag,
           [&value, flag](const std::string& text) {
             if (!absl::ParseDuration(text, &value)) {
-              throw CLI::ValidationError(flag, absl::StrCat("\"", text, "\" is not a duration such as 500ms, 15s or 2m"));
+              throw CLI::ValidationError(flag,
+                                         absl::StrCat("\"", text, "\" is not a duration such as 500ms, 15s or 2m"));
             }
           },
           absl::StrCat(help, " [", absl::FormatDuration(value), "]"))
@@ -60,12 +68,14 @@ CLI::Option* AddDuration(CLI::App& app, const std::string& flag, absl::Duration&
 void CheckAddress(const char* flag, const std::string& address, bool insecure, std::vector<std::string>& wrong) {
   const size_t colon = address.rfind(':');
   int port = -1;
-  if (colon == std::string::npos || colon == 0 || !absl::SimpleAtoi(address.substr(colon + 1), &port) || port < 0 || port > 65535) {
+  if (colon == std::string::npos || colon == 0 || !absl::SimpleAtoi(address.substr(colon + 1), &port) || port < 0 ||
+      port > 65535) {
     wrong.push_back(absl::StrCat(flag, " ", address, " is not HOST:PORT, such as 127.0.0.1:7250"));
   } else if (!insecure && !rpc::IsLoopback(address)) {
-    wrong.push_back(absl::StrCat(flag, " ", address,
-                                 " is reachable from other machines, and nothing is encrypted or checked: listen on 127.0.0.1, "
-                                 "or add --insecure if everybody who can reach it may use it"));
+    wrong.push_back(
+        absl::StrCat(flag, " ", address,
+                     " is reachable from other machines, and nothing is encrypted or checked: listen on 127.0.0.1, "
+                     "or add --insecure if everybody who can reach it may use it"));
   }
 }
 
@@ -93,7 +103,8 @@ ParsedOptions ParseServerOptions(const std::vector<std::string>& arguments) {
   AddDuration(app, "--heartbeat-interval", options.heartbeat_interval, "How often a worker must be heard of");
   AddDuration(app, "--suspect-after", options.suspect_after, "Silence after which a worker gets no new gangs");
   AddDuration(app, "--lost-after", options.lost_after, "Silence after which a worker's jobs go elsewhere");
-  AddDuration(app, "--prepare-timeout", options.prepare_timeout, "From the reservation of a gang until all its ranks run");
+  AddDuration(app, "--prepare-timeout", options.prepare_timeout,
+              "From the reservation of a gang until all its ranks run");
   AddDuration(app, "--gang-backoff", options.gang_backoff, "First wait after a gang was not formed");
   AddDuration(app, "--delete-retry", options.delete_retry, "Wait before a failed deletion is tried again");
   AddDuration(app, "--tick-interval", options.tick_interval, "How often deadlines are looked at");
@@ -102,7 +113,7 @@ ParsedOptions ParseServerOptions(const std::vector<std::string>& arguments) {
   for (CLI::Option* option : app.get_options()) {
     const std::string name = option->get_single_name();
     if (name == "help" || name == "version" || name == "config") continue;
-    option->envname(absl::StrCat("P2D_", absl::AsciiStrToUpper(absl::StrReplaceAll(name, {{"-", "_"}}))));
+    option->envname(EnvironmentName(name));
   }
   try {
     app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
@@ -127,7 +138,8 @@ absl::Status ValidateServerOptions(const ServerOptions& options) {
                                                              {"--tick-interval", options.tick_interval},
                                                              {"--disk-interval", options.disk_interval}};
   for (const auto& [flag, value] : positive) {
-    if (value <= absl::ZeroDuration()) wrong.push_back(absl::StrCat(flag, " ", absl::FormatDuration(value), " must be positive"));
+    if (value <= absl::ZeroDuration())
+      wrong.push_back(absl::StrCat(flag, " ", absl::FormatDuration(value), " must be positive"));
   }
   if (options.shutdown_grace < absl::ZeroDuration()) wrong.push_back("--shutdown-grace is negative");
   if (options.heartbeat_interval >= options.suspect_after || options.suspect_after > options.lost_after) {

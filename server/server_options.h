@@ -38,8 +38,8 @@ struct ServerOptions {
   absl::Duration shutdown_grace = absl::Seconds(5);
 };
 
-// Of the program's arguments. `exit_code` is set if the program shall end at once (--help, --version, a wrong flag: `text`
-// is what to print then, to stderr unless the code is 0).
+// Of the program's arguments. `exit_code` is set if the program shall end at once (--help, --version, a wrong flag:
+// `text` is what to print then, to stderr unless the code is 0).
 struct ParsedOptions {
   ServerOptions options;
   bool exit = false;

@@ -47,13 +47,15 @@ absl::StatusOr<std::vector<v1::Job>> Chosen(Context& context, const Options& opt
   return jobs;
 }
 
-// Changes all jobs, also after one has failed; the first failure decides the exit code.
+// Changes all jobs, also after one has failed; the first failure decides the exit code. `rows`: show people the jobs as they
+// stand then.
 template <typename Change>
-absl::StatusOr<int> ChangeAll(Context& context, const Options& options, Fits fits, Change change) {
+absl::StatusOr<int> ChangeAll(Context& context, const Options& options, Fits fits, bool rows, Change change) {
   P2_ASSIGN_OR_RETURN(Client * client, context.client());
   P2_ASSIGN_OR_RETURN(const std::vector<v1::Job> jobs, Chosen(context, options, fits));
   std::vector<v1::Job> changed;
   absl::Status first_error;
+  const bool people = context.style().format == OutputFormat::kTable || context.style().format == OutputFormat::kWide;
   for (const v1::Job& job : jobs) {
     absl::StatusOr<v1::Job> after = change(*client, job, jobs.size());
     if (after.ok()) {
@@ -64,7 +66,7 @@ absl::StatusOr<int> ChangeAll(Context& context, const Options& options, Fits fit
       context.PrintError(after.status());
     }
   }
-  if (!changed.empty()) {
+  if (!changed.empty() && (rows || !people)) {
     const Listing listing = JobListing(changed);
     P2_RETURN_IF_ERROR(context.Print(jobs.size() == 1 ? listing.FormatOne(context.style()) : listing.Format(context.style())));
   }
@@ -75,7 +77,7 @@ absl::StatusOr<int> ChangeAll(Context& context, const Options& options, Fits fit
 // A verb whose request carries a reason.
 template <typename Request, absl::StatusOr<v1::Job> (Client::*kMethod)(Request)>
 absl::StatusOr<int> RunWithReason(Context& context, const Options& options) {
-  return ChangeAll(context, options, IsLive, [&](Client& client, const v1::Job& job, size_t count) {
+  return ChangeAll(context, options, IsLive, true, [&](Client& client, const v1::Job& job, size_t count) {
     Request request = ChangeRequest<Request>(context, job.name(), count);
     request.set_reason(options.reason);
     return (client.*kMethod)(std::move(request));
@@ -83,13 +85,13 @@ absl::StatusOr<int> RunWithReason(Context& context, const Options& options) {
 }
 
 absl::StatusOr<int> RunResume(Context& context, const Options& options) {
-  return ChangeAll(context, options, IsPaused, [&](Client& client, const v1::Job& job, size_t count) {
+  return ChangeAll(context, options, IsPaused, true, [&](Client& client, const v1::Job& job, size_t count) {
     return client.ResumeJob(ChangeRequest<v1::ResumeJobRequest>(context, job.name(), count));
   });
 }
 
 absl::StatusOr<int> RunDelete(Context& context, const Options& options) {
-  return ChangeAll(context, options, IsTerminal, [&](Client& client, const v1::Job& job, size_t count) -> absl::StatusOr<v1::Job> {
+  return ChangeAll(context, options, IsTerminal, false, [&](Client& client, const v1::Job& job, size_t count) -> absl::StatusOr<v1::Job> {
     P2_RETURN_IF_ERROR(client.DeleteJob(ChangeRequest<v1::DeleteJobRequest>(context, job.name(), count)).status());
     context.Say(absl::StrCat("deleted ", IdOf(job.name())));
     return job;

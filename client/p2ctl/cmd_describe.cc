@@ -133,7 +133,7 @@ std::string PinnedText(const Facts& facts) {
                                                                          : "";
   for (const v1::StorageRoot& seen : facts.roots) {
     if (seen.name() == root && seen.workers_size() == 1) {
-      return absl::StrCat("root ", root, " is seen by ", IdOf(seen.workers(0)), " alone: restarts happen there");
+      return absl::StrCat("root ", root, " is seen by worker ", IdOf(seen.workers(0)), " alone; restarts happen there");
     }
   }
   return "";

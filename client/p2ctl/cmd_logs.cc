@@ -75,9 +75,11 @@ absl::StatusOr<int> Run(Context& context, const Options& options) {
   Interrupt interrupt;  // Ends before the stream that its callback touches.
   interrupt.OnRaise([&stream] { stream->Cancel(); });
   absl::StatusOr<std::optional<v1::ReadLogsResponse>> batch;
+  bool any = false;
   while ((batch = stream->Next()).ok() && batch->has_value()) {
     for (const v1::LogEntry& entry : (*batch)->entries()) {
       if (!options.grep.empty() && !std::regex_search(entry.line(), pattern)) continue;
+      any = true;
       P2_RETURN_IF_ERROR(PrintEntry(context, entry, many_ranks, request.attempt() < 0));
     }
   }
@@ -88,6 +90,7 @@ absl::StatusOr<int> Run(Context& context, const Options& options) {
     return kInterrupted;
   }
   if (!batch.ok()) return batch.status();
+  if (!any) context.Say("no lines: the ranks wrote none that match");
   if (!options.follow) return kOk;
   P2_ASSIGN_OR_RETURN(const v1::Job ended, context.ResolveJob(job.name()));
   context.Say(absl::StrCat(IdOf(ended.name()), " ", v1::Job::State_Name(ended.state())));

@@ -3,6 +3,7 @@
 #include <map>
 #include <set>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
@@ -125,18 +126,20 @@ absl::StatusOr<int> Query(Context& context, const std::vector<v1::Job>& jobs, co
     P2_ASSIGN_OR_RETURN(responses.emplace_back(), client->QueryMetrics(request));
     for (const v1::MetricSeries& series : responses.back().series()) names.insert(series.metric());
   }
-  // As asked for, else by name; a person sees the few that matter, -o wide and files all.
+  // As asked for, else by name; the 24 bins of each SNR metric are left to -o wide and files.
   std::vector<std::string> shown = MetricNames(options);
   if (shown.empty()) {
     shown.assign(names.begin(), names.end());
     if (context.style().format == OutputFormat::kTable) {
-      std::erase_if(shown, [](const std::string& name) { return name.rfind("loss_snr", 0) == 0; });
+      std::erase_if(shown, [](const std::string& name) { return absl::StrContains(name, "_snr_"); });
     }
   }
   Listing listing(Columns(shown, jobs.size() > 1, thinned));
   for (size_t i = 0; i < jobs.size(); ++i) {
     const std::string id = IdOf(jobs[i].name());
     for (const auto& [at, row] : RowsOf(responses[i])) {
+      const bool any = std::any_of(shown.begin(), shown.end(), [&row](const std::string& metric) { return row.points.count(metric) > 0; });
+      if (!any) continue;
       std::vector<Cell> cells = {id, CountCell(at.first), absl::StrCat(row.step), absl::StrCat(at.second), TimeCell(row.time)};
       for (const std::string& metric : shown) {
         const auto point = row.points.find(metric);

@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "client/p2ctl/errors.h"
@@ -74,7 +75,7 @@ CLI::App* AddVerb(CLI::App& parent, Context& context, const std::string& name, c
                   const std::string& examples, std::shared_ptr<Options> options,
                   absl::StatusOr<int> (*run)(Context&, const Options&)) {
   CLI::App* verb = parent.add_subcommand(name, help);
-  verb->footer("Examples:\n" + examples);
+  verb->footer(absl::StrCat("Examples:\n", examples, "\nGlobal flags (-o, --addr, --fields …): `p2ctl --help`."));
   verb->callback([&context, options, run] {
     context.action = [options, run](Context& c) { return run(c, *options); };
   });

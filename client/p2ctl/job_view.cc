@@ -36,6 +36,7 @@ void AddLeaves(const Json& json, const std::string& path, const google::protobuf
   }
   auto origin = origins.find(path);
   if (origin == origins.end()) origin = origins.find(absl::StrCat(path, ".0"));
+  if (json == "" && origin == origins.end()) return;
   const std::string text = json.is_string() ? json.get<std::string>() : json.dump(-1, ' ', false, Json::error_handler_t::replace);
   rows.push_back({{absl::StrCat("  ", path)}, {text}, {origin != origins.end() ? origin->second : " "}});
 }
@@ -69,11 +70,11 @@ Listing JobListing(const std::vector<v1::Job>& jobs) {
                    {.name = "state"},
                    {.name = "done", .right = true},
                    {.name = "images", .right = true},
-                   {.name = "total", .right = true},
+                   {.name = "total", .right = true, .wide = true},
                    {.name = "images/s", .right = true},
                    {.name = "loss", .right = true},
                    {.name = "eta", .right = true},
-                   {.name = "devices", .right = true},
+                   {.name = "devices", .right = true, .wide = true},
                    {.name = "created"},
                    {.name = "reason", .truncate = true},
                    {.name = "preset", .wide = true},

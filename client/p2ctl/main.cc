@@ -3,6 +3,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/p2ctl/command.h"
+#include "common/spec/nearest_name.h"
 
 namespace {
 
@@ -47,11 +48,18 @@ int ReportUsage(Context& context, const CLI::App& app, const CLI::ParseError& er
   if (!context.Finish().ok()) context.flags.output.clear();
   const CLI::App* verb = &app;
   std::string path = "p2ctl";
+  std::string what = error.what();
   while (!verb->get_subcommands().empty()) {
     verb = verb->get_subcommands().front();
     path += absl::StrCat(" ", verb->get_name());
   }
-  context.PrintError(absl::InvalidArgumentError(absl::StrCat(error.what(), "; `", path, " --help` shows how")));
+  const std::vector<std::string> unknown = app.remaining(/*recurse=*/true);
+  if (error.get_name() == "RequiredError" && !unknown.empty() && unknown.front().rfind('-', 0) != 0) {
+    std::vector<std::string> known;
+    for (const CLI::App* subcommand : verb->get_subcommands({})) known.push_back(subcommand->get_name());
+    what = absl::StrCat("\"", unknown.front(), "\" is no command of ", path, p2::spec::DidYouMean(unknown.front(), known));
+  }
+  context.PrintError(absl::InvalidArgumentError(absl::StrCat(what, "; `", path, " --help` shows how")));
   return p2::ctl::kUsage;
 }
 

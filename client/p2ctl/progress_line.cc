@@ -52,13 +52,15 @@ std::string Sparkline(const std::vector<double>& values, int width) {
     low = std::min(low, *at);
     high = std::max(high, *at);
   }
+  const bool logarithmic = low > 0 && high > 10 * low;
+  const auto scale = [logarithmic](double value) { return logarithmic ? std::log(value) : value; };
   std::string out;
   for (auto at = first; at != values.end(); ++at) {
     if (!std::isfinite(*at)) {
       out.push_back(' ');
       continue;
     }
-    const double height = high > low ? (*at - low) / (high - low) : 0.5;
+    const double height = high > low ? (scale(*at) - scale(low)) / (scale(high) - scale(low)) : 0.5;
     absl::StrAppend(&out, kBlocks[static_cast<size_t>(std::lround(height * 7))]);
   }
   return out;

@@ -23,7 +23,8 @@ struct ProgressState {
 };
 
 // `values` as block characters, one column each, at most `width` of the newest; the range of those shown is stretched over
-// the eight heights. A value that is not finite is a space.
+// the eight heights, by logarithms where all are positive and span more than a factor of ten. A value that is not finite is
+// a space.
 std::string Sparkline(const std::vector<double>& values, int width);
 
 // A bar of exactly `width` columns, in eighths. `fraction` is clamped to [0, 1].

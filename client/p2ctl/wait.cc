@@ -93,12 +93,14 @@ void SayEnd(Context& context, const std::map<std::string, JobMonitor::Watched>& 
   for (const auto& [name, watched] : jobs) {
     const v1::Job& job = watched.job;
     if (!IsTerminal(job.state())) continue;
-    std::string text = absl::StrCat(IdOf(name), " ", StateText(job));
-    absl::StrAppend(&text, text.back() == '\n' ? "" : "; ", FormatCount(job.progress().images_seen()), " images");
-    if (job.has_start_time() && job.has_end_time()) {
-      absl::StrAppend(&text, " in ", FormatShortDuration(ToTime(job.end_time()) - ToTime(job.start_time())));
-    }
-    context.Say(text);
+    const bool succeeded = job.state() == v1::Job::SUCCEEDED;
+    const std::string took = job.has_start_time() && job.has_end_time()
+                                 ? absl::StrCat(" in ", FormatShortDuration(ToTime(job.end_time()) - ToTime(job.start_time())))
+                                 : "";
+    context.Say(absl::StrCat(IdOf(name), " ", succeeded ? "SUCCEEDED" : StateText(job)));
+    context.Say(absl::StrCat("  ", FormatCount(job.progress().images_seen()), " images", took, "; ",
+                             succeeded ? absl::StrCat("`p2ctl samples get ", IdOf(name), "` fetches its newest pictures")
+                                       : absl::StrCat("`p2ctl describe ", IdOf(name), "` tells all, `p2ctl logs ", IdOf(name), "` its last lines")));
   }
 }
 

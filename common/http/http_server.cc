@@ -81,13 +81,14 @@ absl::StatusOr<std::pair<int, int>> Listen(const HttpServerOptions& options) {
 }
 
 MHD_Result Send(MHD_Connection* connection, const Response& response) {
-  MHD_Response* reply = MHD_create_response_from_buffer(
-      response.body.size(), const_cast<char*>(response.body.data()), MHD_RESPMEM_MUST_COPY);
+  MHD_Response* reply = MHD_create_response_from_buffer(response.body.size(), const_cast<char*>(response.body.data()),
+                                                        MHD_RESPMEM_MUST_COPY);
   if (reply == nullptr) return MHD_NO;
   MHD_add_response_header(reply, MHD_HTTP_HEADER_CONTENT_TYPE, response.content_type.c_str());
   MHD_add_response_header(reply, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
   MHD_add_response_header(reply, "X-Content-Type-Options", "nosniff");
-  if (response.status == MHD_HTTP_METHOD_NOT_ALLOWED) MHD_add_response_header(reply, MHD_HTTP_HEADER_ALLOW, "GET, HEAD");
+  if (response.status == MHD_HTTP_METHOD_NOT_ALLOWED)
+    MHD_add_response_header(reply, MHD_HTTP_HEADER_ALLOW, "GET, HEAD");
   const MHD_Result result = MHD_queue_response(connection, static_cast<unsigned>(response.status), reply);
   MHD_destroy_response(reply);
   return result;

@@ -72,4 +72,17 @@ absl::StatusOr<Image> MakeGrid(absl::Span<const Image> images, int columns, int 
   return grid;
 }
 
+Image Magnify(const Image& image, int factor) {
+  Image large{image.width * factor, image.height * factor, image.channels};
+  large.pixels.reserve(large.row_bytes() * large.height);
+  for (int y = 0; y < large.height; ++y) {
+    const uint8_t* row = image.pixels.data() + image.row_bytes() * (y / factor);
+    for (int x = 0; x < large.width; ++x) {
+      const uint8_t* pixel = row + x / factor * image.channels;
+      large.pixels.insert(large.pixels.end(), pixel, pixel + image.channels);
+    }
+  }
+  return large;
+}
+
 }  // namespace p2::image

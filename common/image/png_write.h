@@ -23,4 +23,7 @@ absl::Status WritePng(const Image& image, const std::string& path);
 // INVALID_ARGUMENT if there is no image, columns < 1, padding < 0, or sizes or channels differ.
 absl::StatusOr<Image> MakeGrid(absl::Span<const Image> images, int columns, int padding);
 
+// Every pixel as a `factor` x `factor` square: small sheets that a person shall look at. REQUIRES: factor >= 1.
+Image Magnify(const Image& image, int factor);
+
 }  // namespace p2::image

@@ -72,8 +72,8 @@ absl::Status BadRequestError(const std::vector<FieldViolation>& violations) {
     violation->set_field(field);
     violation->set_description(description);
   }
-  absl::Status status = absl::InvalidArgumentError(
-      absl::StrJoin(violations, "\n", [](std::string* out, const FieldViolation& violation) {
+  absl::Status status =
+      absl::InvalidArgumentError(absl::StrJoin(violations, "\n", [](std::string* out, const FieldViolation& violation) {
         absl::StrAppend(out, violation.first, violation.first.empty() ? "" : ": ", violation.second);
       }));
   AddDetail(status, detail);

@@ -29,7 +29,8 @@ std::optional<T> GetDetail(const absl::Status& status);
 
 // A bad field: path in the request (`spec.training.batch`) and what is wrong with it.
 using FieldViolation = std::pair<std::string, std::string>;
-// INVALID_ARGUMENT that names every bad field at once, in the message and as google.rpc.BadRequest. OK if there are none.
+// INVALID_ARGUMENT that names every bad field at once, in the message and as google.rpc.BadRequest. OK if there are
+// none.
 absl::Status BadRequestError(const std::vector<FieldViolation>& violations);
 // NOT_FOUND with google.rpc.ResourceInfo. `hint`: what to do (`p2ctl dataset list` shows them).
 absl::Status ResourceNotFoundError(absl::string_view type, absl::string_view name, absl::string_view hint);

@@ -91,7 +91,7 @@ absl::StatusOr<std::shared_ptr<WorkerSession>> Coordinator::ConnectWorker(const 
   return reply.Wait();
 }
 
-absl::Status Coordinator::Receive(const std::shared_ptr<WorkerSession>& session, p2::v1::WorkerMessage message) {
+absl::Status Coordinator::Receive(const std::shared_ptr<WorkerSession>& session, p2::v1::ConnectRequest message) {
   P2_RETURN_IF_ERROR(session->AwaitRoom(kMessagesAhead));
   return impl_->loop_.Push(Loop::Message{session, std::move(message)});
 }

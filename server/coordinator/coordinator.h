@@ -90,7 +90,7 @@ class Coordinator {
   absl::StatusOr<std::shared_ptr<WorkerSession>> ConnectWorker(const p2::v1::Hello& hello);
   // One message of a connected worker, after Hello. Blocks while this worker is far ahead of the loop. An error ends the
   // stream.
-  absl::Status Receive(const std::shared_ptr<WorkerSession>& session, p2::v1::WorkerMessage message);
+  absl::Status Receive(const std::shared_ptr<WorkerSession>& session, p2::v1::ConnectRequest message);
   // The stream has ended.
   void Disconnect(const std::shared_ptr<WorkerSession>& session);
 

@@ -116,7 +116,7 @@ void Loop::RunBatch(std::vector<Item> items) {
   for (const std::string& worker : batch.spools) {
     auto session = sessions_.find(worker);
     if (session == sessions_.end()) continue;
-    v1::CoordinatorMessage ack;
+    v1::ConnectResponse ack;
     ack.mutable_spool_ack()->set_sequence(state_.FindWorker(worker)->spool_acked);
     session->second->Send(std::move(ack));
   }
@@ -164,16 +164,16 @@ void Loop::Take(Batch& batch, Message& item) {
   if (!session->status().ok()) return;
   absl::Status status;
   switch (item.message.message_case()) {
-    case v1::WorkerMessage::kHeartbeat:
+    case v1::ConnectRequest::kHeartbeat:
       status = Step(batch, FromHeartbeat(item.message.heartbeat(), session->worker(), session->id())).status();
       break;
-    case v1::WorkerMessage::kPrepareReply:
+    case v1::ConnectRequest::kPrepareReply:
       status = Step(batch, FromPrepareReply(item.message.prepare_reply(), session->worker())).status();
       break;
-    case v1::WorkerMessage::kDeleteDone:
+    case v1::ConnectRequest::kDeleteDone:
       status = Step(batch, FromDeleteDone(item.message.delete_done(), session->worker())).status();
       break;
-    case v1::WorkerMessage::kSpool:
+    case v1::ConnectRequest::kSpool:
       return TakeSpool(batch, session, item.message.spool());
     default:
       status = absl::InvalidArgumentError("a message of no known kind, or a second Hello");
@@ -329,8 +329,8 @@ absl::StatusOr<v1::TrainingSpec> Loop::SpecOf(const std::string& sha256) {
   return specs_[sha256] = std::move(spec);
 }
 
-v1::CoordinatorMessage Loop::Welcome(const std::string& worker) const {
-  v1::CoordinatorMessage message;
+v1::ConnectResponse Loop::Welcome(const std::string& worker) const {
+  v1::ConnectResponse message;
   v1::Welcome& welcome = *message.mutable_welcome();
   welcome.set_version(options_.version);
   welcome.set_spool_acked(state_.FindWorker(worker)->spool_acked);

@@ -40,7 +40,7 @@ class Loop {
   };
   struct Message {
     SessionPtr session;
-    v1::WorkerMessage message;
+    v1::ConnectRequest message;
   };
   struct Farewell {
     SessionPtr session;
@@ -93,7 +93,7 @@ class Loop {
   void Publish(const Batch& batch);
   void Fail(const absl::Status& status);
   scheduler::Moment Now() const;
-  v1::CoordinatorMessage Welcome(const std::string& worker) const;
+  v1::ConnectResponse Welcome(const std::string& worker) const;
 
   // Constant after construction.
   const Coordinator::Options options_;

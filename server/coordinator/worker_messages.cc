@@ -167,8 +167,8 @@ scheduler::SpoolReport FromSpool(const v1::SpoolRecord& record, absl::string_vie
   return report;
 }
 
-v1::CoordinatorMessage ToMessage(const scheduler::Prepare& prepare) {
-  v1::CoordinatorMessage message;
+v1::ConnectResponse ToMessage(const scheduler::Prepare& prepare) {
+  v1::ConnectResponse message;
   v1::Prepare& out = *message.mutable_prepare();
   out.set_job(prepare.job);
   out.set_epoch(prepare.epoch);
@@ -189,14 +189,14 @@ v1::CoordinatorMessage ToMessage(const scheduler::Prepare& prepare) {
   return message;
 }
 
-v1::CoordinatorMessage ToMessage(const scheduler::StartGang& start, const v1::TrainingSpec& spec) {
-  v1::CoordinatorMessage message;
+v1::ConnectResponse ToMessage(const scheduler::StartGang& start, const v1::TrainingSpec& spec) {
+  v1::ConnectResponse message;
   v1::Start& out = *message.mutable_start();
   out.set_job(start.job);
   out.set_epoch(start.epoch);
   out.set_master_address(start.master_address);
   out.set_master_port(start.master_port);
-  trainer::v1::Launch& launch = *out.mutable_launch();
+  v1::Launch& launch = *out.mutable_launch();
   launch.set_job_id(start.job);
   launch.set_attempt(start.attempt);
   launch.set_epoch(start.epoch);
@@ -209,8 +209,8 @@ v1::CoordinatorMessage ToMessage(const scheduler::StartGang& start, const v1::Tr
   return message;
 }
 
-v1::CoordinatorMessage ToMessage(const scheduler::StopAttempt& stop) {
-  v1::CoordinatorMessage message;
+v1::ConnectResponse ToMessage(const scheduler::StopAttempt& stop) {
+  v1::ConnectResponse message;
   v1::StopAttempt& out = *message.mutable_stop();
   out.set_job(stop.job);
   out.set_epoch(stop.epoch);
@@ -218,8 +218,8 @@ v1::CoordinatorMessage ToMessage(const scheduler::StopAttempt& stop) {
   return message;
 }
 
-v1::CoordinatorMessage ToMessage(const scheduler::DeletePath& path) {
-  v1::CoordinatorMessage message;
+v1::ConnectResponse ToMessage(const scheduler::DeletePath& path) {
+  v1::ConnectResponse message;
   message.mutable_delete_()->set_root_id(path.root_id);
   message.mutable_delete_()->set_path(path.path);
   return message;

@@ -20,10 +20,10 @@ scheduler::DeleteDone FromDeleteDone(const v1::DeleteDone& done, absl::string_vi
 // Chunks of logs and artifacts become BytesStored: their bytes are the caller's to store.
 scheduler::SpoolReport FromSpool(const v1::SpoolRecord& record, absl::string_view worker, absl::string_view spool_id);
 
-v1::CoordinatorMessage ToMessage(const scheduler::Prepare& prepare);
+v1::ConnectResponse ToMessage(const scheduler::Prepare& prepare);
 // The launch's directories are the worker's to fill in.
-v1::CoordinatorMessage ToMessage(const scheduler::StartGang& start, const v1::TrainingSpec& spec);
-v1::CoordinatorMessage ToMessage(const scheduler::StopAttempt& stop);
-v1::CoordinatorMessage ToMessage(const scheduler::DeletePath& path);
+v1::ConnectResponse ToMessage(const scheduler::StartGang& start, const v1::TrainingSpec& spec);
+v1::ConnectResponse ToMessage(const scheduler::StopAttempt& stop);
+v1::ConnectResponse ToMessage(const scheduler::DeletePath& path);
 
 }  // namespace p2::coordinator

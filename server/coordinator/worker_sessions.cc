@@ -4,18 +4,18 @@
 
 namespace p2::coordinator {
 
-absl::StatusOr<std::optional<p2::v1::CoordinatorMessage>> WorkerSession::Next(absl::Duration timeout) {
+absl::StatusOr<std::optional<p2::v1::ConnectResponse>> WorkerSession::Next(absl::Duration timeout) {
   absl::MutexLock lock(&mutex_);
   auto ready = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return !outgoing_.empty() || closed_.has_value(); };
   mutex_.AwaitWithTimeout(absl::Condition(&ready), timeout);
   if (closed_.has_value()) return *closed_;
-  if (outgoing_.empty()) return std::optional<p2::v1::CoordinatorMessage>();
-  std::optional<p2::v1::CoordinatorMessage> message = std::move(outgoing_.front());
+  if (outgoing_.empty()) return std::optional<p2::v1::ConnectResponse>();
+  std::optional<p2::v1::ConnectResponse> message = std::move(outgoing_.front());
   outgoing_.pop_front();
   return message;
 }
 
-void WorkerSession::Send(p2::v1::CoordinatorMessage message) {
+void WorkerSession::Send(p2::v1::ConnectResponse message) {
   absl::MutexLock lock(&mutex_);
   if (!closed_.has_value()) outgoing_.push_back(std::move(message));
 }

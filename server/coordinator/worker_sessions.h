@@ -26,10 +26,10 @@ class WorkerSession {
 
   // Next message to send, waiting at most `timeout` (real time). Empty: nothing came. An error ends the stream with it:
   // UNAVAILABLE (p2d stops, or a newer stream of this worker took over), or what was wrong with a message of the worker.
-  absl::StatusOr<std::optional<p2::v1::CoordinatorMessage>> Next(absl::Duration timeout);
+  absl::StatusOr<std::optional<p2::v1::ConnectResponse>> Next(absl::Duration timeout);
 
   // Queues a message; dropped once closed (it is issued again at the next connection).
-  void Send(p2::v1::CoordinatorMessage message);
+  void Send(p2::v1::ConnectResponse message);
   // First call wins; wakes Next and AwaitRoom.
   void Close(absl::Status status);
   // OK while the stream stands, then why it was closed.
@@ -46,7 +46,7 @@ class WorkerSession {
   const int64_t id_;
 
   mutable absl::Mutex mutex_;
-  std::deque<p2::v1::CoordinatorMessage> outgoing_ ABSL_GUARDED_BY(mutex_);
+  std::deque<p2::v1::ConnectResponse> outgoing_ ABSL_GUARDED_BY(mutex_);
   std::optional<absl::Status> closed_ ABSL_GUARDED_BY(mutex_);
   int waiting_ ABSL_GUARDED_BY(mutex_) = 0;
 };

@@ -69,7 +69,11 @@ void AddCluster(const std::vector<JobPtr>& jobs, const std::vector<WorkerPtr>& w
   for (const WorkerPtr& worker : workers) {
     const bool lost = worker->state == scheduler::WorkerState::kLost;
     const bool suspect = worker->state == scheduler::WorkerState::kSuspect;
-    ++nodes[lost ? "lost" : suspect ? "suspect" : worker->draining ? "draining" : worker->cordoned ? "cordoned" : "ready"];
+    ++nodes[lost               ? "lost"
+            : suspect          ? "suspect"
+            : worker->draining ? "draining"
+            : worker->cordoned ? "cordoned"
+                               : "ready"];
     for (const scheduler::SlotRecord& slot : worker->slots) {
       const bool busy = held.count({worker->id, slot.id}) > 0;
       const bool offered = !lost && !suspect && !worker->cordoned && !worker->draining;
@@ -133,13 +137,16 @@ std::vector<MetricFamily> ClusterGauges::Collect() const {
   }
 
   // Jobs that have started at least once, the oldest ones if there are too many.
-  jobs.erase(std::remove_if(jobs.begin(), jobs.end(), [](const JobPtr& job) { return job->attempt_count == 0; }), jobs.end());
-  std::sort(jobs.begin(), jobs.end(), [](const JobPtr& a, const JobPtr& b) { return a->create_order < b->create_order; });
+  jobs.erase(std::remove_if(jobs.begin(), jobs.end(), [](const JobPtr& job) { return job->attempt_count == 0; }),
+             jobs.end());
+  std::sort(jobs.begin(), jobs.end(),
+            [](const JobPtr& a, const JobPtr& b) { return a->create_order < b->create_order; });
   if (jobs.size() > metric::kMaxJobSeries) jobs.resize(metric::kMaxJobSeries);
   MetricFamily images = Family(metric::kImagesSeen, "Position of a live job: images seen.");
   MetricFamily rate = Family(metric::kImagesPerSecond, "Images per second of a running job, over about 10 s.");
   MetricFamily steps = Family(metric::kStep, "Last step that a live job reported.");
-  MetricFamily loss = Family(metric::kLoss, "Last reported loss of a live job: the whole, the weighted MSE, the bound.");
+  MetricFamily loss =
+      Family(metric::kLoss, "Last reported loss of a live job: the whole, the weighted MSE, the bound.");
   MetricFamily loss_snr = Family(metric::kLossSnr, "Last reported loss of a live job, by bin of the SNR.");
   MetricFamily grad_norm = Family(metric::kGradNorm, "Last reported gradient norm of a live job.");
   absl::MutexLock lock(&mutex_);
@@ -161,6 +168,8 @@ std::vector<MetricFamily> ClusterGauges::Collect() const {
     }
   }
   for (MetricFamily* family : {&images, &rate, &steps, &loss, &loss_snr, &grad_norm}) out.push_back(std::move(*family));
+  out.erase(std::remove_if(out.begin(), out.end(), [](const MetricFamily& family) { return family.metric.empty(); }),
+            out.end());
   return out;
 }
 

@@ -1,4 +1,5 @@
-// What the cluster looks like now, as gauges made anew at each scrape: nothing has to be forgotten when a job or worker goes.
+// What the cluster looks like now, as gauges made anew at each scrape: nothing has to be forgotten when a job or worker
+// goes.
 #pragma once
 
 #include <cstdint>

@@ -17,7 +17,8 @@ const Buckets kGangBuckets = {0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 20, 30, 60};
 const Buckets kWriteBuckets = {0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5};
 const Buckets kRpcBuckets = {0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 30};
 
-prometheus::Histogram& MakeHistogram(prometheus::Registry& registry, const char* name, const char* help, const Buckets& buckets) {
+prometheus::Histogram& MakeHistogram(prometheus::Registry& registry, const char* name, const char* help,
+                                     const Buckets& buckets) {
   return prometheus::BuildHistogram().Name(name).Help(help).Register(registry).Add({}, buckets);
 }
 
@@ -66,7 +67,8 @@ void ServerMetrics::OnJob(const scheduler::JobRecord& job) {
     if (started && !first && !(known && seen.started)) {
       gang_start_.Observe(absl::ToDoubleSeconds(attempt.start_time - attempt.create_time));
     }
-    const bool failed = attempt.outcome == scheduler::Outcome::kFailed || attempt.outcome == scheduler::Outcome::kAbandoned;
+    const bool failed =
+        attempt.outcome == scheduler::Outcome::kFailed || attempt.outcome == scheduler::Outcome::kAbandoned;
     if (failed && known && seen.live) {
       restarts_.Add({{"class", absl::AsciiStrToLower(ReasonName(attempt.reason))}}).Increment();
     }
@@ -95,7 +97,8 @@ void ServerMetrics::OnRefused(absl::string_view, absl::string_view) { epoch_conf
 void ServerMetrics::OnRpc(const std::string& service, const std::string& method, const std::string& code,
                           absl::Duration taken) {
   rpc_handled_.Add({{"grpc_service", service}, {"grpc_method", method}, {"grpc_code", code}}).Increment();
-  rpc_seconds_.Add({{"grpc_service", service}, {"grpc_method", method}}, kRpcBuckets).Observe(absl::ToDoubleSeconds(taken));
+  rpc_seconds_.Add({{"grpc_service", service}, {"grpc_method", method}}, kRpcBuckets)
+      .Observe(absl::ToDoubleSeconds(taken));
 }
 
 }  // namespace p2::metrics

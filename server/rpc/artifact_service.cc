@@ -26,9 +26,8 @@ absl::StatusOr<p2::v1::ListArtifactsResponse> ArtifactService::List(const p2::v1
   const std::string list = absl::StrCat("artifacts?", job->id, "&", request.kind());
   P2_ASSIGN_OR_RETURN(const int64_t skip, DecodePageNumber(list, request.page_token(), 0));
   P2_ASSIGN_OR_RETURN(std::vector<scheduler::ArtifactRecord> artifacts, context_.store.ListArtifacts(job->id));
-  std::sort(artifacts.begin(), artifacts.end(), [](const auto& a, const auto& b) {
-    return std::tie(a.create_time, a.id) < std::tie(b.create_time, b.id);
-  });
+  std::sort(artifacts.begin(), artifacts.end(),
+            [](const auto& a, const auto& b) { return std::tie(a.create_time, a.id) < std::tie(b.create_time, b.id); });
   p2::v1::ListArtifactsResponse response;
   int64_t seen = 0;
   for (const scheduler::ArtifactRecord& artifact : artifacts) {
@@ -49,7 +48,8 @@ absl::Status ArtifactService::Send(const grpc::ServerContext& call, const std::s
   const auto& [job, id] = ids;
   P2_RETURN_IF_ERROR(context_.FindJob(ResourceName(kJobs, job)).status());
   P2_ASSIGN_OR_RETURN(const std::vector<scheduler::ArtifactRecord> artifacts, context_.store.ListArtifacts(job));
-  const auto found = std::find_if(artifacts.begin(), artifacts.end(), [&](const auto& artifact) { return artifact.id == id; });
+  const auto found =
+      std::find_if(artifacts.begin(), artifacts.end(), [&](const auto& artifact) { return artifact.id == id; });
   if (found == artifacts.end()) {
     return ResourceNotFoundError("Artifact", name, absl::StrCat("`p2ctl artifact list ", job, "` shows them"));
   }

@@ -5,8 +5,7 @@
 
 namespace p2::rpc {
 
-using ArtifactServiceBase =
-    p2::v1::ArtifactService::WithCallbackMethod_ListArtifacts<p2::v1::ArtifactService::Service>;
+using ArtifactServiceBase = p2::v1::ArtifactService::WithCallbackMethod_ListArtifacts<p2::v1::ArtifactService::Service>;
 
 // Thread-safe.
 class ArtifactService final : public ArtifactServiceBase {

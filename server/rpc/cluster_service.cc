@@ -38,8 +38,8 @@ p2::v1::Worker ViewOf(const scheduler::WorkerRecord& worker, const Holders& hold
   p2::v1::Worker message = ToProto(worker);
   for (p2::v1::Slot& slot : *message.mutable_slots()) {
     for (const scheduler::Orphan& orphan : worker.orphans) {
-      const bool held = orphan.slots.empty() ||
-                        std::find(orphan.slots.begin(), orphan.slots.end(), slot.id()) != orphan.slots.end();
+      const bool held =
+          orphan.slots.empty() || std::find(orphan.slots.begin(), orphan.slots.end(), slot.id()) != orphan.slots.end();
       if (held) slot.set_job(ResourceName(kJobs, orphan.job));
     }
     const auto found = holders.find({worker.id, slot.id()});
@@ -115,10 +115,11 @@ grpc::ServerUnaryReactor* ClusterService::Run(grpc::CallbackServerContext* call,
   command.info = MakeCommandInfo(*call, request.request_id(), request);
   command.worker = *id;
   auto pending = UnaryCall<p2::v1::Worker>::Start(call, response);
-  context_.coordinator.Post(std::move(command), [this, pending](absl::StatusOr<coordinator::Coordinator::Answer> result) {
-    pending->Finish(result.ok() ? absl::StatusOr<p2::v1::Worker>(View(*result->worker))
-                                : absl::StatusOr<p2::v1::Worker>(result.status()));
-  });
+  context_.coordinator.Post(std::move(command),
+                            [this, pending](absl::StatusOr<coordinator::Coordinator::Answer> result) {
+                              pending->Finish(result.ok() ? absl::StatusOr<p2::v1::Worker>(View(*result->worker))
+                                                          : absl::StatusOr<p2::v1::Worker>(result.status()));
+                            });
   return pending->reactor();
 }
 

@@ -16,8 +16,7 @@ class ClusterService final : public p2::v1::ClusterService::CallbackService {
                                         p2::v1::ListWorkersResponse* response) override;
   grpc::ServerUnaryReactor* ListRoots(grpc::CallbackServerContext* call, const p2::v1::ListRootsRequest* request,
                                       p2::v1::ListRootsResponse* response) override;
-  grpc::ServerUnaryReactor* CordonWorker(grpc::CallbackServerContext* call,
-                                         const p2::v1::CordonWorkerRequest* request,
+  grpc::ServerUnaryReactor* CordonWorker(grpc::CallbackServerContext* call, const p2::v1::CordonWorkerRequest* request,
                                          p2::v1::Worker* response) override;
   grpc::ServerUnaryReactor* UncordonWorker(grpc::CallbackServerContext* call,
                                            const p2::v1::UncordonWorkerRequest* request,

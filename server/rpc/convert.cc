@@ -26,7 +26,8 @@ void SetProgress(const scheduler::JobRecord& record, p2::v1::JobProgress& m) {
   if (record.state == scheduler::JobState::kRunning) {
     m.set_images_per_second(progress.images_per_second);
     if (progress.images_per_second > 0) {
-      m.set_eta_seconds(static_cast<double>(record.needs.images_total - progress.images_seen) / progress.images_per_second);
+      m.set_eta_seconds(static_cast<double>(record.needs.images_total - progress.images_seen) /
+                        progress.images_per_second);
     }
     m.set_phase(progress.phase);
   }

@@ -15,8 +15,7 @@ class DatasetService final : public p2::v1::DatasetService::CallbackService {
                                             p2::v1::Dataset* response) override;
   grpc::ServerUnaryReactor* GetDataset(grpc::CallbackServerContext* call, const p2::v1::GetDatasetRequest* request,
                                        p2::v1::Dataset* response) override;
-  grpc::ServerUnaryReactor* ListDatasets(grpc::CallbackServerContext* call,
-                                         const p2::v1::ListDatasetsRequest* request,
+  grpc::ServerUnaryReactor* ListDatasets(grpc::CallbackServerContext* call, const p2::v1::ListDatasetsRequest* request,
                                          p2::v1::ListDatasetsResponse* response) override;
 
  private:

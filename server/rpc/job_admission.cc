@@ -44,7 +44,8 @@ absl::Duration ToDuration(const google::protobuf::Duration& duration) {
   return absl::Seconds(duration.seconds()) + absl::Nanoseconds(duration.nanos());
 }
 
-spec::ResolveRequest ToResolveRequest(const p2::v1::CreateJobRequest& request, std::vector<FieldViolation>& violations) {
+spec::ResolveRequest ToResolveRequest(const p2::v1::CreateJobRequest& request,
+                                      std::vector<FieldViolation>& violations) {
   spec::ResolveRequest resolve;
   resolve.preset = request.preset();
   resolve.file_yaml = request.spec_yaml();
@@ -63,15 +64,16 @@ spec::ResolveRequest ToResolveRequest(const p2::v1::CreateJobRequest& request, s
   return resolve;
 }
 
-absl::StatusOr<scheduler::DatasetPtr> FindDataset(const std::string& id, const std::vector<scheduler::DatasetPtr>& datasets) {
+absl::StatusOr<scheduler::DatasetPtr> FindDataset(const std::string& id,
+                                                  const std::vector<scheduler::DatasetPtr>& datasets) {
   std::vector<std::string> names;
   for (const scheduler::DatasetPtr& dataset : datasets) {
     if (dataset->id == id) return dataset;
     names.push_back(dataset->id);
   }
-  return ResourceNotFoundError("Dataset", id,
-                               absl::StrCat("`p2ctl dataset list` shows them, `p2ctl dataset prepare` makes one",
-                                            spec::DidYouMean(id, names)));
+  return ResourceNotFoundError(
+      "Dataset", id,
+      absl::StrCat("`p2ctl dataset list` shows them, `p2ctl dataset prepare` makes one", spec::DidYouMean(id, names)));
 }
 
 // A dataset or root that stands against the spec, as google.rpc.PreconditionFailure.
@@ -89,10 +91,11 @@ absl::Status Unfit(absl::string_view type, absl::string_view subject, absl::stri
 absl::Status CheckDataset(const p2::v1::TrainingSpec& spec, const scheduler::DatasetRecord& dataset) {
   const std::string subject = ResourceName(kDatasets, dataset.id);
   if (dataset.resolution != spec.model().image_size()) {
-    return Unfit("RESOLUTION", subject,
-                 absl::StrCat("dataset ", dataset.id, " has images of ", dataset.resolution, " pixels, but model.image_size is ",
-                              spec.model().image_size(), ": prepare it with --resolution ", spec.model().image_size(),
-                              ", or take a preset for ", dataset.resolution));
+    return Unfit(
+        "RESOLUTION", subject,
+        absl::StrCat("dataset ", dataset.id, " has images of ", dataset.resolution, " pixels, but model.image_size is ",
+                     spec.model().image_size(), ": prepare it with --resolution ", spec.model().image_size(),
+                     ", or take a preset for ", dataset.resolution));
   }
   if (dataset.channels != spec.model().in_channels()) {
     return Unfit("CHANNELS", subject,
@@ -100,9 +103,10 @@ absl::Status CheckDataset(const p2::v1::TrainingSpec& spec, const scheduler::Dat
                               spec.model().in_channels(), ": set model.in_channels=", dataset.channels));
   }
   if (dataset.image_count < spec.training().batch()) {
-    return Unfit("IMAGE_COUNT", subject,
-                 absl::StrCat("dataset ", dataset.id, " has ", dataset.image_count, " images, fewer than training.batch (",
-                              spec.training().batch(), "): take a smaller batch, or add images"));
+    return Unfit(
+        "IMAGE_COUNT", subject,
+        absl::StrCat("dataset ", dataset.id, " has ", dataset.image_count, " images, fewer than training.batch (",
+                     spec.training().batch(), "): take a smaller batch, or add images"));
   }
   return absl::OkStatus();
 }
@@ -115,9 +119,10 @@ absl::StatusOr<std::string> FindRoot(const std::string& name, const std::string&
       if (id.empty() ? root.name == name : root.id == id) return root.id;
     }
   }
-  return Unfit("ROOT_NOT_VISIBLE", name,
-               absl::StrCat("no worker has ever reported the storage root \"", name, "\"", id.empty() ? "" : " with ID ", id,
-                            ": start a p2-worker with --root ", name, "=DIR (`p2ctl root list` shows the roots)"));
+  return Unfit(
+      "ROOT_NOT_VISIBLE", name,
+      absl::StrCat("no worker has ever reported the storage root \"", name, "\"", id.empty() ? "" : " with ID ", id,
+                   ": start a p2-worker with --root ", name, "=DIR (`p2ctl root list` shows the roots)"));
 }
 
 std::string IdPrefix(const p2::v1::CreateJobRequest& request, const p2::v1::TrainingSpec& spec) {

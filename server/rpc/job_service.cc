@@ -27,15 +27,14 @@ grpc::ServerUnaryReactor* JobService::CreateJob(grpc::CallbackServerContext* cal
   if (request->validate_only()) return Reply<p2::v1::CreateJobResponse>(call, response, std::move(admission->answer));
   admission->command.info = MakeCommandInfo(*call, request->request_id(), *request, request->owner());
   auto pending = UnaryCall<p2::v1::CreateJobResponse>::Start(call, response);
-  context_.coordinator.Post(
-      std::move(admission->command),
-      [this, pending, answer = std::move(admission->answer)](absl::StatusOr<Coordinator::Answer> result) mutable {
-        if (!result.ok()) return pending->Finish(result.status());
-        absl::StatusOr<p2::v1::Job> job = context_.views.View(*result->job);
-        if (!job.ok()) return pending->Finish(job.status());
-        *answer.mutable_job() = *std::move(job);
-        pending->Finish(std::move(answer));
-      });
+  context_.coordinator.Post(std::move(admission->command), [this, pending, answer = std::move(admission->answer)](
+                                                               absl::StatusOr<Coordinator::Answer> result) mutable {
+    if (!result.ok()) return pending->Finish(result.status());
+    absl::StatusOr<p2::v1::Job> job = context_.views.View(*result->job);
+    if (!job.ok()) return pending->Finish(job.status());
+    *answer.mutable_job() = *std::move(job);
+    pending->Finish(std::move(answer));
+  });
   return pending->reactor();
 }
 
@@ -62,8 +61,7 @@ absl::StatusOr<p2::v1::ListJobsResponse> JobService::List(const p2::v1::ListJobs
 
   // Live jobs are listed before the store is read: one that ends meanwhile is in both, and shown once.
   std::vector<scheduler::JobPtr> live = context_.coordinator.LiveJobs();
-  std::sort(live.begin(), live.end(),
-            [](const auto& a, const auto& b) { return a->create_order > b->create_order; });
+  std::sort(live.begin(), live.end(), [](const auto& a, const auto& b) { return a->create_order > b->create_order; });
   auto next_live = std::find_if(live.begin(), live.end(), [&](const auto& job) { return job->create_order < before; });
   std::vector<scheduler::JobPtr> finished;
   auto next_finished = finished.begin();
@@ -106,7 +104,8 @@ template <typename Command, typename Request>
 grpc::ServerUnaryReactor* JobService::Run(grpc::CallbackServerContext* call, const Request& request,
                                           const std::string& reason, p2::v1::Job* response) {
   const absl::StatusOr<std::string> id = ParseResourceName(kJobs, request.name());
-  if (!id.ok()) return Reply<p2::v1::Job>(call, response, BadRequestError({{"name", std::string(id.status().message())}}));
+  if (!id.ok())
+    return Reply<p2::v1::Job>(call, response, BadRequestError({{"name", std::string(id.status().message())}}));
   if (absl::Status status = ValidateCommand(request.request_id(), reason); !status.ok()) {
     return Reply<p2::v1::Job>(call, response, status);
   }

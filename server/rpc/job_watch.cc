@@ -24,8 +24,10 @@ constexpr absl::Duration kProgressInterval = absl::Seconds(15);
 // Ended jobs in the present state of a watch of all jobs; ListJobs pages through the rest.
 constexpr int kMaxFinished = kMaxPageSize;
 
-// Every job that matches, by the revision of its last change: a client that got some of them can resume behind the last.
-absl::StatusOr<std::vector<scheduler::JobPtr>> PresentState(const ServiceContext& context, const std::set<std::string>& ids) {
+// Every job that matches, by the revision of its last change: a client that got some of them can resume behind the
+// last.
+absl::StatusOr<std::vector<scheduler::JobPtr>> PresentState(const ServiceContext& context,
+                                                            const std::set<std::string>& ids) {
   std::map<std::string, scheduler::JobPtr> jobs;
   for (scheduler::JobPtr& job : context.coordinator.LiveJobs()) {
     if (ids.empty() || ids.count(job->id) > 0) jobs[job->id] = std::move(job);
@@ -54,8 +56,10 @@ absl::Status JobService::Watch(const grpc::ServerContext& call, const p2::v1::Wa
   std::vector<FieldViolation> violations;
   for (const std::string& name : request.names()) {
     absl::StatusOr<std::string> id = ParseResourceName(kJobs, name);
-    if (id.ok()) ids.insert(*std::move(id));
-    else violations.emplace_back("names", std::string(id.status().message()));
+    if (id.ok())
+      ids.insert(*std::move(id));
+    else
+      violations.emplace_back("names", std::string(id.status().message()));
   }
   if (request.start_revision() < 0) violations.emplace_back("start_revision", "is negative");
   P2_RETURN_IF_ERROR(BadRequestError(violations));
@@ -63,9 +67,10 @@ absl::Status JobService::Watch(const grpc::ServerContext& call, const p2::v1::Wa
   // The watch begins before the present state is read: a change in between is in both, and dropped below.
   int64_t revision = context_.coordinator.watches().job_revision();
   const bool resumed = request.start_revision() != 0;
-  P2_ASSIGN_OR_RETURN(const auto watch, context_.coordinator.watches().WatchJobs(
-                                            ids, resumed ? request.start_revision() : revision + 1));
-  const auto send = [&](WatchJobsResponse::Type type, const std::string& id, const scheduler::JobRecord* record) -> absl::Status {
+  P2_ASSIGN_OR_RETURN(const auto watch,
+                      context_.coordinator.watches().WatchJobs(ids, resumed ? request.start_revision() : revision + 1));
+  const auto send = [&](WatchJobsResponse::Type type, const std::string& id,
+                        const scheduler::JobRecord* record) -> absl::Status {
     WatchJobsResponse message;
     message.set_type(type);
     message.set_revision(revision);
@@ -98,8 +103,8 @@ absl::Status JobService::Watch(const grpc::ServerContext& call, const p2::v1::Wa
       revision = change->revision;
       const auto already = sent.find(change->job);
       if (already != sent.end() && change->revision <= already->second) continue;
-      P2_RETURN_IF_ERROR(send(change->record == nullptr ? WatchJobsResponse::DELETED : WatchJobsResponse::STATE, change->job,
-                              change->record.get()));
+      P2_RETURN_IF_ERROR(send(change->record == nullptr ? WatchJobsResponse::DELETED : WatchJobsResponse::STATE,
+                              change->job, change->record.get()));
     } else if (absl::Now() - last_sent >= kProgressInterval) {
       P2_RETURN_IF_ERROR(send(WatchJobsResponse::PROGRESS, "", nullptr));
     } else {

@@ -23,8 +23,8 @@ class LogReader {
   // Moves to the last `lines` (0: all) lines, at most kMaxTailBytes before the end.
   absl::Status SeekToTail(int64_t lines);
 
-  // Calls `visit(line, offset of its end)` for each whole line that is there, and with `final` for an unfinished last one
-  // too. Stops when it returns false.
+  // Calls `visit(line, offset of its end)` for each whole line that is there, and with `final` for an unfinished last
+  // one too. Stops when it returns false.
   using Visit = absl::FunctionRef<bool(absl::string_view line, int64_t end_offset)>;
   absl::Status Read(bool final, Visit visit);
 

@@ -21,16 +21,25 @@ std::string CleanLine(absl::string_view line) {
   clean.reserve(line.size());
   for (size_t i = 0; i < line.size();) {
     const auto byte = static_cast<unsigned char>(line[i]);
-    const size_t length = byte < 0x80 ? 1 : byte >= 0xC2 && byte < 0xE0 ? 2 : byte >= 0xE0 && byte < 0xF0 ? 3
-                          : byte >= 0xF0 && byte < 0xF5 ? 4 : 0;
+    const size_t length = byte < 0x80                   ? 1
+                          : byte >= 0xC2 && byte < 0xE0 ? 2
+                          : byte >= 0xE0 && byte < 0xF0 ? 3
+                          : byte >= 0xF0 && byte < 0xF5 ? 4
+                                                        : 0;
     const absl::string_view piece = line.substr(i, length);
     bool good = length > 0 && piece.size() == length;
     for (size_t k = 1; good && k < length; ++k) good = (static_cast<unsigned char>(piece[k]) & 0xC0) == 0x80;
     // Overlong forms, surrogates and values above U+10FFFF.
-    if (good && length == 3) good = !(byte == 0xE0 && static_cast<unsigned char>(piece[1]) < 0xA0) && !(byte == 0xED && static_cast<unsigned char>(piece[1]) >= 0xA0);
-    if (good && length == 4) good = !(byte == 0xF0 && static_cast<unsigned char>(piece[1]) < 0x90) && !(byte == 0xF4 && static_cast<unsigned char>(piece[1]) >= 0x90);
-    if (good) clean.append(piece.data(), piece.size());
-    else clean.push_back('?');
+    if (good && length == 3)
+      good = !(byte == 0xE0 && static_cast<unsigned char>(piece[1]) < 0xA0) &&
+             !(byte == 0xED && static_cast<unsigned char>(piece[1]) >= 0xA0);
+    if (good && length == 4)
+      good = !(byte == 0xF0 && static_cast<unsigned char>(piece[1]) < 0x90) &&
+             !(byte == 0xF4 && static_cast<unsigned char>(piece[1]) >= 0x90);
+    if (good)
+      clean.append(piece.data(), piece.size());
+    else
+      clean.push_back('?');
     i += good ? length : 1;
   }
   return clean;
@@ -77,8 +86,8 @@ absl::Status LogService::Send(const grpc::ServerContext& call, const p2::v1::Rea
   P2_RETURN_IF_ERROR(BadRequestError(violations));
   P2_ASSIGN_OR_RETURN(const scheduler::JobPtr first_look, context_.FindJob(request.job()));
   if (request.attempt() > first_look->attempt_count) {
-    return BadRequestError({{"attempt", absl::StrCat("is ", request.attempt(), ", but the job has made ",
-                                                     first_look->attempt_count)}});
+    return BadRequestError(
+        {{"attempt", absl::StrCat("is ", request.attempt(), ", but the job has made ", first_look->attempt_count)}});
   }
   const std::string id = first_look->id;
   std::map<std::pair<int, int>, LogReader> readers;

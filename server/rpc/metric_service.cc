@@ -33,7 +33,8 @@ absl::StatusOr<store::MetricPosition> ParseCursor(absl::string_view job, absl::s
   store::MetricPosition position;
   if (text.empty()) return position;
   const std::pair<absl::string_view, absl::string_view> parts = absl::StrSplit(text, ':');
-  if (absl::SimpleAtoi(parts.first, &position.attempt) && absl::SimpleAtoi(parts.second, &position.sequence)) return position;
+  if (absl::SimpleAtoi(parts.first, &position.attempt) && absl::SimpleAtoi(parts.second, &position.sequence))
+    return position;
   return absl::InvalidArgumentError("cursor is not one that this stream gave");
 }
 

@@ -12,8 +12,7 @@ class MetricService final : public MetricServiceBase {
  public:
   explicit MetricService(ServiceContext& context) : context_(context) {}
 
-  grpc::ServerUnaryReactor* QueryMetrics(grpc::CallbackServerContext* call,
-                                         const p2::v1::QueryMetricsRequest* request,
+  grpc::ServerUnaryReactor* QueryMetrics(grpc::CallbackServerContext* call, const p2::v1::QueryMetricsRequest* request,
                                          p2::v1::QueryMetricsResponse* response) override;
   grpc::Status StreamMetrics(grpc::ServerContext* call, const p2::v1::StreamMetricsRequest* request,
                              grpc::ServerWriter<p2::v1::StreamMetricsResponse>* writer) override;

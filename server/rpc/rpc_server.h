@@ -1,5 +1,5 @@
-// p2d's gRPC server: every service of p2.v1, health, reflection on loopback, and the limits that keep a careless or hostile
-// client from hurting the others.
+// p2d's gRPC server: every service of p2.v1, health, reflection on loopback, and the limits that keep a careless or
+// hostile client from hurting the others.
 #pragma once
 
 #include <memory>
@@ -39,12 +39,14 @@ class RpcServer {
  public:
   // Serves when it returns; health says SERVING. What it borrows must outlive it. ALREADY_EXISTS if the port is in use,
   // INVALID_ARGUMENT if the address cannot be listened on.
-  static absl::StatusOr<std::unique_ptr<RpcServer>> Start(RpcServerOptions options, coordinator::Coordinator& coordinator,
+  static absl::StatusOr<std::unique_ptr<RpcServer>> Start(RpcServerOptions options,
+                                                          coordinator::Coordinator& coordinator,
                                                           const store::JobStore& store, const store::BlobStore& blobs);
   ~RpcServer();
 
   int port() const;
-  // Health off, streams end with UNAVAILABLE, new calls are refused, those in progress have `grace` to finish. Idempotent.
+  // Health off, streams end with UNAVAILABLE, new calls are refused, those in progress have `grace` to finish.
+  // Idempotent.
   void Stop(absl::Duration grace);
 
  private:

@@ -39,7 +39,8 @@ absl::StatusOr<scheduler::JobPtr> ServiceContext::FindJob(absl::string_view name
 absl::StatusOr<scheduler::JobPtr> ServiceContext::FindJobByPrefix(absl::string_view name) const {
   absl::string_view prefix = name;
   if (!absl::ConsumePrefix(&prefix, "jobs/") || !IsIdPrefix(prefix)) return FindJob(name);
-  if (absl::StatusOr<scheduler::JobPtr> exact = coordinator.GetJob(prefix); !absl::IsNotFound(exact.status())) return exact;
+  if (absl::StatusOr<scheduler::JobPtr> exact = coordinator.GetJob(prefix); !absl::IsNotFound(exact.status()))
+    return exact;
   std::set<std::string> ids;
   for (const scheduler::JobPtr& job : coordinator.LiveJobs()) {
     if (absl::StartsWith(job->id, prefix)) ids.insert(job->id);
@@ -58,7 +59,8 @@ std::string Actor(const grpc::ServerContextBase& call, absl::string_view owner) 
   const auto found = call.client_metadata().find("p2-user");
   if (found == call.client_metadata().end()) return "user:unknown";
   std::string user(found->second.data(), std::min<size_t>(found->second.size(), 64));
-  std::replace_if(user.begin(), user.end(), [](char c) { return !absl::ascii_isgraph(c); }, '?');
+  std::replace_if(
+      user.begin(), user.end(), [](char c) { return !absl::ascii_isgraph(c); }, '?');
   return absl::StrCat("user:", user);
 }
 

@@ -43,16 +43,17 @@ std::string Quote(absl::string_view text) { return absl::StrCat("\"", absl::CHex
 absl::StatusOr<int> PageSize(int page_size, int fallback) {
   if (page_size == 0) return fallback;
   if (page_size >= 1 && page_size <= kMaxPageSize) return page_size;
-  return BadRequestError({{"page_size", absl::StrCat("is ", page_size, "; must be 1 to ", kMaxPageSize, ", or 0 for ",
-                                                     fallback)}});
+  return BadRequestError(
+      {{"page_size", absl::StrCat("is ", page_size, "; must be 1 to ", kMaxPageSize, ", or 0 for ", fallback)}});
 }
 
 void CheckRequestId(absl::string_view request_id, std::vector<FieldViolation>& violations) {
   const bool printable =
       std::all_of(request_id.begin(), request_id.end(), [](char c) { return absl::ascii_isgraph(c); });
   if (request_id.size() > 128 || !printable) {
-    violations.emplace_back("request_id", absl::StrCat("is ", Quote(request_id),
-                                                       "; must be at most 128 printable ASCII characters, such as a UUID"));
+    violations.emplace_back(
+        "request_id",
+        absl::StrCat("is ", Quote(request_id), "; must be at most 128 printable ASCII characters, such as a UUID"));
   }
 }
 
@@ -62,11 +63,12 @@ void CheckLabels(const std::map<std::string, std::string>& labels, std::vector<F
   }
   for (const auto& [key, value] : labels) {
     if (!IsLabelKey(key)) {
-      violations.emplace_back("labels", absl::StrCat("key ", Quote(key), " is not of the form [a-z0-9][a-z0-9._/-]{0,62}"));
+      violations.emplace_back("labels",
+                              absl::StrCat("key ", Quote(key), " is not of the form [a-z0-9][a-z0-9._/-]{0,62}"));
     }
     if (!IsLabelText(value, true)) {
-      violations.emplace_back(absl::StrCat("labels.", key), absl::StrCat("value ", Quote(value),
-                                                                         " is not of the form [A-Za-z0-9._/-]{0,63}"));
+      violations.emplace_back(absl::StrCat("labels.", key),
+                              absl::StrCat("value ", Quote(value), " is not of the form [A-Za-z0-9._/-]{0,63}"));
     }
   }
 }
@@ -82,20 +84,22 @@ void CheckText(absl::string_view field, absl::string_view text, std::vector<Fiel
 absl::Status ValidateCreateJob(const p2::v1::CreateJobRequest& request) {
   std::vector<FieldViolation> violations;
   if (request.preset().empty() == request.spec_yaml().empty()) {
-    violations.emplace_back("preset", request.preset().empty()
-                                          ? "is missing: name a preset (`p2ctl preset list` shows them) or give spec_yaml"
-                                          : "and spec_yaml are both set; give one (a file names its preset by `extends:`)");
+    violations.emplace_back("preset",
+                            request.preset().empty()
+                                ? "is missing: name a preset (`p2ctl preset list` shows them) or give spec_yaml"
+                                : "and spec_yaml are both set; give one (a file names its preset by `extends:`)");
   }
   if (request.spec_yaml().size() > spec::kMaxYamlBytes) {
-    violations.emplace_back("spec_yaml", absl::StrCat("has ", request.spec_yaml().size(), " bytes; at most ", spec::kMaxYamlBytes));
+    violations.emplace_back("spec_yaml",
+                            absl::StrCat("has ", request.spec_yaml().size(), " bytes; at most ", spec::kMaxYamlBytes));
   }
   if (request.overrides_size() + request.flags_size() > 1000) {
     violations.emplace_back("overrides", "has more than 1000 entries with flags");
   }
   if (const std::string& prefix = request.name_prefix();
       !prefix.empty() && (!IsResourceId(prefix) || prefix.size() > kMaxPrefixBytes)) {
-    violations.emplace_back("name_prefix",
-                            absl::StrCat("is ", Quote(prefix), "; must be of the form [a-z]([a-z0-9-]{0,53}[a-z0-9])?"));
+    violations.emplace_back(
+        "name_prefix", absl::StrCat("is ", Quote(prefix), "; must be of the form [a-z]([a-z0-9-]{0,53}[a-z0-9])?"));
   }
   CheckLabels({request.labels().begin(), request.labels().end()}, violations);
   CheckRequestId(request.request_id(), violations);
@@ -127,7 +131,8 @@ absl::Status ValidateDataset(const p2::v1::RegisterDatasetRequest& request) {
     violations.emplace_back("dataset.resolution", absl::StrCat("is ", dataset.resolution(), "; must be 1 to 1024"));
   }
   if (dataset.channels() != 1 && dataset.channels() != 3) {
-    violations.emplace_back("dataset.channels", absl::StrCat("is ", dataset.channels(), "; must be 1 (grey) or 3 (RGB)"));
+    violations.emplace_back("dataset.channels",
+                            absl::StrCat("is ", dataset.channels(), "; must be 1 (grey) or 3 (RGB)"));
   }
   if (dataset.image_count() < 0) violations.emplace_back("dataset.image_count", "is negative");
   if (dataset.size_bytes() < 0) violations.emplace_back("dataset.size_bytes", "is negative");
@@ -135,8 +140,8 @@ absl::Status ValidateDataset(const p2::v1::RegisterDatasetRequest& request) {
   if (dataset.fingerprint().size() != 64 ||
       !std::all_of(dataset.fingerprint().begin(), dataset.fingerprint().end(),
                    [](char c) { return absl::ascii_isdigit(c) || (c >= 'a' && c <= 'f'); })) {
-    violations.emplace_back("dataset.fingerprint", absl::StrCat("is ", Quote(dataset.fingerprint()),
-                                                                "; must be a SHA-256 in lower-case hex"));
+    violations.emplace_back("dataset.fingerprint",
+                            absl::StrCat("is ", Quote(dataset.fingerprint()), "; must be a SHA-256 in lower-case hex"));
   }
   CheckRequestId(request.request_id(), violations);
   return BadRequestError(violations);
@@ -161,8 +166,8 @@ absl::StatusOr<LabelSelector> LabelSelector::Parse(absl::string_view text) {
     term.key = std::string(absl::StripAsciiWhitespace(key));
     term.value = std::string(absl::StripAsciiWhitespace(sides.second));
     if (!IsLabelKey(term.key) || !IsLabelText(term.value, true)) {
-      return BadRequestError({{"label_selector", absl::StrCat("term ", Quote(part),
-                                                              " is not of the form key, key=value or key!=value")}});
+      return BadRequestError(
+          {{"label_selector", absl::StrCat("term ", Quote(part), " is not of the form key, key=value or key!=value")}});
     }
     selector.terms_.push_back(std::move(term));
   }
@@ -187,7 +192,8 @@ bool LabelSelector::Matches(const std::map<std::string, std::string>& labels) co
 std::string PayloadSha256(const google::protobuf::Message& request) {
   const std::unique_ptr<google::protobuf::Message> copy(request.New());
   copy->CopyFrom(request);
-  if (const auto* field = copy->GetDescriptor()->FindFieldByName("request_id")) copy->GetReflection()->ClearField(copy.get(), field);
+  if (const auto* field = copy->GetDescriptor()->FindFieldByName("request_id"))
+    copy->GetReflection()->ClearField(copy.get(), field);
   std::string bytes = absl::StrCat(copy->GetDescriptor()->full_name(), "\n");
   {
     google::protobuf::io::StringOutputStream stream(&bytes);

@@ -15,18 +15,19 @@ namespace p2::rpc {
 using coordinator::WorkerSession;
 
 absl::Status WorkerService::Serve(grpc::ServerContext& call, Stream& stream) const {
-  p2::v1::WorkerMessage message;
+  p2::v1::ConnectRequest message;
   if (!stream.Read(&message)) return absl::CancelledError("the worker closed the stream before Hello");
   if (!message.has_hello()) {
     return absl::FailedPreconditionError("the first message of a worker's stream must be Hello; is it a p2-worker?");
   }
-  P2_ASSIGN_OR_RETURN(const std::shared_ptr<WorkerSession> session, context_.coordinator.ConnectWorker(message.hello()));
+  P2_ASSIGN_OR_RETURN(const std::shared_ptr<WorkerSession> session,
+                      context_.coordinator.ConnectWorker(message.hello()));
 
   std::atomic<bool> reading = true;
   std::thread writer([&] {
     while (reading.load()) {
       if (context_.stopping.load()) session->Close(absl::UnavailableError("p2d stops; connect again"));
-      const absl::StatusOr<std::optional<p2::v1::CoordinatorMessage>> next = session->Next(kStreamPoll);
+      const absl::StatusOr<std::optional<p2::v1::ConnectResponse>> next = session->Next(kStreamPoll);
       if (next.ok() && (!next->has_value() || stream.Write(**next))) continue;
       // Only a cancelled call wakes the reading thread; the worker sees CANCELLED and connects again.
       if (reading.load()) call.TryCancel();

@@ -9,7 +9,7 @@ namespace p2::rpc {
 // coordinator's back-pressure while messages to the worker go on. Thread-safe.
 class WorkerService final : public p2::v1::WorkerService::Service {
  public:
-  using Stream = grpc::ServerReaderWriter<p2::v1::CoordinatorMessage, p2::v1::WorkerMessage>;
+  using Stream = grpc::ServerReaderWriter<p2::v1::ConnectResponse, p2::v1::ConnectRequest>;
 
   explicit WorkerService(ServiceContext& context) : context_(context) {}
 

@@ -173,8 +173,11 @@ void MemberEnded(Draft& draft, const SpoolReport& report, const AttemptEnded& en
 }
 
 void TrainerSaidFinished(Draft& draft, const SpoolReport& report, const TrainerFinished& finished) {
-  Attempt& attempt = *draft.EditJob(report.job).live_attempt();
+  JobRecord& job = draft.EditJob(report.job);
+  Attempt& attempt = *job.live_attempt();
   using Said = TrainerFinished::Outcome;
+  // The exact position; heartbeats lag behind it and are no longer heard (TakeProgress).
+  if (report.rank == 0 && finished.outcome != Said::kFailed) job.progress.images_seen = finished.images_seen;
   if (finished.outcome == Said::kDone && report.rank == 0) attempt.reported_done = true;
   if (finished.outcome == Said::kStopped) attempt.reported_stopped = true;
   if (finished.outcome == Said::kFailed) {

@@ -93,6 +93,7 @@ void TakeProgress(Draft& draft, absl::string_view worker, const AttemptProgress&
   const JobRecord* known = draft.Job(progress.job);
   const Attempt* attempt = known == nullptr ? nullptr : known->live_attempt();
   if (attempt == nullptr || attempt->epoch != progress.epoch || attempt->ranks.front().worker != worker) return;
+  if (attempt->reported_done || attempt->reported_stopped) return;
   JobRecord& job = draft.TouchJob(progress.job);
   job.progress.images_seen = progress.images_seen;
   job.progress.phase = progress.phase;

@@ -31,7 +31,8 @@ bool DiskWatermark::Update(const DiskSpace& space) {
 
 std::string DiskWatermark::Message(const DiskSpace& space, absl::string_view directory) {
   return absl::StrFormat(
-      "the disk of p2d's data directory %s has %d of %d MiB free; new jobs and attempts wait until %d MiB are: delete ended "
+      "the disk of p2d's data directory %s has %d of %d MiB free; new jobs and attempts wait until %d MiB are: delete "
+      "ended "
       "jobs (`p2ctl delete`) or make space; what runs goes on",
       directory, space.free_bytes >> 20, space.total_bytes >> 20, ResumeAbove(space.total_bytes) >> 20);
 }

@@ -22,8 +22,8 @@ struct DiskSpace {
   int64_t total_bytes = 0;
 };
 
-// Whether the disk takes new work. Admissions stop when less than 5 % (at most 2 GiB) is free and come back at 10 % (at most
-// 4 GiB); what runs goes on, and reads are served. Thread-compatible.
+// Whether the disk takes new work. Admissions stop when less than 5 % (at most 2 GiB) is free and come back at 10 % (at
+// most 4 GiB); what runs goes on, and reads are served. Thread-compatible.
 class DiskWatermark {
  public:
   // The state after looking at `space`.

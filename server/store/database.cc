@@ -78,7 +78,8 @@ absl::StatusOr<std::unique_ptr<CommitCounter>> OpenCounter(const std::string& pa
   absl::StatusOr<std::unique_ptr<CommitCounter>> counter = CommitCounter::Open(path);
   if (absl::IsNotFound(counter.status())) {
     if (!database_exists) return CommitCounter::Create(path, 0);
-    return absl::DataLossError(absl::StrCat("commit counter ", path, " is missing beside a database that has data: "
+    return absl::DataLossError(absl::StrCat("commit counter ", path,
+                                            " is missing beside a database that has data: "
                                             "nobody can tell whether the database is whole; restore a backup"));
   }
   return counter;
@@ -146,9 +147,9 @@ absl::Status Database::CheckCommits(std::unique_ptr<CommitCounter> counter) {
   counter_ = std::move(counter);
   if (counter_ == nullptr) return absl::OkStatus();
   if (commits_ < counter_->count()) {
-    return absl::DataLossError(
-        absl::StrCat("the database holds ", commits_, " commits, but ", counter_->count(),
-                     " were acknowledged: the last ", counter_->count() - commits_, " are lost; restore a backup"));
+    return absl::DataLossError(absl::StrCat("the database holds ", commits_, " commits, but ", counter_->count(),
+                                            " were acknowledged: the last ", counter_->count() - commits_,
+                                            " are lost; restore a backup"));
   }
   // The process ended between a synced batch and its count.
   return commits_ == counter_->count() ? absl::OkStatus() : counter_->Set(commits_);
@@ -204,8 +205,7 @@ absl::Status Database::View::Scan(const Key& prefix, absl::string_view first, Vi
   options.iterate_upper_bound = &bound;
   const std::unique_ptr<rocksdb::Iterator> it(database_.db_->NewIterator(options, database_.family(prefix.family())));
   for (it->Seek(first.empty() ? rocksdb::Slice(prefix.bytes()) : ToSlice(first)); it->Valid(); it->Next()) {
-    P2_ASSIGN_OR_RETURN(const absl::string_view payload,
-                        DecodeValue(Bytes(it->key()), Bytes(it->value())));
+    P2_ASSIGN_OR_RETURN(const absl::string_view payload, DecodeValue(Bytes(it->key()), Bytes(it->value())));
     if (!visit(Bytes(it->key()), payload)) break;
   }
   return FromRocksDb(it->status(), "read");
@@ -221,8 +221,7 @@ absl::Status Database::View::ScanBackwards(const Key& prefix, absl::string_view 
   options.iterate_upper_bound = &bound;
   const std::unique_ptr<rocksdb::Iterator> it(database_.db_->NewIterator(options, database_.family(prefix.family())));
   for (it->SeekToLast(); it->Valid(); it->Prev()) {
-    P2_ASSIGN_OR_RETURN(const absl::string_view payload,
-                        DecodeValue(Bytes(it->key()), Bytes(it->value())));
+    P2_ASSIGN_OR_RETURN(const absl::string_view payload, DecodeValue(Bytes(it->key()), Bytes(it->value())));
     if (!visit(Bytes(it->key()), payload)) break;
   }
   return FromRocksDb(it->status(), "read");

@@ -48,8 +48,8 @@ struct MetricPosition {
 };
 
 // Writes from one thread; reads from any, each of them a consistent snapshot of whole batches.
-// Errors of every method: DATA_LOSS if what is stored does not match its checksum, INTERNAL or RESOURCE_EXHAUSTED from the
-// file system.
+// Errors of every method: DATA_LOSS if what is stored does not match its checksum, INTERNAL or RESOURCE_EXHAUSTED from
+// the file system.
 class JobStore {
  public:
   virtual ~JobStore() = default;

@@ -2,7 +2,8 @@
 //
 // A key is a table's letter and its fields: texts end in 00 01 (a 00 inside is written 00 FF), numbers are 8 bytes
 // big-endian; so keys sort as their fields do. A value is an envelope around its payload:
-//   version 1 (1 byte) | CRC-32C of key and payload (4, little-endian) | length of the payload (4, little-endian) | payload
+//   version 1 (1 byte) | CRC-32C of key and payload (4, little-endian) | length of the payload (4, little-endian) |
+//   payload
 #pragma once
 
 #include <cstdint>
@@ -22,23 +23,23 @@ struct Table {
   Family family;
   char letter;  // On disk: do not change.
 };
-inline constexpr Table kMeta{Family::kMeta, 'm'};                     // name
-inline constexpr Table kLiveJobs{Family::kJobs, 'j'};                 // job
-inline constexpr Table kFinishedJobs{Family::kFinished, 'j'};         // job
-inline constexpr Table kFinishedByAge{Family::kFinished, 'o'};        // create_order -> job
-inline constexpr Table kSpecs{Family::kSpecs, 's'};                   // SHA-256, hex
-inline constexpr Table kWorkers{Family::kCluster, 'w'};               // worker
-inline constexpr Table kSpoolAcks{Family::kCluster, 'a'};             // worker
-inline constexpr Table kDatasets{Family::kCluster, 'd'};              // dataset
-inline constexpr Table kDeletions{Family::kCluster, 'x'};             // root ID, path
-inline constexpr Table kCheckpoints{Family::kFiles, 'c'};             // job, checkpoint
-inline constexpr Table kArtifacts{Family::kFiles, 'a'};               // job, file name
-inline constexpr Table kEvents{Family::kEvents, 'e'};                 // revision
-inline constexpr Table kEventsByResource{Family::kEvents, 'r'};       // resource, revision -> nothing
-inline constexpr Table kRequests{Family::kRequests, 'q'};             // request ID
-inline constexpr Table kRequestsByExpiry{Family::kRequests, 't'};     // Unix nanoseconds, request ID -> request ID
-inline constexpr Table kMetricChunks{Family::kMetrics, 'm'};          // job, attempt, first sequence
-inline constexpr Table kSupersedes{Family::kMetrics, 's'};            // job, attempt
+inline constexpr Table kMeta{Family::kMeta, 'm'};                  // name
+inline constexpr Table kLiveJobs{Family::kJobs, 'j'};              // job
+inline constexpr Table kFinishedJobs{Family::kFinished, 'j'};      // job
+inline constexpr Table kFinishedByAge{Family::kFinished, 'o'};     // create_order -> job
+inline constexpr Table kSpecs{Family::kSpecs, 's'};                // SHA-256, hex
+inline constexpr Table kWorkers{Family::kCluster, 'w'};            // worker
+inline constexpr Table kSpoolAcks{Family::kCluster, 'a'};          // worker
+inline constexpr Table kDatasets{Family::kCluster, 'd'};           // dataset
+inline constexpr Table kDeletions{Family::kCluster, 'x'};          // root ID, path
+inline constexpr Table kCheckpoints{Family::kFiles, 'c'};          // job, checkpoint
+inline constexpr Table kArtifacts{Family::kFiles, 'a'};            // job, file name
+inline constexpr Table kEvents{Family::kEvents, 'e'};              // revision
+inline constexpr Table kEventsByResource{Family::kEvents, 'r'};    // resource, revision -> nothing
+inline constexpr Table kRequests{Family::kRequests, 'q'};          // request ID
+inline constexpr Table kRequestsByExpiry{Family::kRequests, 't'};  // Unix nanoseconds, request ID -> request ID
+inline constexpr Table kMetricChunks{Family::kMetrics, 'm'};       // job, attempt, first sequence
+inline constexpr Table kSupersedes{Family::kMetrics, 's'};         // job, attempt
 
 // Key(kCheckpoints).Text(job).Text(id). Also a prefix: of all keys whose first fields are these.
 class Key {

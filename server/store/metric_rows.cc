@@ -37,7 +37,8 @@ absl::Status MetricAppender::LoadTail(absl::string_view job, Tail& tail) const {
   bool whole = true;
   P2_RETURN_IF_ERROR(Database::View(database_).ScanBackwards(
       Key(kMetricChunks).Text(job), "", [&](absl::string_view, absl::string_view payload) {
-        whole = tail.chunk.ParseFromArray(payload.data(), static_cast<int>(payload.size())) && tail.chunk.rows_size() > 0;
+        whole =
+            tail.chunk.ParseFromArray(payload.data(), static_cast<int>(payload.size())) && tail.chunk.rows_size() > 0;
         return false;
       }));
   if (!whole) return Unparsable(job);

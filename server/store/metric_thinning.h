@@ -8,7 +8,8 @@
 
 namespace p2::store {
 
-// One point, or what stands for several: then `value` is their mean, and position, step, time and attempt are the last's.
+// One point, or what stands for several: then `value` is their mean, and position, step, time and attempt are the
+// last's.
 struct SeriesPoint {
   int64_t images_seen = 0, step = 0;
   absl::Time time = absl::InfinitePast();

@@ -1,5 +1,5 @@
-// The records of server/scheduler/types.h as messages of p2.storage.v1 and back. Nothing is lost but what is volatile or
-// monotonic. Pure.
+// The records of server/scheduler/types.h as messages of p2.storage.v1 and back. Nothing is lost but what is volatile
+// or monotonic. Pure.
 #pragma once
 
 #include "p2/storage/v1/records.pb.h"

@@ -43,7 +43,8 @@ auto ReadAll(const View& view, const Key& prefix) {
     return whole;
   });
   if (status.ok() && !whole) status = Unparsable(prefix.bytes());
-  return status.ok() ? absl::StatusOr<std::vector<Record>>(std::move(records)) : absl::StatusOr<std::vector<Record>>(status);
+  return status.ok() ? absl::StatusOr<std::vector<Record>>(std::move(records))
+                     : absl::StatusOr<std::vector<Record>>(status);
 }
 
 template <typename Message>
@@ -144,12 +145,13 @@ class RocksDbJobStore : public JobStore {
   absl::StatusOr<std::vector<std::string>> FindFinishedJobs(absl::string_view prefix, int limit) const override {
     std::vector<std::string> ids;
     const View view(*database_);
-    P2_RETURN_IF_ERROR(view.Scan(Key(kFinishedJobs).TextPrefix(prefix), "", [&](absl::string_view, absl::string_view value) {
-      if (static_cast<int>(ids.size()) >= limit) return false;
-      pb::Job job;
-      if (job.ParseFromArray(value.data(), static_cast<int>(value.size()))) ids.push_back(job.id());
-      return true;
-    }));
+    P2_RETURN_IF_ERROR(
+        view.Scan(Key(kFinishedJobs).TextPrefix(prefix), "", [&](absl::string_view, absl::string_view value) {
+          if (static_cast<int>(ids.size()) >= limit) return false;
+          pb::Job job;
+          if (job.ParseFromArray(value.data(), static_cast<int>(value.size()))) ids.push_back(job.id());
+          return true;
+        }));
     return ids;
   }
 
@@ -216,8 +218,7 @@ class RocksDbJobStore : public JobStore {
   }
 
   absl::Status Write(Batch& batch, const scheduler::EraseJob& erase) {
-    P2_ASSIGN_OR_RETURN(const auto finished,
-                        ReadOne<pb::Job>(View(*database_), Key(kFinishedJobs).Text(erase.job)));
+    P2_ASSIGN_OR_RETURN(const auto finished, ReadOne<pb::Job>(View(*database_), Key(kFinishedJobs).Text(erase.job)));
     if (finished.has_value()) {
       batch.Delete(Key(kFinishedByAge).Number(static_cast<uint64_t>(finished->create_order)));
     }

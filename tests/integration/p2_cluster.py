@@ -11,6 +11,7 @@ import signal
 import struct
 import subprocess
 import tempfile
+import threading
 import time
 import zlib
 
@@ -67,7 +68,7 @@ def make_images(directory: pathlib.Path, count: int = 48, size: int = 16) -> Non
 def wait_for(what: str, condition, timeout: float = 60.0):
     """Polls until `condition` returns something true, and returns that."""
     deadline = time.monotonic() + timeout
-    poll = select_event()
+    poll = threading.Event()
     while True:
         value = condition()
         if value:
@@ -75,12 +76,6 @@ def wait_for(what: str, condition, timeout: float = 60.0):
         if time.monotonic() > deadline:
             raise AssertionError(f"timed out after {timeout:.0f} s waiting until {what}")
         poll.wait(0.05)
-
-
-def select_event():
-    import threading
-
-    return threading.Event()
 
 
 class CommandFailed(AssertionError):
@@ -143,13 +138,14 @@ class Cluster:
     def start_p2d(self, **changes) -> None:
         grpc, http = self.ports.get("grpc", 0), self.ports.get("http", 0)
         ready = self._start("p2d", [BIN / "p2d", "--data-dir", self.dir / "p2d", "--listen", f"127.0.0.1:{grpc}", "--http", f"127.0.0.1:{http}",
-                                    "--suspect-after", "1s", "--lost-after", "1500ms", "--heartbeat-interval", "200ms", *self.d_flags])
-        self.ports = {"grpc": int(ready["grpc_port"]), "http": int(ready["http_port"])}
+                                    "--suspect-after", "1500ms", "--lost-after", "3s", "--heartbeat-interval", "200ms", *self.d_flags])
+        self.ports = {name: int(ready[name].rsplit(":", 1)[1]) for name in ("grpc", "http")} | {k: v for k, v in self.ports.items() if k[0] == "w"}
         self.env["P2_ADDR"] = f"127.0.0.1:{self.ports['grpc']}"
 
     def start_worker(self, name: str = "w0", slots: int | None = None) -> None:
         ready = self._start(name, [BIN / "p2-worker", "--coordinator", self.env["P2_ADDR"], "--name", name, "--devices", f"cpu:{slots or self.slots}",
-                                   "--root", f"main={self.root}", "--data-dir", self.dir / f"worker-{name}", "--http", "127.0.0.1:0", *self.worker_flags])
+                                   "--root", f"main={self.root}", "--data-dir", self.dir / f"worker-{name}", "--http", "127.0.0.1:0", "--silence-timeout", "4s", "--log-interval", "50ms",
+                                   *self.worker_flags])
         self.ports[name] = int(ready["http_port"])
 
     def pid(self, name: str) -> int:
@@ -238,7 +234,7 @@ class Cluster:
     def points(self, job: str, metric: str = "loss", *flags: str) -> list[tuple[int, float]]:
         """(images seen, value) of a metric, as p2 shows it."""
         lines = self.p2ctl("metrics", job, "-m", metric, "-o", "jsonl", *flags).splitlines()
-        return [(int(p["imagesSeen"]), float(p["value"])) for p in map(json.loads, lines)]
+        return [(int(p["imagesSeen"]), float(p["values"][metric])) for p in map(json.loads, lines)]
 
     def checkpoint_dir(self, job: str) -> pathlib.Path:
         return self.root / "jobs" / job / "checkpoints"

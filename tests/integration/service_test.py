@@ -133,7 +133,7 @@ class VerbTest(unittest.TestCase):
             p2.p2ctl("stop", job)
             p2.wait_state(job, "CANCELLED")
             self.assertEqual(p2.run("wait", job, "--for", "SUCCEEDED").returncode, 11)
-            self.assertEqual(p2.run("delete", job, "--yes").returncode, 0)
+            self.assertEqual(p2.run("delete", job).returncode, 0)
             self.assertEqual(p2.run("get", job).returncode, 3)
             killed = p2.submit(tiny_spec(images=100000))
             p2.wait_images(killed, 64)

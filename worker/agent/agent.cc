@@ -131,7 +131,7 @@ absl::Status Agent::Run() {
       CoordinatorSession::Callbacks{
           .on_open = [this](uint64_t stream) { loop_.Post([this, stream] { OnOpen(stream); }); },
           .on_message =
-              [this](uint64_t stream, p2::v1::CoordinatorMessage message) {
+              [this](uint64_t stream, p2::v1::ConnectResponse message) {
                 loop_.Post(
                     [this, stream, message = std::move(message)]() mutable { OnMessage(stream, std::move(message)); });
               },
@@ -283,7 +283,7 @@ void Agent::FlushSpool() {
   }
   disk_full_ = !flushed.ok();
   if (!welcomed_) return;
-  if (const absl::Status sent = sender_->Pump([this](p2::v1::WorkerMessage message) { Send(std::move(message)); });
+  if (const absl::Status sent = sender_->Pump([this](p2::v1::ConnectRequest message) { Send(std::move(message)); });
       !sent.ok())
     Fail(sent);
 }

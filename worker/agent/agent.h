@@ -53,7 +53,7 @@ class Agent {
   absl::Status WriteReadyFile() const;
 
   void OnOpen(uint64_t stream);
-  void OnMessage(uint64_t stream, p2::v1::CoordinatorMessage message);
+  void OnMessage(uint64_t stream, p2::v1::ConnectResponse message);
   void OnClosed(uint64_t stream, const absl::Status& why);
   void OnWelcome(const p2::v1::Welcome& welcome);
   void OnPrepare(const p2::v1::Prepare& prepare);
@@ -78,7 +78,7 @@ class Agent {
   void ReportNotStarted(const p2::v1::Start& start, const std::string& why);
   Attempt* Find(const std::string& job, int64_t epoch);
   void FlushSpool();
-  void Send(p2::v1::WorkerMessage message);
+  void Send(p2::v1::ConnectRequest message);
   // The process must end: its trainers checkpoint, the next one settles.
   void Fail(const absl::Status& status);
 

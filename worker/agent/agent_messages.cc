@@ -11,17 +11,17 @@
 
 namespace p2::agent {
 
-using p2::v1::CoordinatorMessage;
-using p2::v1::WorkerMessage;
+using p2::v1::ConnectResponse;
+using p2::v1::ConnectRequest;
 
-void Agent::Send(WorkerMessage message) {
+void Agent::Send(ConnectRequest message) {
   if (stream_ != 0) session_->Send(stream_, std::move(message));
 }
 
 void Agent::OnOpen(uint64_t stream) {
   stream_ = stream;
   opened_ = clock_.Monotonic();
-  WorkerMessage message;
+  ConnectRequest message;
   p2::v1::Hello& hello = *message.mutable_hello();
   hello.set_worker(options_.name);
   hello.set_instance(instance_);
@@ -37,6 +37,7 @@ void Agent::OnOpen(uint64_t stream) {
   for (const auto& [key, attempt] : attempts_)
     if (attempt->state() != Attempt::State::kEnded) *hello.add_running() = attempt->Describe();
   hello.set_spool_id(spool_->id());
+  hello.set_spool_last(spool_->last());
   Send(std::move(message));
 }
 
@@ -48,23 +49,23 @@ void Agent::OnClosed(uint64_t stream, const absl::Status& why) {
   metrics_.OnConnected(false);
 }
 
-void Agent::OnMessage(uint64_t stream, CoordinatorMessage message) {
+void Agent::OnMessage(uint64_t stream, ConnectResponse message) {
   if (stream != stream_) return;
   SettleEnded();  // The report of an end has told the coordinator that the slots are free.
   switch (message.message_case()) {
-    case CoordinatorMessage::kWelcome:
+    case ConnectResponse::kWelcome:
       return OnWelcome(message.welcome());
-    case CoordinatorMessage::kPrepare:
+    case ConnectResponse::kPrepare:
       return OnPrepare(message.prepare());
-    case CoordinatorMessage::kStart:
+    case ConnectResponse::kStart:
       return OnStart(message.start());
-    case CoordinatorMessage::kStop:
+    case ConnectResponse::kStop:
       return OnStop(message.stop());
-    case CoordinatorMessage::kSpoolAck:
+    case ConnectResponse::kSpoolAck:
       return OnSpoolAck(message.spool_ack().sequence());
-    case CoordinatorMessage::kDelete:
+    case ConnectResponse::kDelete:
       return OnDelete(message.delete_());
-    case CoordinatorMessage::MESSAGE_NOT_SET:
+    case ConnectResponse::MESSAGE_NOT_SET:
       P2_LOG(kWarning) << "the coordinator sent a message that this version does not know; update p2-worker";
   }
 }
@@ -103,7 +104,7 @@ void Agent::OnSpoolAck(uint64_t sequence) {
 
 void Agent::Heartbeat() {
   last_heartbeat_ = clock_.Monotonic();
-  WorkerMessage message;
+  ConnectRequest message;
   p2::v1::Heartbeat& heartbeat = *message.mutable_heartbeat();
   heartbeat.mutable_roots()->Add(roots_.begin(), roots_.end());
   for (const auto& [key, attempt] : attempts_) {
@@ -126,7 +127,7 @@ void Agent::Reply(const p2::v1::Prepare& prepare, const absl::Status& status, in
   if (!status.ok()) {
     P2_LOG(kWarning) << "job " << prepare.job() << " epoch " << prepare.epoch() << " refused: " << status.message();
   }
-  WorkerMessage message;
+  ConnectRequest message;
   p2::v1::PrepareReply& reply = *message.mutable_prepare_reply();
   reply.set_job(prepare.job());
   reply.set_epoch(prepare.epoch());
@@ -272,7 +273,7 @@ void Agent::OnDelete(const p2::v1::DeletePath& request) {
         }
       },
       [this, request, status] {
-        WorkerMessage message;
+        ConnectRequest message;
         p2::v1::DeleteDone& done = *message.mutable_delete_done();
         done.set_root_id(request.root_id());
         done.set_path(request.path());

@@ -85,7 +85,7 @@ absl::Status Attempt::StartRanks(const p2::v1::Start& start) {
   std::filesystem::create_directories(WorkDir(dir_), error);
   if (error) return absl::InternalError(absl::StrCat(dir_, ": ", error.message()));
   P2_RETURN_IF_ERROR(SaveJournal());
-  p2::trainer::v1::Launch launch = start.launch();
+  p2::v1::Launch launch = start.launch();
   launch.set_job_id(key_.job);
   launch.set_attempt(key_.attempt);
   launch.set_epoch(key_.epoch);
@@ -102,7 +102,7 @@ absl::Status Attempt::StartRanks(const p2::v1::Start& start) {
   return absl::OkStatus();
 }
 
-absl::Status Attempt::StartRank(Rank& rank, p2::trainer::v1::Launch launch, const p2::v1::Start& start) {
+absl::Status Attempt::StartRank(Rank& rank, p2::v1::Launch launch, const p2::v1::Start& start) {
   const int32_t number = rank.placed.rank();
   const bool cuda = rank.slot.kind() == "cuda";
   const int local_world_size = prepare_.ranks_size();

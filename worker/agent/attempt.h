@@ -89,7 +89,7 @@ class Attempt {
   };
 
   absl::Status StartRanks(const p2::v1::Start& start);
-  absl::Status StartRank(Rank& rank, p2::trainer::v1::Launch launch, const p2::v1::Start& start);
+  absl::Status StartRank(Rank& rank, p2::v1::Launch launch, const p2::v1::Start& start);
   void OnBytes(Rank& rank, absl::string_view bytes);
   absl::Status OnFrame(Rank& rank, const std::string& frame);
   void OnExit(Rank& rank, int exit_code);

@@ -48,7 +48,7 @@ CoordinatorSession::~CoordinatorSession() {
   thread_.join();
 }
 
-void CoordinatorSession::Send(uint64_t stream, p2::v1::WorkerMessage message) {
+void CoordinatorSession::Send(uint64_t stream, p2::v1::ConnectRequest message) {
   absl::MutexLock lock(&mutex_);
   if (stream == open_stream_) outgoing_.push_back(std::move(message));
 }
@@ -101,7 +101,7 @@ absl::Status CoordinatorSession::RunStream(uint64_t number) {
   }
   std::thread writer([this, number, &stream, &context] {
     while (true) {
-      p2::v1::WorkerMessage message;
+      p2::v1::ConnectRequest message;
       {
         absl::MutexLock lock(&mutex_);
         const auto ready = [this, number]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
@@ -116,7 +116,7 @@ absl::Status CoordinatorSession::RunStream(uint64_t number) {
     }
   });
   callbacks_.on_open(number);
-  for (p2::v1::CoordinatorMessage message; stream->Read(&message);) callbacks_.on_message(number, std::move(message));
+  for (p2::v1::ConnectResponse message; stream->Read(&message);) callbacks_.on_message(number, std::move(message));
   {
     absl::MutexLock lock(&mutex_);
     open_stream_ = 0;

@@ -25,7 +25,7 @@ class CoordinatorSession {
   struct Callbacks {
     // A stream stands: the first message to Send is Hello.
     std::function<void(uint64_t stream)> on_open;
-    std::function<void(uint64_t stream, p2::v1::CoordinatorMessage)> on_message;
+    std::function<void(uint64_t stream, p2::v1::ConnectResponse)> on_message;
     std::function<void(uint64_t stream, absl::Status why)> on_closed;
   };
 
@@ -36,7 +36,7 @@ class CoordinatorSession {
   CoordinatorSession& operator=(const CoordinatorSession&) = delete;
 
   // Queued in order; dropped if `stream` is not the open one (what must arrive is in the spool).
-  void Send(uint64_t stream, p2::v1::WorkerMessage message);
+  void Send(uint64_t stream, p2::v1::ConnectRequest message);
   // Gives `stream` up; a new one follows.
   void Drop(uint64_t stream);
   // A Welcome came: the next backoff starts small again.
@@ -58,7 +58,7 @@ class CoordinatorSession {
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   uint64_t open_stream_ ABSL_GUARDED_BY(mutex_) = 0;
   grpc::ClientContext* context_ ABSL_GUARDED_BY(mutex_) = nullptr;
-  std::deque<p2::v1::WorkerMessage> outgoing_ ABSL_GUARDED_BY(mutex_);
+  std::deque<p2::v1::ConnectRequest> outgoing_ ABSL_GUARDED_BY(mutex_);
   int failures_ ABSL_GUARDED_BY(mutex_) = 0;
 
   std::thread thread_;

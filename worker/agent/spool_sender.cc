@@ -19,9 +19,9 @@ void SpoolSender::Acked(uint64_t acked) {
   }
 }
 
-absl::Status SpoolSender::Pump(const std::function<void(p2::v1::WorkerMessage)>& send) {
+absl::Status SpoolSender::Pump(const std::function<void(p2::v1::ConnectRequest)>& send) {
   while (next_ <= spool_.synced() && under_way_.size() < kWindowRecords && under_way_bytes_ < kWindowBytes) {
-    p2::v1::WorkerMessage message;
+    p2::v1::ConnectRequest message;
     P2_ASSIGN_OR_RETURN(*message.mutable_spool(), spool_.Read(next_));
     under_way_.push_back(message.ByteSizeLong());
     under_way_bytes_ += under_way_.back();

@@ -25,7 +25,7 @@ class SpoolSender {
   // Forgets what is under way, for the acknowledged part ends at `acked`.
   void Acked(uint64_t acked);
   // Sends what is synced and fits into the window.
-  absl::Status Pump(const std::function<void(p2::v1::WorkerMessage)>& send);
+  absl::Status Pump(const std::function<void(p2::v1::ConnectRequest)>& send);
 
  private:
   Spool& spool_;

@@ -92,7 +92,8 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(const std::string& 
   checkpoint->state_ = *std::move(state);
   const Manifest& promised = checkpoint->manifest_;
   const std::string name = std::filesystem::path(directory).filename();
-  if (name != DirectoryName(promised.images_seen, promised.epoch) || checkpoint->state_.images_seen != promised.images_seen) {
+  if (name != DirectoryName(promised.images_seen, promised.epoch) ||
+      checkpoint->state_.images_seen != promised.images_seen) {
     return absl::DataLossError(absl::StrCat(manifest_path, " speaks of ", promised.images_seen, " images and epoch ",
                                             promised.epoch, ", ", kStateFile, " of ", checkpoint->state_.images_seen,
                                             " images, the directory is ", name));
@@ -114,15 +115,18 @@ absl::Status Checkpoint::Read(const std::string& path, absl::Span<const MutableT
     const safetensors::TensorInfo* const info = reader->Find(tensor.name);
     if (info == nullptr) return absl::FailedPreconditionError(absl::StrCat(file, " has no tensor ", tensor.name));
     if (info->shape != tensor.shape || info->dtype != safetensors::DType::kF32) {
-      return absl::FailedPreconditionError(absl::StrCat(file, ": ", tensor.name, " is ", safetensors::DTypeName(info->dtype),
-                                                        ShapeText(info->shape), "; this spec's is F32", ShapeText(tensor.shape)));
+      return absl::FailedPreconditionError(absl::StrCat(file, ": ", tensor.name, " is ",
+                                                        safetensors::DTypeName(info->dtype), ShapeText(info->shape),
+                                                        "; this spec's is F32", ShapeText(tensor.shape)));
     }
-    P2_RETURN_IF_ERROR(reader->Read(tensor.name, {reinterpret_cast<std::byte*>(tensor.values.data()), tensor.values.size() * sizeof(float)}));
+    P2_RETURN_IF_ERROR(reader->Read(
+        tensor.name, {reinterpret_cast<std::byte*>(tensor.values.data()), tensor.values.size() * sizeof(float)}));
     wanted.insert(tensor.name);
   }
   for (const safetensors::TensorInfo& info : reader->tensors()) {
     if (wanted.count(info.name) == 0) {
-      return absl::FailedPreconditionError(absl::StrCat(file, " also has ", info.name, ", which this spec's model has not"));
+      return absl::FailedPreconditionError(
+          absl::StrCat(file, " also has ", info.name, ", which this spec's model has not"));
     }
   }
   return absl::OkStatus();

@@ -26,8 +26,8 @@ absl::StatusOr<FileEntry> DigestFile(const std::string& directory, const std::st
 // A verified checkpoint. Thread-compatible.
 class Checkpoint {
  public:
-  // DATA_LOSS naming the file and what differs (missing, size, digest, content); FAILED_PRECONDITION if a newer p2 wrote
-  // it; NOT_FOUND if there is no such directory or no manifest in it.
+  // DATA_LOSS naming the file and what differs (missing, size, digest, content); FAILED_PRECONDITION if a newer p2
+  // wrote it; NOT_FOUND if there is no such directory or no manifest in it.
   static absl::StatusOr<std::unique_ptr<Checkpoint>> Open(const std::string& directory);
 
   const std::string& directory() const { return directory_; }
@@ -47,14 +47,15 @@ class Checkpoint {
 };
 
 struct FirstGood {
-  std::unique_ptr<Checkpoint> checkpoint;   // Null if no candidate is good.
-  std::vector<absl::Status> passed_over;    // Why each better candidate was not taken.
+  std::unique_ptr<Checkpoint> checkpoint;  // Null if no candidate is good.
+  std::vector<absl::Status> passed_over;   // Why each better candidate was not taken.
 };
 
 // The first candidate (names inside `parent`, best first) that opens.
 FirstGood OpenFirstGood(const std::string& parent, const std::vector<std::string>& candidates);
 
-// Names of the finished checkpoints in `parent`, most images seen first, then highest epoch. Empty if it does not exist.
+// Names of the finished checkpoints in `parent`, most images seen first, then highest epoch. Empty if it does not
+// exist.
 std::vector<std::string> ListCheckpoints(const std::string& parent);
 
 }  // namespace p2::checkpoint

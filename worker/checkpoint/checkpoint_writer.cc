@@ -32,7 +32,8 @@ absl::Status WriteTensors(const std::string& path, const TensorFile& file) {
   for (const TensorView& tensor : file.tensors) infos.push_back({tensor.name, safetensors::DType::kF32, tensor.shape});
   P2_ASSIGN_OR_RETURN(auto writer, safetensors::Writer::Create(path, std::move(infos), {{"format", "pt"}}));
   for (const TensorView& tensor : file.tensors) {
-    P2_RETURN_IF_ERROR(writer->Append({reinterpret_cast<const std::byte*>(tensor.values.data()), tensor.values.size() * sizeof(float)}));
+    P2_RETURN_IF_ERROR(writer->Append(
+        {reinterpret_cast<const std::byte*>(tensor.values.data()), tensor.values.size() * sizeof(float)}));
   }
   return writer->Finish();
 }
@@ -70,7 +71,8 @@ absl::StatusOr<WrittenCheckpoint> WriteCheckpoint(const std::string& parent, con
   std::filesystem::create_directories(parent, error);
   if (error) return absl::UnavailableError(absl::StrCat("cannot create ", parent, ": ", error.message()));
   const std::string name = DirectoryName(snapshot.state.images_seen, snapshot.epoch);
-  const std::string path = absl::StrCat(parent, "/", name), temporary = absl::StrCat(parent, "/", kTemporaryPrefix, name);
+  const std::string path = absl::StrCat(parent, "/", name),
+                    temporary = absl::StrCat(parent, "/", kTemporaryPrefix, name);
   if (std::filesystem::exists(path, error)) {
     if (absl::StatusOr<std::unique_ptr<Checkpoint>> there = Checkpoint::Open(path); there.ok()) {
       P2_ASSIGN_OR_RETURN(const FileEntry self, DigestFile(path, kManifestFile));

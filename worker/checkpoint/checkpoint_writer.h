@@ -55,8 +55,9 @@ struct WrittenCheckpoint {
   std::string manifest_sha256;  // Hex.
 };
 
-// Writes `snapshot` under `parent`, which is made if need be. `tick` is called after each file. A good checkpoint of the same
-// name is kept as it is, a damaged one replaced. On failure nothing stays behind: RESOURCE_EXHAUSTED if the disk is full.
+// Writes `snapshot` under `parent`, which is made if need be. `tick` is called after each file. A good checkpoint of
+// the same name is kept as it is, a damaged one replaced. On failure nothing stays behind: RESOURCE_EXHAUSTED if the
+// disk is full.
 absl::StatusOr<WrittenCheckpoint> WriteCheckpoint(const std::string& parent, const Snapshot& snapshot,
                                                   const std::function<void()>& tick = nullptr);
 

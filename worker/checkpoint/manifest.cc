@@ -27,12 +27,8 @@ std::string ManifestToJson(const Manifest& manifest) {
   for (const FileEntry& file : manifest.files) {
     files.push_back({{"path", file.path}, {"size_bytes", file.size_bytes}, {"sha256", file.sha256}});
   }
-  return Json{{"format", kFormat},
-              {"version", kFormatVersion},
-              {"images_seen", manifest.images_seen},
-              {"epoch", manifest.epoch},
-              {"attempt", manifest.attempt},
-              {"ema_profiles", manifest.ema_profiles},
+  return Json{{"format", kFormat},       {"version", kFormatVersion},   {"images_seen", manifest.images_seen},
+              {"epoch", manifest.epoch}, {"attempt", manifest.attempt}, {"ema_profiles", manifest.ema_profiles},
               {"files", files}}
       .dump(2);
 }
@@ -42,8 +38,8 @@ absl::StatusOr<Manifest> ManifestFromJson(absl::string_view text) {
     const Json json = Json::parse(text.begin(), text.end());
     if (json.at("format") != kFormat) return absl::DataLossError("its format is not p2-checkpoint");
     if (const int version = json.at("version"); version > kFormatVersion) {
-      return absl::FailedPreconditionError(absl::StrCat("format version ", version, " is newer than this p2, which knows ",
-                                                        kFormatVersion, "; upgrade p2"));
+      return absl::FailedPreconditionError(absl::StrCat(
+          "format version ", version, " is newer than this p2, which knows ", kFormatVersion, "; upgrade p2"));
     }
     Manifest manifest;
     json.at("images_seen").get_to(manifest.images_seen);
@@ -61,12 +57,14 @@ absl::StatusOr<Manifest> ManifestFromJson(absl::string_view text) {
   }
 }
 
-std::string DirectoryName(int64_t images_seen, int64_t epoch) { return absl::StrFormat("%012d-e%d", images_seen, epoch); }
+std::string DirectoryName(int64_t images_seen, int64_t epoch) {
+  return absl::StrFormat("%012d-e%d", images_seen, epoch);
+}
 
 bool ParseDirectoryName(absl::string_view name, int64_t* images_seen, int64_t* epoch) {
   const std::pair<absl::string_view, absl::string_view> parts = absl::StrSplit(name, absl::MaxSplits("-e", 1));
-  return parts.first.size() >= 12 && absl::SimpleAtoi(parts.first, images_seen) && absl::SimpleAtoi(parts.second, epoch) &&
-         DirectoryName(*images_seen, *epoch) == name;
+  return parts.first.size() >= 12 && absl::SimpleAtoi(parts.first, images_seen) &&
+         absl::SimpleAtoi(parts.second, epoch) && DirectoryName(*images_seen, *epoch) == name;
 }
 
 }  // namespace p2::checkpoint

@@ -38,7 +38,8 @@ struct Manifest {
 };
 
 std::string ManifestToJson(const Manifest& manifest);
-// DATA_LOSS if the text is no manifest or names a file outside of its directory; FAILED_PRECONDITION if a newer p2 wrote it.
+// DATA_LOSS if the text is no manifest or names a file outside of its directory; FAILED_PRECONDITION if a newer p2
+// wrote it.
 absl::StatusOr<Manifest> ManifestFromJson(absl::string_view text);
 
 // `000000012800-e3`: images seen and epoch.

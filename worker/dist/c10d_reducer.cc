@@ -3,9 +3,8 @@
 #include <algorithm>
 #include <atomic>
 #include <exception>
-#include <utility>
-
 #include <torch/csrc/distributed/c10d/reducer.hpp>
+#include <utility>
 
 #include "worker/dist/dist_status.h"
 
@@ -44,7 +43,8 @@ class SumHook final : public c10d::CppCommHookInterface<Group> {
   const std::shared_ptr<std::atomic<bool>> failed_;
 };
 
-// rebuild_buckets() is never called; saying that it happened also keeps the Reducer from recording the order of every step.
+// rebuild_buckets() is never called; saying that it happened also keeps the Reducer from recording the order of every
+// step.
 class FixedLayoutReducer final : public c10d::Reducer {
  public:
   template <typename... Args>

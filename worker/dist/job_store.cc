@@ -11,9 +11,8 @@ namespace p2::dist {
 JobStore::JobStore(c10::intrusive_ptr<c10d::Store> store) : store_(std::move(store)) {}
 
 absl::Status JobStore::Set(absl::string_view key, absl::string_view value) {
-  return RunDist(absl::StrCat("store: set ", key), [&] {
-    store_->set(std::string(key), std::vector<uint8_t>(value.begin(), value.end()));
-  });
+  return RunDist(absl::StrCat("store: set ", key),
+                 [&] { store_->set(std::string(key), std::vector<uint8_t>(value.begin(), value.end())); });
 }
 
 absl::StatusOr<bool> JobStore::Has(const std::vector<std::string>& keys) {
@@ -40,7 +39,8 @@ absl::StatusOr<std::string> JobStore::Get(absl::string_view key, absl::Duration 
 
 absl::StatusOr<int64_t> JobStore::Add(absl::string_view key, int64_t amount) {
   int64_t sum = 0;
-  P2_RETURN_IF_ERROR(RunDist(absl::StrCat("store: add to ", key), [&] { sum = store_->add(std::string(key), amount); }));
+  P2_RETURN_IF_ERROR(
+      RunDist(absl::StrCat("store: add to ", key), [&] { sum = store_->add(std::string(key), amount); }));
   return sum;
 }
 

@@ -3,9 +3,8 @@
 
 #include <cstdint>
 #include <string>
-#include <vector>
-
 #include <torch/csrc/distributed/c10d/Store.hpp>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -15,7 +14,8 @@
 namespace p2::dist {
 
 // One connection to the gang's key-value store. Calls take turns on it, so a thread that must never wait behind another
-// takes a connection of its own (ProcessGroup::NewStore). Every method: UNAVAILABLE when rank 0, which serves the store, left.
+// takes a connection of its own (ProcessGroup::NewStore). Every method: UNAVAILABLE when rank 0, which serves the
+// store, left.
 class JobStore {
  public:
   explicit JobStore(c10::intrusive_ptr<c10d::Store> store);

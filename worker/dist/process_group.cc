@@ -4,14 +4,13 @@
 
 #include <chrono>
 #include <cstring>
-#include <utility>
-#include <vector>
-
 #include <torch/csrc/distributed/c10d/HashStore.hpp>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_join.h"
 #include "common/status_macros.h"
@@ -30,7 +29,8 @@ bool IsAddress(const std::string& text) {
 std::shared_ptr<::gloo::transport::Device> GlooDevice(const std::string& interface, const std::string& master) {
   if (interface.empty()) {
     const bool loopback = master == "localhost" || master == "::1" || master.rfind("127.", 0) == 0;
-    return loopback ? c10d::ProcessGroupGloo::createDeviceForHostname(master) : c10d::ProcessGroupGloo::createDefaultDevice();
+    return loopback ? c10d::ProcessGroupGloo::createDeviceForHostname(master)
+                    : c10d::ProcessGroupGloo::createDefaultDevice();
   }
   return IsAddress(interface) ? c10d::ProcessGroupGloo::createDeviceForHostname(interface)
                               : c10d::ProcessGroupGloo::createDeviceForInterface(interface);
@@ -64,10 +64,11 @@ absl::Status ProcessGroup::Connect() {
   store.waitWorkers = false;
   store.timeout = Millis(options_.start_timeout);
   if (options_.rank == 0) store.masterListenFd = options_.listen_fd;
-  P2_RETURN_IF_ERROR(RunDist(
-      absl::StrCat("rank ", options_.rank, ": no store at ", options_.master_address, ":", options_.master_port, " within ",
-                   absl::FormatDuration(options_.start_timeout), " (is rank 0 running, and reachable from here?)"),
-      [&] { root_store_ = c10::make_intrusive<c10d::TCPStore>(options_.master_address, store); }));
+  P2_RETURN_IF_ERROR(
+      RunDist(absl::StrCat("rank ", options_.rank, ": no store at ", options_.master_address, ":", options_.master_port,
+                           " within ", absl::FormatDuration(options_.start_timeout),
+                           " (is rank 0 running, and reachable from here?)"),
+              [&] { root_store_ = c10::make_intrusive<c10d::TCPStore>(options_.master_address, store); }));
   P2_RETURN_IF_ERROR(JoinAll());
   return RunDist(absl::StrCat("rank ", options_.rank, ": cannot connect to the other ranks"), [&] {
     auto prefixed = c10::make_intrusive<c10d::PrefixStore>(options_.key_prefix + "/group", root_store_);
@@ -123,7 +124,9 @@ absl::Status ProcessGroup::AllReduce(const char* what, at::Tensor& tensor, c10d:
   return status;
 }
 
-absl::Status ProcessGroup::AllReduceSum(at::Tensor& tensor) { return AllReduce("sum over ranks", tensor, c10d::ReduceOp::SUM); }
+absl::Status ProcessGroup::AllReduceSum(at::Tensor& tensor) {
+  return AllReduce("sum over ranks", tensor, c10d::ReduceOp::SUM);
+}
 
 absl::Status ProcessGroup::AllReduceMax(at::Tensor& tensor) {
   return AllReduce("maximum over ranks", tensor, c10d::ReduceOp::MAX);

@@ -1,11 +1,11 @@
 // The gang of one attempt: its store and its collectives (c10d; NCCL on GPUs, Gloo on CPUs).
 #pragma once
 
+#include <ATen/core/Tensor.h>
+
 #include <memory>
 #include <optional>
 #include <string>
-
-#include <ATen/core/Tensor.h>
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 
 #include "absl/status/status.h"
@@ -16,20 +16,20 @@
 namespace p2::dist {
 
 struct GroupOptions {
-  int rank = 0;        // REQUIRES: 0 <= rank < world_size.
-  int world_size = 1;  // 1: no network at all, the collectives return at once.
+  int rank = 0;                // REQUIRES: 0 <= rank < world_size.
+  int world_size = 1;          // 1: no network at all, the collectives return at once.
   std::string master_address;  // Where rank 0 serves the store.
   int master_port = 0;
   std::optional<int> listen_fd;  // Rank 0: a listening socket on that port; taken over.
-  std::string key_prefix;      // "<epoch>/<nonce>": keeps attempts on one port apart.
-  std::string data_interface;  // Address or interface that Gloo binds; empty: the one that reaches the master.
-  absl::Duration start_timeout = absl::Seconds(300);     // Until all ranks have joined.
+  std::string key_prefix;        // "<epoch>/<nonce>": keeps attempts on one port apart.
+  std::string data_interface;    // Address or interface that Gloo binds; empty: the one that reaches the master.
+  absl::Duration start_timeout = absl::Seconds(300);      // Until all ranks have joined.
   absl::Duration operation_timeout = absl::Seconds(120);  // Of one collective: how long a frozen peer goes unseen.
-  at::Device device = at::kCPU;  // Of the tensors that are reduced.
+  at::Device device = at::kCPU;                           // Of the tensors that are reduced.
 };
 
-// Collectives are called by one thread, in the same order on all ranks. Each is UNAVAILABLE when a peer was killed (at once
-// over Gloo) or frozen (after operation_timeout). On a GPU they are asynchronous, as any kernel.
+// Collectives are called by one thread, in the same order on all ranks. Each is UNAVAILABLE when a peer was killed (at
+// once over Gloo) or frozen (after operation_timeout). On a GPU they are asynchronous, as any kernel.
 class ProcessGroup {
  public:
   // Waits until all ranks have joined. UNAVAILABLE names the ranks that did not.

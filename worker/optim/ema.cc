@@ -10,7 +10,8 @@ namespace p2::optim {
 
 double EmaRateOfHalfLife(double half_life_images, double batch) { return std::exp2(-batch / half_life_images); }
 
-Ema::Ema(EmaOptions options, const at::Tensor& params) : options_(std::move(options)), value_(params.detach().clone()) {}
+Ema::Ema(EmaOptions options, const at::Tensor& params)
+    : options_(std::move(options)), value_(params.detach().clone()) {}
 
 void Ema::Update(const at::Tensor& params, const at::Tensor& updates, const at::Tensor& found_inf) {
   c10::AutoGradMode no_grad(false);

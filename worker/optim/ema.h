@@ -3,9 +3,9 @@
 // n = updates before this one. Starts as a copy of the weights.
 #pragma once
 
-#include <string>
-
 #include <ATen/core/Tensor.h>
+
+#include <string>
 
 namespace p2::optim {
 
@@ -23,8 +23,8 @@ class Ema {
  public:
   Ema(EmaOptions options, const at::Tensor& params);
 
-  // `params`: (N) fp32 after the update. `updates`: AdamW::updates() after it, so n = updates - 1. Where `found_inf` is 1
-  // the average stays as it is, bit for bit. Synchronizes nothing on a GPU.
+  // `params`: (N) fp32 after the update. `updates`: AdamW::updates() after it, so n = updates - 1. Where `found_inf` is
+  // 1 the average stays as it is, bit for bit. Synchronizes nothing on a GPU.
   void Update(const at::Tensor& params, const at::Tensor& updates, const at::Tensor& found_inf);
 
   const EmaOptions& options() const { return options_; }

@@ -24,7 +24,8 @@ at::Tensor FlatLayout::View(const at::Tensor& flat, const FlatView& view) const 
 
 void FlatLayout::Bind(torch::nn::Module& module, const at::Tensor& flat) const {
   const auto parameters = module.named_parameters();
-  TORCH_CHECK(parameters.size() == views_.size(), "module has ", parameters.size(), " parameters, the layout ", views_.size());
+  TORCH_CHECK(parameters.size() == views_.size(), "module has ", parameters.size(), " parameters, the layout ",
+              views_.size());
   for (size_t i = 0; i < views_.size(); ++i) {
     at::Tensor parameter = parameters[i].value();
     TORCH_CHECK(parameters[i].key() == views_[i].name && parameter.sizes() == at::IntArrayRef(views_[i].sizes),

@@ -1,12 +1,12 @@
-// One flat fp32 buffer a kind of state (parameters, gradients, m, v, each EMA), with views that stand in for the module's
-// tensors: one optimizer call, one EMA call a profile, one copy for a snapshot.
+// One flat fp32 buffer a kind of state (parameters, gradients, m, v, each EMA), with views that stand in for the
+// module's tensors: one optimizer call, one EMA call a profile, one copy for a snapshot.
 #pragma once
+
+#include <torch/nn/module.h>
 
 #include <cstdint>
 #include <string>
 #include <vector>
-
-#include <torch/nn/module.h>
 
 namespace p2::optim {
 
@@ -18,8 +18,8 @@ struct FlatView {
   int64_t numel = 0;
 };
 
-// Views start at multiples of this many elements, so that a buffer may be cut at any view without changing a bit of what
-// the vectorized kernels compute. The padding between views is zero and stays zero.
+// Views start at multiples of this many elements, so that a buffer may be cut at any view without changing a bit of
+// what the vectorized kernels compute. The padding between views is zero and stays zero.
 inline constexpr int64_t kViewAlignment = 64;
 
 // The common layout of a module's flat buffers, in the order of its named parameters. Immutable.
@@ -46,8 +46,8 @@ class FlatLayout {
   int64_t num_parameters_ = 0;
 };
 
-// A module's parameters and gradients in two flat buffers. The module's parameters become views of `params` (with the values
-// that they had) and their .grad views of `grads`, into which backward accumulates. Thread-compatible.
+// A module's parameters and gradients in two flat buffers. The module's parameters become views of `params` (with the
+// values that they had) and their .grad views of `grads`, into which backward accumulates. Thread-compatible.
 class FlatParameters {
  public:
   FlatParameters(torch::nn::Module& module, at::Device device);

@@ -33,13 +33,14 @@ absl::StatusOr<std::string> Unpack(const std::string& packed) {
     return absl::InternalError(absl::StrCat("rank 0 left \"", packed, "\" in the store"));
   }
   if (code == 0) return parts[2];
-  return WithExit(static_cast<ExitCode>(exit), absl::Status(static_cast<absl::StatusCode>(code), absl::StrCat("rank 0: ", parts[2])));
+  return WithExit(static_cast<ExitCode>(exit),
+                  absl::Status(static_cast<absl::StatusCode>(code), absl::StrCat("rank 0: ", parts[2])));
 }
 
 }  // namespace
 
-Checkpointer::Checkpointer(const TrainOptions& options, RunState& state, dist::ProcessGroup& group, dist::JobStore& store,
-                           RankMonitor& monitor, EventSink& sink)
+Checkpointer::Checkpointer(const TrainOptions& options, RunState& state, dist::ProcessGroup& group,
+                           dist::JobStore& store, RankMonitor& monitor, EventSink& sink)
     : options_(options),
       state_(state),
       group_(group),
@@ -63,8 +64,8 @@ void Checkpointer::OnWritten(const absl::StatusOr<checkpoint::WrittenCheckpoint>
   saved_images_ = manifest.images_seen;
   saved_.insert(saved_.begin(), written->name);
   const fs::path path = fs::path(options_.checkpoint_dir) / written->name;
-  sink_.Emit(CheckpointSaved{manifest.images_seen, path.lexically_relative(options_.checkpoint_root).string(), manifest.files,
-                             manifest.ema_profiles, written->manifest_sha256});
+  sink_.Emit(CheckpointSaved{manifest.images_seen, path.lexically_relative(options_.checkpoint_root).string(),
+                             manifest.files, manifest.ema_profiles, written->manifest_sha256});
   if (!options_.prune_checkpoints) return;
   const std::vector<std::string> all = checkpoint::ListCheckpoints(options_.checkpoint_dir);
   std::error_code ignored;  // A leftover does no harm.
@@ -118,9 +119,9 @@ absl::StatusOr<std::string> Checkpointer::LoadOnRankZero() {
     sink_.Emit(Notice{"CHECKPOINT_CORRUPT", absl::StrCat(why.message(), "; falling back to an older checkpoint"), {}});
   }
   if (good.checkpoint == nullptr) {
-    return WithExit(ExitCode::kStorage, absl::DataLossError(absl::StrCat("none of ", candidates.size(), " checkpoints in ",
-                                                                         options_.checkpoint_dir, " is good; the last: ",
-                                                                         good.passed_over.back().message())));
+    return WithExit(ExitCode::kStorage, absl::DataLossError(absl::StrCat(
+                                            "none of ", candidates.size(), " checkpoints in ", options_.checkpoint_dir,
+                                            " is good; the last: ", good.passed_over.back().message())));
   }
   P2_RETURN_IF_ERROR(state_.Load(*good.checkpoint));
   return good.checkpoint->directory();
@@ -143,7 +144,8 @@ absl::StatusOr<std::string> Checkpointer::AgreeOn(const absl::StatusOr<std::stri
       if (std::exchange(seen_tick, tick) != tick) monitor_.Tick();
     }
     if (Clock::Real().Monotonic() > end) {
-      return absl::UnavailableError(absl::StrCat("rank 0 did not finish with its checkpoint within ", absl::FormatDuration(deadline)));
+      return absl::UnavailableError(
+          absl::StrCat("rank 0 did not finish with its checkpoint within ", absl::FormatDuration(deadline)));
     }
     absl::SleepFor(kPoll);
   }

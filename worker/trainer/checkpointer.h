@@ -14,21 +14,22 @@
 
 namespace p2::trainer {
 
-// All ranks make the same calls in the same order. While rank 0 works the others wait at the store, not in a collective, so that no
-// collective's timeout depends on a disk; they show rank 0's ticks as theirs. Thread-compatible.
+// All ranks make the same calls in the same order. While rank 0 works the others wait at the store, not in a
+// collective, so that no collective's timeout depends on a disk; they show rank 0's ticks as theirs. Thread-compatible.
 class Checkpointer {
  public:
   // The references must outlive it.
-  Checkpointer(const TrainOptions& options, RunState& state, dist::ProcessGroup& group, dist::JobStore& store, RankMonitor& monitor,
-               EventSink& sink);
+  Checkpointer(const TrainOptions& options, RunState& state, dist::ProcessGroup& group, dist::JobStore& store,
+               RankMonitor& monitor, EventSink& sink);
 
-  // Saves the state. Returns after the copy; with `durable` after the checkpoint is complete and durable, also for what was
-  // still being written. A checkpoint that fails in the background is a notice, and the next one tries again; a durable one
-  // that fails is the error, marked 55.
+  // Saves the state. Returns after the copy; with `durable` after the checkpoint is complete and durable, also for what
+  // was still being written. A checkpoint that fails in the background is a notice, and the next one tries again; a
+  // durable one that fails is the error, marked 55.
   absl::Status Save(bool durable);
 
-  // Loads the newest good checkpoint of this attempt or the candidates, on all ranks, and returns its path; "" if there never
-  // was one, the state as initialized. Damaged ones are passed over with a notice. Marked 55 if there are candidates and none is good.
+  // Loads the newest good checkpoint of this attempt or the candidates, on all ranks, and returns its path; "" if there
+  // never was one, the state as initialized. Damaged ones are passed over with a notice. Marked 55 if there are
+  // candidates and none is good.
   absl::StatusOr<std::string> LoadNewest();
 
  private:

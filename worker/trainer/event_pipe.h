@@ -14,8 +14,9 @@ namespace p2::trainer {
 // Turns an event into a frame (spec_seam.h's EncodeEvent).
 using EventEncoder = std::function<std::string(uint64_t sequence, int64_t wall_time_ns, const Event& event)>;
 
-// Writes each event, numbered from 1 without gaps, to the log and to the pipe. An agent that does not read holds nothing up: what
-// the pipe does not take waits in memory, Progress is dropped meanwhile. An agent that is gone is no error: the log has all.
+// Writes each event, numbered from 1 without gaps, to the log and to the pipe. An agent that does not read holds
+// nothing up: what the pipe does not take waits in memory, Progress is dropped meanwhile. An agent that is gone is no
+// error: the log has all.
 class EventPipe final : public EventSink {
  public:
   // `fd`: the pipe's end, -1 for none; becomes non-blocking, is not closed. `log_path`: appended to; empty: none.

@@ -7,13 +7,13 @@ namespace p2::trainer {
 
 enum class ExitCode : int {
   kDone = 0,
-  kStopped = 40,   // With a checkpoint.
-  kComm = 50,      // A peer or the store left, or was frozen.
-  kDevice = 51,    // CUDA error.
+  kStopped = 40,  // With a checkpoint.
+  kComm = 50,     // A peer or the store left, or was frozen.
+  kDevice = 51,   // CUDA error.
   kMemory = 52,
-  kNumeric = 53,   // Numbers stay non-finite.
+  kNumeric = 53,  // Numbers stay non-finite.
   kData = 54,
-  kStorage = 55,   // A checkpoint cannot be written or read.
+  kStorage = 55,  // A checkpoint cannot be written or read.
   kBadSpec = 64,
   kUnknown = 1,
 };

@@ -10,9 +10,8 @@
 #include <algorithm>
 #include <set>
 #include <thread>
-#include <vector>
-
 #include <torch/csrc/distributed/c10d/NCCLUtils.hpp>
+#include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -70,7 +69,8 @@ std::map<std::string, std::string> NumericsFingerprint(const TrainOptions& optio
   return fingerprint;
 }
 
-std::string DescribeChange(const std::map<std::string, std::string>& before, const std::map<std::string, std::string>& now) {
+std::string DescribeChange(const std::map<std::string, std::string>& before,
+                           const std::map<std::string, std::string>& now) {
   std::set<std::string> keys;
   for (const auto& [key, value] : before) keys.insert(key);
   for (const auto& [key, value] : now) keys.insert(key);
@@ -80,7 +80,8 @@ std::string DescribeChange(const std::map<std::string, std::string>& before, con
   };
   std::vector<std::string> changes;
   for (const std::string& key : keys) {
-    if (value(before, key) != value(now, key)) changes.push_back(absl::StrCat(key, ": ", value(before, key), " -> ", value(now, key)));
+    if (value(before, key) != value(now, key))
+      changes.push_back(absl::StrCat(key, ": ", value(before, key), " -> ", value(now, key)));
   }
   return absl::StrJoin(changes, "; ");
 }

@@ -1,25 +1,28 @@
 // What decides the last bits of training's numbers (TRAINING.md 4).
 #pragma once
 
+#include <c10/core/Device.h>
+
 #include <map>
 #include <string>
-
-#include <c10/core/Device.h>
 
 #include "worker/trainer/train_options.h"
 
 namespace p2::trainer {
 
-// Sets up this process before its first operation: threads, no denormals, deterministic kernels, no TF32. Returns the threads used.
+// Sets up this process before its first operation: threads, no denormals, deterministic kernels, no TF32. Returns the
+// threads used.
 int ConfigureNumerics(const Place& place);
 
-// The device of a place; an empty name chooses: the local rank's GPU if there is one, else the CPU. INVALID_ARGUMENT-worthy names throw.
+// The device of a place; an empty name chooses: the local rank's GPU if there is one, else the CPU.
+// INVALID_ARGUMENT-worthy names throw.
 at::Device DeviceOf(const Place& place);
 
 // torch, oneDNN, cuDNN, NCCL, device name, CPU capability, threads, precision, ranks, microbatch, reduction.
 std::map<std::string, std::string> NumericsFingerprint(const TrainOptions& options, at::Device device, int threads);
 
 // "threads: 2 -> 1; torch: 2.10 -> 2.11", empty if equal.
-std::string DescribeChange(const std::map<std::string, std::string>& before, const std::map<std::string, std::string>& now);
+std::string DescribeChange(const std::map<std::string, std::string>& before,
+                           const std::map<std::string, std::string>& now);
 
 }  // namespace p2::trainer

@@ -13,7 +13,8 @@ absl::Status Number(const GetEnv& get, std::initializer_list<const char*> names,
     const std::optional<std::string> text = get(name);
     if (!text) continue;
     if (!absl::SimpleAtoi(*text, value) || *value < minimum) {
-      return absl::InvalidArgumentError(absl::StrCat(name, " is \"", *text, "\"; must be a whole number from ", minimum, " on"));
+      return absl::InvalidArgumentError(
+          absl::StrCat(name, " is \"", *text, "\"; must be a whole number from ", minimum, " on"));
     }
     break;
   }
@@ -30,10 +31,13 @@ absl::Status PlaceFromEnvironment(const GetEnv& get, Place* place) {
   P2_RETURN_IF_ERROR(Number(get, {"LOCAL_WORLD_SIZE", "SLURM_NTASKS_PER_NODE"}, 1, &place->local_world_size));
   P2_RETURN_IF_ERROR(Number(get, {"MASTER_PORT"}, 1, &place->master_port));
   if (place->rank >= place->world_size) {
-    return absl::InvalidArgumentError(absl::StrCat("RANK is ", place->rank, ", WORLD_SIZE ", place->world_size, "; ranks count from 0"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("RANK is ", place->rank, ", WORLD_SIZE ", place->world_size, "; ranks count from 0"));
   }
   if (place->world_size > 1 && place->master_port == 0) {
-    return absl::InvalidArgumentError(absl::StrCat("WORLD_SIZE is ", place->world_size, " but MASTER_PORT is not set: name the address and a free port of rank 0 in MASTER_ADDR and MASTER_PORT"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "WORLD_SIZE is ", place->world_size,
+        " but MASTER_PORT is not set: name the address and a free port of rank 0 in MASTER_ADDR and MASTER_PORT"));
   }
   place->master_address = get("MASTER_ADDR").value_or(place->master_address);
   place->data_interface = get("P2_DATA_INTERFACE").value_or(place->data_interface);

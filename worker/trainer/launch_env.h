@@ -12,9 +12,10 @@ namespace p2::trainer {
 
 using GetEnv = std::function<std::optional<std::string>(const char* name)>;
 
-// Fills rank, ranks, rendezvous, device and data interface of `place`. RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR and
-// MASTER_PORT come first; SLURM_PROCID, SLURM_NTASKS, SLURM_LOCALID and SLURM_NTASKS_PER_NODE where there is no RANK; without both this
-// is the only rank. P2_DEVICE, P2_DATA_INTERFACE, P2_STORE_FD are p2-worker's. What is not set stays. INVALID_ARGUMENT naming the variable.
+// Fills rank, ranks, rendezvous, device and data interface of `place`. RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE,
+// MASTER_ADDR and MASTER_PORT come first; SLURM_PROCID, SLURM_NTASKS, SLURM_LOCALID and SLURM_NTASKS_PER_NODE where
+// there is no RANK; without both this is the only rank. P2_DEVICE, P2_DATA_INTERFACE, P2_STORE_FD are p2-worker's. What
+// is not set stays. INVALID_ARGUMENT naming the variable.
 absl::Status PlaceFromEnvironment(const GetEnv& get, Place* place);
 
 // Of a descriptor variable: -1 if it is not set.

@@ -31,8 +31,8 @@ namespace {
 
 std::atomic<bool> g_stop{false};
 
-// Asks for a checkpoint and the end. A second Ctrl-C kills; a second SIGTERM does not: the agent's own and the one that its
-// death causes may both arrive.
+// Asks for a checkpoint and the end. A second Ctrl-C kills; a second SIGTERM does not: the agent's own and the one that
+// its death causes may both arrive.
 void OnStopSignal(int signal) {
   g_stop = true;
   if (signal == SIGINT) ::signal(SIGINT, SIG_DFL);
@@ -67,17 +67,19 @@ int Fail(const absl::Status& status) {
 
 // With the agent: the launch file says what, the environment where.
 int RunLaunched(const Flags& flags) {
-  // The agent's death is a request to stop. It may have died before this line.
+  // The agent's death is a request to stop. If it died before this line, the end of the command pipe tells.
   ::prctl(PR_SET_PDEATHSIG, SIGTERM);
   int event_fd = -1, command_fd = -1;
   if (const absl::Status fds = FdFromEnvironment(Environment, "P2_EVENT_FD", &event_fd); !fds.ok()) return Fail(fds);
-  if (const absl::Status fds = FdFromEnvironment(Environment, "P2_COMMAND_FD", &command_fd); !fds.ok()) return Fail(fds);
+  if (const absl::Status fds = FdFromEnvironment(Environment, "P2_COMMAND_FD", &command_fd); !fds.ok())
+    return Fail(fds);
   EventPipe sink(event_fd, Environment("P2_EVENT_LOG").value_or(""), EncodeEvent);
   absl::StatusOr<TrainOptions> options = OptionsFromLaunchFile(flags.launch);
   absl::Status status = options.status();
   if (status.ok()) status = PlaceFromEnvironment(Environment, &options->place);
   if (!status.ok()) {
-    sink.Emit(Finished{Finished::Outcome::kFailed, static_cast<int>(ExitCode::kBadSpec), 0, std::string(status.message())});
+    sink.Emit(
+        Finished{Finished::Outcome::kFailed, static_cast<int>(ExitCode::kBadSpec), 0, std::string(status.message())});
     Fail(status);
     return static_cast<int>(ExitCode::kBadSpec);
   }
@@ -85,7 +87,8 @@ int RunLaunched(const Flags& flags) {
   SetLogField("job", options->job_id);
   TrainerHooks hooks{.stop = &g_stop, .command_fd = command_fd, .is_stop = HoldsStop};
   int64_t images = 0, epoch = 0;
-  if (!options->resume_candidates.empty()) checkpoint::ParseDirectoryName(options->resume_candidates.front(), &images, &epoch);
+  if (!options->resume_candidates.empty())
+    checkpoint::ParseDirectoryName(options->resume_candidates.front(), &images, &epoch);
   hooks.leave_while_forming = [&sink, images] {
     sink.Emit(Finished{Finished::Outcome::kStopped, static_cast<int>(ExitCode::kStopped), images, ""});
     ::_exit(static_cast<int>(ExitCode::kStopped));
@@ -103,20 +106,25 @@ absl::StatusOr<TrainOptions> StandaloneOptions(const Flags& flags) {
   P2_RETURN_IF_ERROR(PlaceFromEnvironment(Environment, &options.place));
   std::error_code error;
   std::filesystem::create_directories(flags.out, error);
-  if (error) return WithExit(ExitCode::kStorage, absl::UnavailableError(absl::StrCat("cannot create ", flags.out, ": ", error.message())));
+  if (error)
+    return WithExit(ExitCode::kStorage,
+                    absl::UnavailableError(absl::StrCat("cannot create ", flags.out, ": ", error.message())));
   options.dataset_dir = flags.data;
   options.checkpoint_root = flags.out;
   options.checkpoint_dir = absl::StrCat(flags.out, "/checkpoints");
   options.work_dir = flags.out;
   options.prune_checkpoints = true;
   options.resume_candidates = checkpoint::ListCheckpoints(options.checkpoint_dir);
-  // Every rank takes the newest epoch + 1; only rank 0 loads. Ranks that start late see nothing newer before all have joined.
+  // Every rank takes the newest epoch + 1; only rank 0 loads. Ranks that start late see nothing newer before all have
+  // joined.
   for (const std::string& name : options.resume_candidates) {
     int64_t images = 0, epoch = 0;
     if (checkpoint::ParseDirectoryName(name, &images, &epoch)) options.epoch = std::max(options.epoch, epoch + 1);
   }
   if (!flags.resume && !options.resume_candidates.empty()) {
-    return absl::InvalidArgumentError(absl::StrCat(options.checkpoint_dir, " already holds the checkpoints of a run: go on with it by --resume, or name another --out"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(options.checkpoint_dir,
+                     " already holds the checkpoints of a run: go on with it by --resume, or name another --out"));
   }
   return options;
 }
@@ -125,9 +133,10 @@ int RunStandalone(const Flags& flags) {
   const absl::StatusOr<TrainOptions> options = StandaloneOptions(flags);
   if (!options.ok()) return Fail(options.status());
   SetLogField("rank", absl::StrCat(options->place.rank));
-  const std::unique_ptr<EventSink> sink = options->place.rank == 0
-                                              ? std::unique_ptr<EventSink>(std::make_unique<StandaloneSink>(flags.out, options->spec.images))
-                                              : std::make_unique<NullSink>();
+  const std::unique_ptr<EventSink> sink =
+      options->place.rank == 0
+          ? std::unique_ptr<EventSink>(std::make_unique<StandaloneSink>(flags.out, options->spec.images))
+          : std::make_unique<NullSink>();
   return static_cast<int>(RunTrainer(*options, *sink, {.stop = &g_stop}));
 }
 
@@ -136,21 +145,37 @@ int Main(int argc, char** argv) {
   app.set_version_flag("--version", absl::StrCat("p2-trainer ", P2_VERSION));
   Flags flags;
   app.add_option("--launch", flags.launch, "Launch file written by p2-worker")->type_name("FILE");
-  CLI::Option* const standalone =
-      app.add_option("--standalone", flags.standalone, "Train without a service: a spec file (YAML) or the name of a preset")->type_name("SPEC|PRESET");
-  app.add_option("--data", flags.data, "Prepared dataset (`p2ctl dataset prepare`)")->type_name("DIR")->needs(standalone);
-  app.add_option("--out", flags.out, "Where checkpoints/, samples-*.png and metrics.csv go")->type_name("DIR")->needs(standalone);
-  app.add_option("--set", flags.set, "Override a value of the spec, e.g. training.batch=16; may be repeated")->type_name("K=V")->needs(standalone);
+  CLI::Option* const standalone = app.add_option("--standalone", flags.standalone,
+                                                 "Train without a service: a spec file (YAML) or the name of a preset")
+                                      ->type_name("SPEC|PRESET");
+  app.add_option("--data", flags.data, "Prepared dataset (`p2ctl dataset prepare`)")
+      ->type_name("DIR")
+      ->needs(standalone);
+  app.add_option("--out", flags.out, "Where checkpoints/, samples-*.png and metrics.csv go")
+      ->type_name("DIR")
+      ->needs(standalone);
+  app.add_option("--set", flags.set, "Override a value of the spec, e.g. training.batch=16; may be repeated")
+      ->type_name("K=V")
+      ->needs(standalone);
   app.add_flag("--resume", flags.resume, "Go on from the newest good checkpoint in --out")->needs(standalone);
-  app.add_option("--device", flags.device, "cpu, cuda (the local rank's) or cuda:N; default: the local rank's GPU if there is one")->needs(standalone);
-  app.add_option("--data-interface", flags.data_interface, "Address or interface for traffic between ranks")->needs(standalone);
-  app.add_option("--threads", flags.threads, "CPU threads of this rank; default: cores / ranks on this machine")->needs(standalone)->check(CLI::NonNegativeNumber);
-  app.footer("Exit codes: 0 done, 40 stopped with a checkpoint, 50 a peer left, 51 CUDA error, 52 out of memory, 53 numbers not finite, 54 data,\n"
-             "55 storage, 64 bad spec or usage.");
+  app.add_option("--device", flags.device,
+                 "cpu, cuda (the local rank's) or cuda:N; default: the local rank's GPU if there is one")
+      ->needs(standalone);
+  app.add_option("--data-interface", flags.data_interface, "Address or interface for traffic between ranks")
+      ->needs(standalone);
+  app.add_option("--threads", flags.threads, "CPU threads of this rank; default: cores / ranks on this machine")
+      ->needs(standalone)
+      ->check(CLI::NonNegativeNumber);
+  app.footer(
+      "Exit codes: 0 done, 40 stopped with a checkpoint, 50 a peer left, 51 CUDA error, 52 out of memory, 53 numbers "
+      "not finite, 54 data,\n"
+      "55 storage, 64 bad spec or usage.");
   try {
     app.parse(argc, argv);
-    if (flags.launch.empty() == flags.standalone.empty()) throw CLI::ValidationError("give either --launch or --standalone");
-    if (!flags.standalone.empty() && (flags.data.empty() || flags.out.empty())) throw CLI::ValidationError("--standalone needs --data and --out");
+    if (flags.launch.empty() == flags.standalone.empty())
+      throw CLI::ValidationError("give either --launch or --standalone");
+    if (!flags.standalone.empty() && (flags.data.empty() || flags.out.empty()))
+      throw CLI::ValidationError("--standalone needs --data and --out");
   } catch (const CLI::ParseError& e) {
     return app.exit(e) == 0 ? 0 : static_cast<int>(ExitCode::kBadSpec);
   }

@@ -69,7 +69,8 @@ absl::StatusOr<std::map<std::string, double>> MetricWindow::Report() {
     if (count == 0) continue;
     points[SnrBinName("loss_snr_", bin)] = sums[kBinRaw + bin] / count;
     points[SnrBinName("count_snr_", bin)] = count;
-    if (sums[kWeighted] > 0) points[SnrBinName("weighted_share_snr_", bin)] = sums[kBinWeighted + bin] / sums[kWeighted];
+    if (sums[kWeighted] > 0)
+      points[SnrBinName("weighted_share_snr_", bin)] = sums[kBinWeighted + bin] / sums[kWeighted];
   }
   return points;
 }

@@ -1,12 +1,13 @@
-// Sums of what is reported, over the logging interval that is open: on the device, so that a step need not wait for the host.
+// Sums of what is reported, over the logging interval that is open: on the device, so that a step need not wait for the
+// host.
 #pragma once
+
+#include <ATen/core/Tensor.h>
 
 #include <cstdint>
 #include <map>
 #include <string>
 #include <vector>
-
-#include <ATen/core/Tensor.h>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -22,18 +23,19 @@ class MetricWindow {
   // `snr`: SNR(t), (T). `group` must outlive it.
   MetricWindow(dist::ProcessGroup& group, absl::Span<const double> snr);
 
-  // One step. `terms` of this rank's samples, each (b), at timesteps `t` (b) int64; `grad_norm`: global, scalar; a step whose
-  // `found_inf` is 1 counts as bad and leaves the other sums alone.
-  void Add(const diffusion::LossTerms& terms, const at::Tensor& t, const at::Tensor& grad_norm, const at::Tensor& found_inf);
+  // One step. `terms` of this rank's samples, each (b), at timesteps `t` (b) int64; `grad_norm`: global, scalar; a step
+  // whose `found_inf` is 1 counts as bad and leaves the other sums alone.
+  void Add(const diffusion::LossTerms& terms, const at::Tensor& t, const at::Tensor& grad_norm,
+           const at::Tensor& found_inf);
 
   // Folds the ranks' sums into rank 0's (a collective) and returns them, for a checkpoint.
   absl::StatusOr<std::vector<double>> Fold();
   // Goes on from `sums`, which Fold returned; empty: starts anew.
   void Restore(const std::vector<double>& sums);
 
-  // Folds, turns the sums into points and starts anew. Means over samples: loss, mse (raw), mse_weighted, vb; over steps: grad_norm;
-  // nonfinite_steps; for each bin with samples: loss_snr_NN (mean raw mse), weighted_share_snr_NN (share of the weighted
-  // mse), count_snr_NN. Without a good step only nonfinite_steps.
+  // Folds, turns the sums into points and starts anew. Means over samples: loss, mse (raw), mse_weighted, vb; over
+  // steps: grad_norm; nonfinite_steps; for each bin with samples: loss_snr_NN (mean raw mse), weighted_share_snr_NN
+  // (share of the weighted mse), count_snr_NN. Without a good step only nonfinite_steps.
   absl::StatusOr<std::map<std::string, double>> Report();
 
  private:

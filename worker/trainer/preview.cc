@@ -21,6 +21,7 @@ namespace p2::trainer {
 namespace {
 
 constexpr int kGridPadding = 2;
+constexpr int kGridPixels = 640;  // Smaller sheets are magnified by the whole factor that keeps them within this.
 constexpr int64_t kImagesAtOnce = 16;
 
 std::shared_ptr<model::Unet> ShadowUnet(const TrainSpec& spec, RunState& state) {
@@ -32,7 +33,8 @@ std::shared_ptr<model::Unet> ShadowUnet(const TrainSpec& spec, RunState& state) 
 diffusion::GaussianDiffusion SpacedDiffusion(const TrainSpec& spec, at::Device device) {
   const auto base = spec::MakeNoiseSchedule(spec.noise_schedule, spec.timesteps);
   const auto spaced = spec::MakeSpacedSchedule(*base, spec.preview_steps);
-  return {*spaced, spec.learn_sigma ? diffusion::VarianceKind::kLearnedRange : diffusion::VarianceKind::kFixedLarge, device};
+  return {*spaced, spec.learn_sigma ? diffusion::VarianceKind::kLearnedRange : diffusion::VarianceKind::kFixedLarge,
+          device};
 }
 
 absl::Status WriteGrid(const at::Tensor& pixels, const std::string& path) {  // (n, H, W, C) uint8
@@ -41,11 +43,12 @@ absl::Status WriteGrid(const at::Tensor& pixels, const std::string& path) {  // 
   std::vector<image::Image> images;
   for (int64_t i = 0; i < pixels.size(0); ++i) {
     const at::Tensor one = pixels[i].contiguous();
-    images.push_back({width, height, channels, std::vector<uint8_t>(one.data_ptr<uint8_t>(), one.data_ptr<uint8_t>() + one.numel())});
+    images.push_back({width, height, channels,
+                      std::vector<uint8_t>(one.data_ptr<uint8_t>(), one.data_ptr<uint8_t>() + one.numel())});
   }
   const int columns = static_cast<int>(std::ceil(std::sqrt(static_cast<double>(images.size()))));
   P2_ASSIGN_OR_RETURN(const image::Image grid, image::MakeGrid(images, columns, kGridPadding));
-  return image::WritePng(grid, path);
+  return image::WritePng(image::Magnify(grid, std::max(1, kGridPixels / std::max(grid.width, grid.height))), path);
 }
 
 }  // namespace
@@ -61,13 +64,15 @@ absl::StatusOr<bool> Preview::Draw(const std::string& path, const std::function<
   bool cut = false;
   for (int64_t i = share.begin; i < share.end && !cut; i += kImagesAtOnce) {
     const int64_t end = std::min(i + kImagesAtOnce, share.end);
-    const std::optional<at::Tensor> drawn = sampling::Sample(
-        [&](const at::Tensor& x, const at::Tensor& t) { return unet_->forward(x, t); }, diffusion_,
-        sampling::CounterNoise(spec_.seed, random::kPreviewStream, static_cast<uint64_t>(i), {end - i, channels, size, size}, group_.device()),
-        {}, [&](const sampling::SamplerStep&) {
-          tick();
-          return !stopping();
-        });
+    const std::optional<at::Tensor> drawn =
+        sampling::Sample([&](const at::Tensor& x, const at::Tensor& t) { return unet_->forward(x, t); }, diffusion_,
+                         sampling::CounterNoise(spec_.seed, random::kPreviewStream, static_cast<uint64_t>(i),
+                                                {end - i, channels, size, size}, group_.device()),
+                         {},
+                         [&](const sampling::SamplerStep&) {
+                           tick();
+                           return !stopping();
+                         });
     cut = !drawn;
     if (drawn) pixels.slice(0, i, end).copy_(sampling::ToUint8(*drawn));
   }

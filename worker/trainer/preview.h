@@ -14,16 +14,17 @@
 
 namespace p2::trainer {
 
-// Draws from the first EMA (the weights themselves if there is none), without a copy of it and without touching anything that
-// training reads. Thread-compatible. May throw as torch does.
+// Draws from the first EMA (the weights themselves if there is none), without a copy of it and without touching
+// anything that training reads. Thread-compatible. May throw as torch does.
 class Preview {
  public:
   // `state` and `group` must outlive it. INVALID_ARGUMENT-worthy specs throw: Validate has seen them.
   Preview(const TrainSpec& spec, RunState& state, dist::ProcessGroup& group);
 
-  // A collective: each rank draws its share of the images; rank 0 writes the grid to `path`. False if `stopping` cut it short
-  // on some rank. `tick` is called after each sampler step. The status of writing is rank 0's alone.
-  absl::StatusOr<bool> Draw(const std::string& path, const std::function<void()>& tick, const std::function<bool()>& stopping);
+  // A collective: each rank draws its share of the images; rank 0 writes the grid to `path`. False if `stopping` cut it
+  // short on some rank. `tick` is called after each sampler step. The status of writing is rank 0's alone.
+  absl::StatusOr<bool> Draw(const std::string& path, const std::function<void()>& tick,
+                            const std::function<bool()>& stopping);
 
  private:
   const TrainSpec spec_;

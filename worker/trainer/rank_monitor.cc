@@ -62,12 +62,18 @@ absl::Status RankMonitor::Formed(dist::ProcessGroup& group) {
   return absl::OkStatus();
 }
 
+void RankMonitor::Left() {
+  absl::MutexLock lock(&store_mutex_);
+  left_ = true;
+}
+
 absl::StatusOr<bool> RankMonitor::MayEnqueue(int64_t n) {
   absl::MutexLock lock(&mutex_);
   if (published_ && !last_) {
     const auto settled = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return last_.has_value() || !failure_.ok(); };
     if (!mutex_.AwaitWithTimeout(absl::Condition(&settled), options_.stop_deadline)) {
-      return absl::UnavailableError(absl::StrCat("not every rank answered the stop within ", absl::FormatDuration(options_.stop_deadline)));
+      return absl::UnavailableError(
+          absl::StrCat("not every rank answered the stop within ", absl::FormatDuration(options_.stop_deadline)));
     }
     P2_RETURN_IF_ERROR(failure_);
   }
@@ -94,6 +100,8 @@ bool RankMonitor::StopAsked() {
 }
 
 absl::Status RankMonitor::AgreeOnStop() {
+  absl::MutexLock talking(&store_mutex_);
+  if (left_) return absl::OkStatus();
   dist::JobStore* store = nullptr;
   int rank = 0, world_size = 0;
   bool settled = false;
@@ -147,9 +155,11 @@ void RankMonitor::Report() {
     if (rank_ == 0 && world_size_ > 1) store = store_.get();
   }
   sink_.Emit(progress);
-  const bool others_wait = progress.phase == Phase::kSave || progress.phase == Phase::kStop || progress.phase == Phase::kStart;
+  const bool others_wait =
+      progress.phase == Phase::kSave || progress.phase == Phase::kStop || progress.phase == Phase::kStart;
   // A store that fails here fails for rank 0's main thread, too, which tells.
-  if (store != nullptr && others_wait) (void)store->Set(kRankZeroTickKey, absl::StrCat(progress.tick));
+  absl::MutexLock talking(&store_mutex_);
+  if (store != nullptr && others_wait && !left_) (void)store->Set(kRankZeroTickKey, absl::StrCat(progress.tick));
 }
 
 void RankMonitor::Loop() {

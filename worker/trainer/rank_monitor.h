@@ -1,8 +1,10 @@
-// A rank's side thread: heartbeat and progress for the agent's watchdog, and the agreement on where to stop (TRAINING.md 6).
+// A rank's side thread: heartbeat and progress for the agent's watchdog, and the agreement on where to stop
+// (TRAINING.md 6).
 //
-// Stopping: any rank that is asked to (SIGTERM, a Stop command, the agent's death) sets `stop` in the gang's store. Each rank's side
-// thread sees it and publishes the last iteration that its rank enqueued; the gang stops after the highest of them + 1, which all
-// compute alike. No collective is involved, so a step costs nothing more, and p2d is not needed.
+// Stopping: any rank that is asked to (SIGTERM, a Stop command, the agent's death) sets `stop` in the gang's store.
+// Each rank's side thread sees it and publishes the last iteration that its rank enqueued; the gang stops after the
+// highest of them + 1, which all compute alike. No collective is involved, so a step costs nothing more, and p2d is not
+// needed.
 #pragma once
 
 #include <atomic>
@@ -28,12 +30,12 @@ namespace p2::trainer {
 class RankMonitor {
  public:
   struct Options {
-    const std::atomic<bool>* stop = nullptr;  // Set by a signal handler; may be null.
-    int command_fd = -1;                      // Commands of the agent; its end is a request to stop. -1: none.
+    const std::atomic<bool>* stop = nullptr;         // Set by a signal handler; may be null.
+    int command_fd = -1;                             // Commands of the agent; its end is a request to stop. -1: none.
     std::function<bool(absl::string_view)> is_stop;  // Whether the bytes read so far hold a Stop command.
     absl::Duration stop_deadline = absl::Seconds(60);
-    // Called by the side thread when a stop is asked for while the gang is forming, where nothing can be interrupted and no
-    // state is at risk: ends the process. Null: the gang forms first.
+    // Called by the side thread when a stop is asked for while the gang is forming, where nothing can be interrupted
+    // and no state is at risk: ends the process. Null: the gang forms first.
     std::function<void()> leave_while_forming;
   };
 
@@ -45,18 +47,23 @@ class RankMonitor {
   void SetPhase(Phase phase) { phase_ = phase; }
   Phase phase() const { return phase_; }
   void Tick() { ++tick_; }
-  // A step ended on the device; `images_seen` is the position behind it, `trained` the samples it trained on (all ranks).
+  // A step ended on the device; `images_seen` is the position behind it, `trained` the samples it trained on (all
+  // ranks).
   void Completed(int64_t images_seen, int64_t trained);
 
   // Around the forming of the gang. Afterwards a stop is the whole gang's; `group` must outlive the monitor.
   void Forming() { forming_ = true; }
   absl::Status Formed(dist::ProcessGroup& group);
 
-  // True once a stop was asked for, here or (after Formed) anywhere in the gang: long work that can be left out is cut short.
+  // Before this rank tells the others that it leaves: the store may end at any time from now on.
+  void Left();
+
+  // True once a stop was asked for, here or (after Formed) anywhere in the gang: long work that can be left out is cut
+  // short.
   bool stopping() const { return stopping_; }
 
-  // Before iteration `n` (1, 2, …) is enqueued: whether it may be. False on all ranks for the same n. UNAVAILABLE if a rank did
-  // not answer a stop in time.
+  // Before iteration `n` (1, 2, …) is enqueued: whether it may be. False on all ranks for the same n. UNAVAILABLE if a
+  // rank did not answer a stop in time.
   absl::StatusOr<bool> MayEnqueue(int64_t n);
 
  private:
@@ -78,6 +85,9 @@ class RankMonitor {
   bool posted_ = false;
   std::string commands_;
   bool commands_open_ = true;
+
+  absl::Mutex store_mutex_;  // Held while the side thread talks to the store; taken before mutex_.
+  bool left_ ABSL_GUARDED_BY(store_mutex_) = false;
 
   absl::Mutex mutex_;
   bool done_ ABSL_GUARDED_BY(mutex_) = false;

@@ -91,8 +91,9 @@ checkpoint::Snapshot RunState::TakeSnapshot() const {
 absl::Status RunState::Load(const checkpoint::Checkpoint& checkpoint) {
   const checkpoint::TrainState& saved = checkpoint.state();
   if (saved.seed != spec_.seed || saved.batch != spec_.batch) {
-    return absl::FailedPreconditionError(absl::StrCat(checkpoint.directory(), " is of seed ", saved.seed, " and batch ", saved.batch,
-                                                      "; this spec has seed ", spec_.seed, " and batch ", spec_.batch));
+    return absl::FailedPreconditionError(absl::StrCat(checkpoint.directory(), " is of seed ", saved.seed, " and batch ",
+                                                      saved.batch, "; this spec has seed ", spec_.seed, " and batch ",
+                                                      spec_.batch));
   }
   std::vector<std::pair<at::Tensor, at::Tensor>> loaded;  // (what was read, where it goes)
   const auto stage = [&](const at::Tensor& target) {

@@ -35,7 +35,8 @@ class RunState {
 
   // A copy on the host; shares nothing with what training changes next. The caller fills in epoch, attempt and spec.
   checkpoint::Snapshot TakeSnapshot() const;
-  // Loads parameters, optimizer, averages and position. FAILED_PRECONDITION if another model or other averages were saved.
+  // Loads parameters, optimizer, averages and position. FAILED_PRECONDITION if another model or other averages were
+  // saved.
   absl::Status Load(const checkpoint::Checkpoint& checkpoint);
   // Gives rank 0's state to all ranks.
   absl::Status Broadcast(dist::ProcessGroup& group);

@@ -1,5 +1,5 @@
-// Where in the noise a sample lies: 24 bins of log10 SNR(t), three a decade from 1e-4 to 1e4 (the paper's stages end at 1e-2
-// and 1: the borders before bins 6 and 12). Timesteps beyond either end belong to the outermost bin.
+// Where in the noise a sample lies: 24 bins of log10 SNR(t), three a decade from 1e-4 to 1e4 (the paper's stages end at
+// 1e-2 and 1: the borders before bins 6 and 12). Timesteps beyond either end belong to the outermost bin.
 #pragma once
 
 #include <cstdint>

@@ -13,6 +13,7 @@
 #include "google/protobuf/util/delimited_message_util.h"
 #include "google/protobuf/util/json_util.h"
 #include "p2/trainer/v1/pipes.pb.h"
+#include "p2/v1/launch.pb.h"
 
 namespace p2::trainer {
 namespace {
@@ -40,8 +41,9 @@ TrainSpec SpecFromProto(const ::p2::v1::TrainingSpec& from) {
   to.model.use_scale_shift_norm = model.use_scale_shift_norm();
   to.model.dropout = model.dropout();
 
-  to.noise_schedule = from.diffusion().noise_schedule() == ::p2::v1::DiffusionSpec::COSINE ? spec::ScheduleKind::kCosine
-                                                                                     : spec::ScheduleKind::kLinear;
+  to.noise_schedule = from.diffusion().noise_schedule() == ::p2::v1::DiffusionSpec::COSINE
+                          ? spec::ScheduleKind::kCosine
+                          : spec::ScheduleKind::kLinear;
   to.timesteps = from.diffusion().timesteps();
   to.rescale_learned_sigmas = from.diffusion().rescale_learned_sigmas();
   to.weight = from.objective().weight();
@@ -167,9 +169,10 @@ void Fill(const Notice& from, pb::TrainerEvent* to) {
 
 absl::StatusOr<TrainOptions> OptionsFromLaunchFile(const std::string& path) {
   P2_ASSIGN_OR_RETURN(const std::string bytes, ReadFile(path));
-  pb::Launch launch;
+  p2::v1::Launch launch;
   if (!launch.ParseFromString(bytes)) {
-    return absl::InvalidArgumentError(absl::StrCat(path, " is no launch file: p2-worker writes it; by hand use --standalone"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, " is no launch file: p2-worker writes it; by hand use --standalone"));
   }
   TrainOptions options;
   options.spec = SpecFromProto(launch.spec());
@@ -189,7 +192,8 @@ absl::StatusOr<TrainOptions> OptionsFromLaunchFile(const std::string& path) {
   return options;
 }
 
-absl::StatusOr<TrainOptions> OptionsFromSpec(const std::string& preset_or_file, absl::Span<const std::string> assignments,
+absl::StatusOr<TrainOptions> OptionsFromSpec(const std::string& preset_or_file,
+                                             absl::Span<const std::string> assignments,
                                              std::vector<std::string>* warnings) {
   spec::ResolveRequest request;
   request.require_dataset = false;

@@ -17,9 +17,10 @@ namespace p2::trainer {
 // NOT_FOUND or INVALID_ARGUMENT naming the file.
 absl::StatusOr<TrainOptions> OptionsFromLaunchFile(const std::string& path);
 
-// What `--standalone` resolves: the name of a preset, or the path of a YAML spec file; `assignments` as "training.batch=16".
-// `warnings` gets what is allowed but unusual. INVALID_ARGUMENT or NOT_FOUND as spec::Resolve.
-absl::StatusOr<TrainOptions> OptionsFromSpec(const std::string& preset_or_file, absl::Span<const std::string> assignments,
+// What `--standalone` resolves: the name of a preset, or the path of a YAML spec file; `assignments` as
+// "training.batch=16". `warnings` gets what is allowed but unusual. INVALID_ARGUMENT or NOT_FOUND as spec::Resolve.
+absl::StatusOr<TrainOptions> OptionsFromSpec(const std::string& preset_or_file,
+                                             absl::Span<const std::string> assignments,
                                              std::vector<std::string>* warnings);
 
 // Whether `bytes`, all that the command pipe has brought so far, hold a Stop.

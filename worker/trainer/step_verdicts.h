@@ -1,13 +1,13 @@
 // Which steps were bad, read from the device late: the host enqueues the next steps meanwhile.
 #pragma once
 
+#include <ATen/core/Tensor.h>
+#include <c10/core/Event.h>
+
 #include <cstdint>
 #include <deque>
 #include <optional>
 #include <vector>
-
-#include <ATen/core/Tensor.h>
-#include <c10/core/Event.h>
 
 #include "worker/checkpoint/train_state.h"
 
@@ -16,7 +16,8 @@ namespace p2::trainer {
 // Bad steps in a row that call for a rollback.
 inline constexpr size_t kBadStepsInARow = 3;
 
-// On the CPU a verdict is there at once. On a GPU it is taken two steps later, at the same step on all ranks. Thread-compatible.
+// On the CPU a verdict is there at once. On a GPU it is taken two steps later, at the same step on all ranks.
+// Thread-compatible.
 class StepVerdicts {
  public:
   struct Verdict {

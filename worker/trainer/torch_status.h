@@ -1,12 +1,12 @@
 // Where torch's exceptions become a Status. Nothing else in the trainer catches.
 #pragma once
 
+#include <c10/util/Exception.h>
+
 #include <exception>
 #include <new>
 #include <type_traits>
 #include <utility>
-
-#include <c10/util/Exception.h>
 
 #include "absl/status/status.h"
 #include "absl/strings/match.h"
@@ -15,8 +15,8 @@
 
 namespace p2::trainer {
 
-// Runs `fn`, which returns nothing or a Status. RESOURCE_EXHAUSTED for memory of device or host, UNAVAILABLE for a peer or
-// the store, INTERNAL for the rest, marked 51 where it is the device's.
+// Runs `fn`, which returns nothing or a Status. RESOURCE_EXHAUSTED for memory of device or host, UNAVAILABLE for a peer
+// or the store, INTERNAL for the rest, marked 51 where it is the device's.
 template <typename F>
 absl::Status RunTorch(const char* what, F&& fn) {
   try {

@@ -29,12 +29,14 @@ absl::Status Validate(const TrainOptions& options) {
   require(spec.batch >= 1, "training.batch is ", spec.batch, "; at least 1");
   require(spec.microbatch >= 0, "training.microbatch is ", spec.microbatch, "; 0 (the whole share) or more");
   require(spec.log_every_images >= 1, "training.log_every_images is ", spec.log_every_images, "; at least 1");
-  require(spec.checkpoint_every_images >= 1, "checkpoint.every_images is ", spec.checkpoint_every_images, "; at least 1");
-  require(spec.preview_every_images < 0 || spec.preview_count >= 1, "preview.count is ", spec.preview_count, "; at least 1");
+  require(spec.checkpoint_every_images >= 1, "checkpoint.every_images is ", spec.checkpoint_every_images,
+          "; at least 1");
+  require(spec.preview_every_images < 0 || spec.preview_count >= 1, "preview.count is ", spec.preview_count,
+          "; at least 1");
   require(options.place.world_size <= spec.batch, options.place.world_size, " devices for a batch of ", spec.batch,
           "; every device needs a sample: use fewer devices or raise training.batch");
-  require(absl::StartsWith(options.checkpoint_dir, options.checkpoint_root), "checkpoint directory ", options.checkpoint_dir,
-          " is not under its root ", options.checkpoint_root);
+  require(absl::StartsWith(options.checkpoint_dir, options.checkpoint_root), "checkpoint directory ",
+          options.checkpoint_dir, " is not under its root ", options.checkpoint_root);
   require(!options.dataset_dir.empty(), "no dataset directory is given");
   if (problems.empty()) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrJoin(problems, "\n"));

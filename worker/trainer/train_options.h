@@ -1,4 +1,5 @@
-// What a rank is told: plain structs that mirror p2.v1.TrainingSpec and the launch file (spec_seam.h fills them). No torch, no protobuf.
+// What a rank is told: plain structs that mirror p2.v1.TrainingSpec and the launch file (spec_seam.h fills them). No
+// torch, no protobuf.
 #pragma once
 
 #include <cstdint>
@@ -6,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "common/spec/noise_schedule.h"
 #include "common/spec/unet_shape.h"
@@ -62,9 +64,9 @@ struct TrainSpec {
 struct Place {
   int rank = 0;
   int world_size = 1;
-  int local_world_size = 1;    // Ranks on this machine.
+  int local_world_size = 1;      // Ranks on this machine.
   std::string device = "cpu:0";  // "cpu:<slot>" or "cuda:<index>".
-  int threads = 0;             // 0: the machine's cores / local_world_size.
+  int threads = 0;               // 0: the machine's cores / local_world_size.
   std::string master_address = "127.0.0.1";
   int master_port = 0;
   std::optional<int> store_fd;  // Rank 0: listening socket on master_port, taken over.
@@ -88,7 +90,7 @@ struct TrainOptions {
   std::string dataset_dir;
   std::string dataset_fingerprint;  // Hex SHA-256 that the dataset must have; empty: any.
   std::string checkpoint_dir;
-  std::string checkpoint_root;  // REQUIRES: checkpoint_dir lies under it.
+  std::string checkpoint_root;                 // REQUIRES: checkpoint_dir lies under it.
   std::vector<std::string> resume_candidates;  // Names in checkpoint_dir, best first.
   std::vector<SkippedSamples> skipped;         // Known from earlier attempts.
   std::string work_dir;                        // For artifacts.

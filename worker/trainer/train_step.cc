@@ -36,7 +36,8 @@ TrainStep::TrainStep(const TrainSpec& spec, RunState& state, const diffusion::Ga
       on_gradients_(std::move(on_gradients)),
       reducer_(dist::MakeC10dReducer(group, state.unet().parameters())) {}
 
-absl::StatusOr<StepResult> TrainStep::Run(const at::Tensor& x0, int64_t first_sample, const std::function<void()>& tick) {
+absl::StatusOr<StepResult> TrainStep::Run(const at::Tensor& x0, int64_t first_sample,
+                                          const std::function<void()>& tick) {
   const int64_t count = x0.size(0);  // b
   const int64_t chunk = spec_.microbatch > 0 ? spec_.microbatch : count;
   std::vector<diffusion::LossTerms> parts;
@@ -45,7 +46,8 @@ absl::StatusOr<StepResult> TrainStep::Run(const at::Tensor& x0, int64_t first_sa
   for (int64_t i = 0; i < count; i += chunk) {
     const at::Tensor x = x0.slice(0, i, std::min(i + chunk, count));  // (n, C, H, W)
     const uint64_t g = static_cast<uint64_t>(first_sample + i);
-    const at::Tensor t = random::Timesteps({spec_.seed, random::kTimestepStream, g}, x.size(0), spec_.timesteps, x.device());
+    const at::Tensor t =
+        random::Timesteps({spec_.seed, random::kTimestepStream, g}, x.size(0), spec_.timesteps, x.device());
     const at::Tensor noise = random::Normal({spec_.seed, random::kNoiseStream, g}, x.sizes(), 0, x.device());
     const at::Tensor x_t = diffusion_.QSample(x, t, noise);
     const model::DropoutContext dropout{spec_.seed, g};

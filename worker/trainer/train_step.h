@@ -24,20 +24,22 @@ struct StepResult {
   diffusion::LossTerms terms;  // Of this rank's samples, detached, each (b).
   at::Tensor t;                // (b) int64
   at::Tensor grad_norm;        // Scalar, of the sum over all ranks.
-  at::Tensor found_inf;        // Scalar fp32, 1 if the step changed nothing because a number was not finite, else 0; equal on all ranks.
+  at::Tensor found_inf;  // Scalar fp32, 1 if the step changed nothing because a number was not finite, else 0; equal on
+                         // all ranks.
 };
 
 // Letters: b samples of this rank, B of the batch. Thread-compatible. May throw as torch does.
 class TrainStep {
  public:
-  // Called when the gradients are summed, before they are judged: for tests.
+  // Called when the gradients are summed, before they are judged, with the g of this rank's first sample: for tests.
   using OnGradients = std::function<void(int64_t first_sample, at::Tensor& grads)>;
 
   // The references must outlive it.
   TrainStep(const TrainSpec& spec, RunState& state, const diffusion::GaussianDiffusion& diffusion,
             const diffusion::TrainingLoss& loss, dist::ProcessGroup& group, OnGradients on_gradients = nullptr);
 
-  // x0: (b, C, H, W) in [-1, 1] on the device; `first_sample`: g of its first row. Forward, backward, update. The loss is
+  // x0: (b, C, H, W) in [-1, 1] on the device; `first_sample`: g of its first row. Forward, backward, update. The loss
+  // is
   //   (sum over the B samples of loss_i) / B, whatever the microbatches and ranks.
   // UNAVAILABLE if a peer left or was frozen. `tick` is called after each microbatch.
   absl::StatusOr<StepResult> Run(const at::Tensor& x0, int64_t first_sample, const std::function<void()>& tick);

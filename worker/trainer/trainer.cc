@@ -16,7 +16,6 @@
 #include "common/logging.h"
 #include "common/spec/weighting.h"
 #include "common/status_macros.h"
-#include "worker/data/prefetcher.h"
 #include "worker/trainer/checkpointer.h"
 #include "worker/trainer/fingerprint.h"
 #include "worker/trainer/metric_window.h"
@@ -25,6 +24,7 @@
 #include "worker/trainer/step_verdicts.h"
 #include "worker/trainer/torch_status.h"
 #include "worker/trainer/train_step.h"
+#include "worker/trainer/training_data.h"
 
 namespace p2::trainer {
 namespace {
@@ -84,30 +84,15 @@ class Trainer {
     return absl::OkStatus();
   }
 
-  absl::Status OpenData() {
-    absl::StatusOr<std::unique_ptr<data::ShardReader>> reader = data::ShardReader::Open(options_.dataset_dir);
-    if (!reader.ok()) return WithExit(ExitCode::kData, reader.status());
-    reader_ = *std::move(reader);
-    const image::DatasetManifest& set = reader_->manifest();
-    if (set.resolution != spec_.model.image_size || set.channels != spec_.model.in_channels) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "dataset ", options_.dataset_dir, " holds ", set.resolution, " px images of ", set.channels, " channels; the spec has model.image_size ",
-          spec_.model.image_size, " and model.in_channels ", spec_.model.in_channels, ": prepare the images anew, or change the spec"));
-    }
-    if (!options_.dataset_fingerprint.empty() && set.fingerprint != options_.dataset_fingerprint) {
-      return WithExit(ExitCode::kData, absl::FailedPreconditionError(absl::StrCat(
-                                           "dataset ", options_.dataset_dir, " has fingerprint ", set.fingerprint, ", not ",
-                                           options_.dataset_fingerprint, " as when the job was submitted: its images changed")));
-    }
-    return absl::OkStatus();
-  }
-
   absl::Status Build() {
-    P2_RETURN_IF_ERROR(OpenData());
-    P2_ASSIGN_OR_RETURN(const spec::NoiseSchedule schedule, spec::MakeNoiseSchedule(spec_.noise_schedule, spec_.timesteps));
-    P2_ASSIGN_OR_RETURN(const std::vector<double> weights, spec::ObjectiveWeights(spec_.weight, spec_.gamma, spec_.k, schedule));
-    diffusion_.emplace(schedule, spec_.learn_sigma ? diffusion::VarianceKind::kLearnedRange : diffusion::VarianceKind::kFixedLarge,
-                       device_);
+    P2_ASSIGN_OR_RETURN(data_, TrainingData::Open(options_, device_));
+    P2_ASSIGN_OR_RETURN(const spec::NoiseSchedule schedule,
+                        spec::MakeNoiseSchedule(spec_.noise_schedule, spec_.timesteps));
+    P2_ASSIGN_OR_RETURN(const std::vector<double> weights,
+                        spec::ObjectiveWeights(spec_.weight, spec_.gamma, spec_.k, schedule));
+    diffusion_.emplace(
+        schedule, spec_.learn_sigma ? diffusion::VarianceKind::kLearnedRange : diffusion::VarianceKind::kFixedLarge,
+        device_);
     loss_.emplace(*diffusion_, weights, diffusion::LossOptions{.rescale_vb = spec_.rescale_learned_sigmas});
     monitor_.Tick();
     state_ = std::make_unique<RunState>(spec_, device_);
@@ -124,14 +109,16 @@ class Trainer {
   absl::Status Resume() {
     P2_ASSIGN_OR_RETURN(const std::string loaded_from, checkpointer_->LoadNewest());
     checkpoint::TrainState& position = state_->position();
-    const std::string& set = reader_->manifest().fingerprint;
+    const std::string& set = data_->fingerprint();
     if (!position.dataset_fingerprint.empty() && position.dataset_fingerprint != set) {
-      return WithExit(ExitCode::kData, absl::FailedPreconditionError(absl::StrCat("checkpoint ", loaded_from, " was trained on dataset ",
-                                                                                  position.dataset_fingerprint, ", this is ", set)));
+      return WithExit(ExitCode::kData,
+                      absl::FailedPreconditionError(absl::StrCat("checkpoint ", loaded_from, " was trained on dataset ",
+                                                                 position.dataset_fingerprint, ", this is ", set)));
     }
     if (const std::string change = DescribeChange(position.fingerprint, fingerprint_);
         !loaded_from.empty() && !change.empty() && IsRankZero()) {
-      sink_.Emit(Notice{"NUMERICS_CHANGED", absl::StrCat("resumed where the last bits of numbers differ: ", change), {}});
+      sink_.Emit(
+          Notice{"NUMERICS_CHANGED", absl::StrCat("resumed where the last bits of numbers differ: ", change), {}});
     }
     position.fingerprint = fingerprint_;
     position.dataset_fingerprint = set;
@@ -148,7 +135,7 @@ class Trainer {
 
   // True when training.images is reached, false when stopped.
   absl::StatusOr<bool> Loop() {
-    P2_RETURN_IF_ERROR(SeekData());
+    P2_RETURN_IF_ERROR(data_->Seek(images_seen()));
     monitor_.SetPhase(Phase::kStep);
     StartWindow();
     for (int64_t iteration = 1; state_->position().images_seen < spec_.images; ++iteration) {
@@ -171,18 +158,10 @@ class Trainer {
   }
 
   absl::Status Step() {
-    absl::StatusOr<std::shared_ptr<const data::Batch>> batch = prefetcher_->Next();
-    if (!batch.ok()) return WithExit(ExitCode::kData, batch.status());
+    P2_ASSIGN_OR_RETURN(const TrainingData::Samples samples, data_->Next());
     checkpoint::TrainState& position = state_->position();
-    const data::Batch& images = **batch;
-    const int64_t channels = spec_.model.in_channels, size = spec_.model.image_size;
-    const at::Tensor x0 = at::from_blob(images.pixels.get(), {static_cast<int64_t>(images.images.size()), channels, size, size}, at::kByte)
-                              .to(device_)
-                              .to(at::kFloat)
-                              .div_(127.5)
-                              .sub_(1);  // (b, C, H, W)
     P2_ASSIGN_OR_RETURN(const StepResult result,
-                        step_->Run(x0, static_cast<int64_t>(images.first_sample), [this] { monitor_.Tick(); }));
+                        step_->Run(samples.x0, samples.first_sample, [this] { monitor_.Tick(); }));
     verdicts_.Push({position.images_seen, position.images_seen + spec_.batch}, result.found_inf);
     position.images_seen += spec_.batch;
     ++position.step;
@@ -210,11 +189,13 @@ class Trainer {
   // Three bad steps in a row: an exact replay would fail the same way, so their samples are passed over from now on.
   absl::Status RollBack() {
     const std::vector<checkpoint::SampleRange> bad = std::exchange(bad_steps_, {});
-    const std::string what = absl::StrCat("loss or gradient was not finite in the ", bad.size(), " steps of images ", bad.front().begin, " to ",
-                                          bad.back().end);
+    const std::string what = absl::StrCat("loss or gradient was not finite in the ", bad.size(), " steps of images ",
+                                          bad.front().begin, " to ", bad.back().end);
     if (rollbacks_ == kMaxRollbacks) {
       return WithExit(ExitCode::kNumeric,
-                      absl::AbortedError(absl::StrCat(what, ", after ", rollbacks_, " rollbacks without a new good checkpoint; a lower training.learning_rate may help")));
+                      absl::AbortedError(absl::StrCat(
+                          what, ", after ", rollbacks_,
+                          " rollbacks without a new good checkpoint; a lower training.learning_rate may help")));
     }
     ++rollbacks_;
     updated_since_rollback_ = false;
@@ -229,16 +210,18 @@ class Trainer {
     checkpoint::TrainState& position = state_->position();
     position.skipped = skipped;
     position.fingerprint = fingerprint_;
-    position.dataset_fingerprint = reader_->manifest().fingerprint;
+    position.dataset_fingerprint = data_->fingerprint();
     if (IsRankZero()) {
-      Notice notice{"DATA_SKIPPED", absl::StrCat(what, "; back to ", loaded_from.empty() ? "the start" : loaded_from, " at ",
-                                                 position.images_seen, " images, and past them"), {}};
+      Notice notice{"DATA_SKIPPED",
+                    absl::StrCat(what, "; back to ", loaded_from.empty() ? "the start" : loaded_from, " at ",
+                                 position.images_seen, " images, and past them"),
+                    {}};
       for (const checkpoint::SampleRange& range : bad) notice.skipped.push_back({range.begin, range.end});
       sink_.Emit(notice);
     }
     window_->Restore(position.metric_sums);
     StartWindow();
-    return SeekData();
+    return data_->Seek(images_seen());
   }
 
   // Moves the position past samples that are not to be trained on. True if it moved.
@@ -248,27 +231,10 @@ class Trainer {
       if (position.images_seen < range.begin || position.images_seen >= range.end) continue;
       position.step += (range.end - position.images_seen) / spec_.batch;
       position.images_seen = range.end;
-      P2_RETURN_IF_ERROR(SeekData());
+      P2_RETURN_IF_ERROR(data_->Seek(images_seen()));
       return true;
     }
     return false;
-  }
-
-  // Points the reading ahead at the position.
-  absl::Status SeekData() {
-    const Share share = ShareOf(group_->rank(), group_->world_size(), spec_.batch);
-    prefetcher_.reset();
-    absl::StatusOr<std::unique_ptr<data::Prefetcher>> prefetcher =
-        data::Prefetcher::Create(*reader_, {.seed = spec_.seed,
-                                            .random_flip = spec_.random_flip,
-                                            .first_sample = static_cast<uint64_t>(state_->position().images_seen),
-                                            .batch = spec_.batch,
-                                            .lo = share.begin,
-                                            .hi = share.end,
-                                            .threads = 1});
-    if (!prefetcher.ok()) return WithExit(ExitCode::kData, prefetcher.status());
-    prefetcher_ = *std::move(prefetcher);
-    return absl::OkStatus();
   }
 
   void StartWindow() {
@@ -314,8 +280,9 @@ class Trainer {
   absl::Status Draw() {
     return InPhase(Phase::kPreview, [&]() -> absl::Status {
       const std::string file = PreviewFileName(images_seen());
-      const absl::StatusOr<bool> drawn =
-          preview_->Draw(absl::StrCat(options_.work_dir, "/", file), [this] { monitor_.Tick(); }, [this] { return monitor_.stopping(); });
+      const absl::StatusOr<bool> drawn = preview_->Draw(
+          absl::StrCat(options_.work_dir, "/", file), [this] { monitor_.Tick(); },
+          [this] { return monitor_.stopping(); });
       if (ExitCodeOf(drawn.status()) == ExitCode::kStorage) {  // Rank 0's alone: a picture is not worth a run.
         sink_.Emit(Notice{"PREVIEW_FAILED", std::string(drawn.status().message()), {}});
         return absl::OkStatus();
@@ -336,6 +303,7 @@ class Trainer {
 
   // Rank 0 serves the store: it leaves when the others need it no more.
   absl::Status Farewell() {
+    monitor_.Left();
     P2_ASSIGN_OR_RETURN(int64_t left, store_->Add("left", 1));
     const absl::Time deadline = Clock::Real().Monotonic() + kFarewell;
     while (IsRankZero() && left < group_->world_size() && Clock::Real().Monotonic() < deadline) {
@@ -358,7 +326,7 @@ class Trainer {
   int threads_ = 1;
   std::unique_ptr<dist::ProcessGroup> group_;
   std::unique_ptr<dist::JobStore> store_;
-  std::unique_ptr<data::ShardReader> reader_;
+  std::unique_ptr<TrainingData> data_;
   std::optional<diffusion::GaussianDiffusion> diffusion_;
   std::optional<diffusion::TrainingLoss> loss_;
   std::unique_ptr<RunState> state_;
@@ -367,7 +335,6 @@ class Trainer {
   std::unique_ptr<MetricWindow> window_;
   std::unique_ptr<Preview> preview_;  // Null where the spec wants none.
   std::unique_ptr<Checkpointer> checkpointer_;
-  std::unique_ptr<data::Prefetcher> prefetcher_;
 
   StepVerdicts verdicts_;
   std::vector<checkpoint::SampleRange> bad_steps_;  // The last ones, without a good one between.
@@ -395,7 +362,8 @@ ExitCode RunTrainer(const TrainOptions& options, EventSink& sink, const TrainerH
     done = trainer.Run();
     images_seen = trainer.images_seen();
   }
-  Finished finished{Finished::Outcome::kFailed, static_cast<int>(ExitCodeOf(done.status())), images_seen, std::string(done.status().message())};
+  Finished finished{Finished::Outcome::kFailed, static_cast<int>(ExitCodeOf(done.status())), images_seen,
+                    std::string(done.status().message())};
   if (done.ok()) {
     finished.outcome = *done ? Finished::Outcome::kDone : Finished::Outcome::kStopped;
     finished.exit_code = static_cast<int>(*done ? ExitCode::kDone : ExitCode::kStopped);

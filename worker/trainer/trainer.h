@@ -22,14 +22,16 @@ struct TrainerHooks {
   int command_fd = -1;                             // The agent's commands; its end asks for a stop.
   std::function<bool(absl::string_view)> is_stop;  // Whether command bytes hold a Stop.
   std::function<void()> leave_while_forming;       // RankMonitor::Options.
-  // Tests: the summed gradients of the step that begins with `first_sample`, before they are judged.
+  // Tests: the summed gradients of the step in which this rank's samples begin with `first_sample`, before they are
+  // judged.
   std::function<void(int64_t first_sample, at::Tensor& grads)> on_gradients;
   // Tests: after each step, with the position behind it.
   std::function<void(int64_t images_seen)> on_step;
 };
 
-// Trains until training.images is reached (0), a stop was asked for and its checkpoint is safe (40), or something failed. The
-// last event says the same. Threads: the calling one, and those that it starts and joins. `sink` must outlive the call.
+// Trains until training.images is reached (0), a stop was asked for and its checkpoint is safe (40), or something
+// failed. The last event says the same. Threads: the calling one, and those that it starts and joins. `sink` must
+// outlive the call.
 ExitCode RunTrainer(const TrainOptions& options, EventSink& sink, const TrainerHooks& hooks = {});
 
 }  // namespace p2::trainer

@@ -11,8 +11,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "tests/client/fake_server.h"
-#include "tests/client/p2ctl/p2ctl_process.h"
+#include "tests/client/p2ctl/p2ctl_fixture.h"
 
 namespace p2::testing {
 namespace {
@@ -21,98 +20,9 @@ using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-using ::testing::Not;
 using ::testing::SizeIs;
 using ::testing::StartsWith;
 using Json = nlohmann::json;
-
-class P2ctlTest : public ::testing::Test {
- protected:
-  P2ctlResult P2ctl(std::vector<std::string> arguments, std::map<std::string, std::string> environment = {}) {
-    environment.insert({"P2_ADDR", server_.address()});
-    return RunP2ctl(std::move(arguments), std::move(environment));
-  }
-  std::unique_ptr<P2ctlProcess> Start(std::vector<std::string> arguments) {
-    return std::make_unique<P2ctlProcess>(std::move(arguments), std::map<std::string, std::string>{{"P2_ADDR", server_.address()}});
-  }
-  v1::Job State(const std::string& id) {
-    v1::Job job;
-    server_.With([&](FakeState& s) { job = s.jobs[absl::StrCat("jobs/", id)]; });
-    return job;
-  }
-
-  FakeServer server_;
-};
-
-using ExitCodeTest = P2ctlTest;
-
-TEST_F(ExitCodeTest, IsZeroWhenAllIsWell) { EXPECT_EQ(P2ctl({"list"}).exit_code, 0); }
-TEST_F(ExitCodeTest, IsOneForAnErrorOfTheServer) {
-  server_.FailNext(1, absl::InternalError("a bug"));
-  EXPECT_EQ(P2ctl({"list"}).exit_code, 1);
-}
-TEST_F(ExitCodeTest, IsTwoForUsageAndForAnInvalidSpec) {
-  EXPECT_EQ(P2ctl({"list", "--no-such-flag"}).exit_code, 2);
-  EXPECT_EQ(P2ctl({}).exit_code, 2);
-  EXPECT_EQ(P2ctl({"list", "-o", "xml"}).exit_code, 2);
-  EXPECT_EQ(P2ctl({"wait", "a", "--for", "LATER"}).exit_code, 2);
-  EXPECT_EQ(P2ctl({"submit", "mnist-demo", "--set", "training.batch"}).exit_code, 2);
-  const P2ctlResult bad = P2ctl({"submit", "bad"});
-  EXPECT_EQ(bad.exit_code, 2);
-  EXPECT_THAT(bad.err, AllOf(HasSubstr("training.batch"), HasSubstr("objective.gamma")));
-}
-TEST_F(ExitCodeTest, IsThreeForWhatIsNotFound) {
-  EXPECT_EQ(P2ctl({"get", "missing"}).exit_code, 3);
-  EXPECT_EQ(P2ctl({"submit", "no-such"}).exit_code, 3);
-  EXPECT_EQ(P2ctl({"submit", "-f", "/no/such.yaml"}).exit_code, 3);
-}
-TEST_F(ExitCodeTest, IsFourWithoutAuthentication) {
-  server_.FailNext(1, absl::UnauthenticatedError("no token"));
-  EXPECT_EQ(P2ctl({"list"}).exit_code, 4);
-}
-TEST_F(ExitCodeTest, IsFiveWhenDenied) {
-  server_.FailNext(1, absl::PermissionDeniedError("not yours"));
-  EXPECT_EQ(P2ctl({"list"}).exit_code, 5);
-  server_.FailNext(1, absl::ResourceExhaustedError("quota"));
-  EXPECT_EQ(P2ctl({"submit", "mnist-demo"}).exit_code, 5);
-}
-TEST_F(ExitCodeTest, IsSixWhenTheStateForbidsIt) {
-  server_.SetJob(MakeJob("done", v1::Job::SUCCEEDED));
-  EXPECT_EQ(P2ctl({"stop", "done"}).exit_code, 6);
-  EXPECT_EQ(P2ctl({"wait", "done", "--for", "PAUSED"}).exit_code, 6);
-}
-TEST_F(ExitCodeTest, IsSevenWithoutServerAndNamesP2ctlLocal) {
-  server_.Stop();
-  const P2ctlResult result = P2ctl({"list"});
-  EXPECT_EQ(result.exit_code, 7);
-  EXPECT_THAT(result.err, AllOf(HasSubstr("p2ctl local"), HasSubstr(server_.address()), HasSubstr("P2_ADDR")));
-  EXPECT_THAT(result.out, IsEmpty());
-}
-TEST_F(ExitCodeTest, IsEightWhenWaitTimesOut) {
-  server_.SetJob(MakeJob("a", v1::Job::RUNNING));
-  EXPECT_EQ(P2ctl({"wait", "a", "--timeout", "50ms"}).exit_code, 8);
-}
-TEST_F(ExitCodeTest, IsTenForAFailedJobAndElevenForACancelledOne) {
-  server_.SetJob(MakeJob("f", v1::Job::FAILED));
-  server_.SetJob(MakeJob("c", v1::Job::CANCELLED));
-  server_.SetJob(MakeJob("s", v1::Job::SUCCEEDED));
-  EXPECT_EQ(P2ctl({"wait", "f"}).exit_code, 10);
-  EXPECT_EQ(P2ctl({"wait", "c"}).exit_code, 11);
-  EXPECT_EQ(P2ctl({"wait", "s"}).exit_code, 0);
-  EXPECT_EQ(P2ctl({"wait", "s", "c", "f"}).exit_code, 10);
-  EXPECT_EQ(P2ctl({"logs", "-f", "f"}).exit_code, 10);
-  EXPECT_EQ(P2ctl({"logs", "-f", "c"}).exit_code, 11);
-  EXPECT_EQ(P2ctl({"logs", "f"}).exit_code, 0);
-}
-TEST_F(ExitCodeTest, IsTwelveWhenADownloadIsDamaged) {
-  server_.SetJob(MakeJob("a", v1::Job::RUNNING));
-  v1::Artifact artifact;
-  artifact.set_name("jobs/a/artifacts/grid.png");
-  artifact.set_kind("samples");
-  artifact.set_sha256(std::string(64, '0'));
-  server_.With([&](FakeState& s) { s.artifacts[artifact.name()] = {artifact, "bytes"}; });
-  EXPECT_EQ(P2ctl({"samples", "get", "a", "--out", MakeTempDir()}).exit_code, 12);
-}
 
 TEST_F(P2ctlTest, TakesAUniquePrefixOfAJobsId) {
   server_.SetJob(MakeJob("mnist-demo-abcde", v1::Job::RUNNING));
@@ -126,8 +36,8 @@ TEST_F(P2ctlTest, ShowsJobsAsATable) {
   server_.SetJob(MakeJob("mnist-demo-abcde", v1::Job::RUNNING, 8100));
   const std::vector<std::string> lines = absl::StrSplit(P2ctl({"list"}).out, '\n');
   ASSERT_THAT(lines, SizeIs(3));
-  EXPECT_THAT(lines[0], StartsWith("ID                STATE    DONE  IMAGES   TOTAL"));
-  EXPECT_THAT(lines[1], StartsWith("mnist-demo-abcde  RUNNING   45%   8,100  18,000     112.5  0.0532  1m28s"));
+  EXPECT_THAT(lines[0], StartsWith("ID                STATE    DONE  IMAGES  IMAGES/S    LOSS    ETA  CREATED"));
+  EXPECT_THAT(lines[1], StartsWith("mnist-demo-abcde  RUNNING   45%   8,100     112.5  0.0532  1m28s"));
   EXPECT_THAT(lines[1], HasSubstr("2026-11-23 08:54:37"));
   EXPECT_THAT(P2ctl({"list", "--no-headers"}).out, StartsWith("mnist-demo-abcde"));
 }
@@ -364,7 +274,7 @@ TEST_F(P2ctlTest, DescribeTellsAllAboutAJob) {
   });
   const std::string out = P2ctl({"describe", "a"}).out;
   for (const char* part : {"BACKOFF", "waits 2 s after RANK_DIED", "8,100 of 18,000", "0:w0/cpu:0", "137", "000000008000-e1",
-                           "seen by w0 alone", "training.batch", "preset mnist-demo", "ATTEMPT_ENDED", "last line of its log"}) {
+                           "seen by worker w0 alone", "training.batch", "preset mnist-demo", "ATTEMPT_ENDED", "last line of its log"}) {
     EXPECT_THAT(out, HasSubstr(part));
   }
   const Json json = Json::parse(P2ctl({"describe", "a", "-o", "json"}).out);
@@ -437,6 +347,11 @@ TEST_F(P2ctlTest, EveryVerbHasHelpWithAnExample) {
     EXPECT_EQ(result.exit_code, 0);
     EXPECT_THAT(result.out, HasSubstr(absl::StrCat("Examples:\n  p2ctl ", verb[0])));
   }
+}
+
+TEST_F(P2ctlTest, NamesTheNearestVerb) {
+  EXPECT_THAT(P2ctl({"lisst"}).err, AllOf(HasSubstr("\"lisst\" is no command of p2ctl"), HasSubstr("\"list\"")));
+  EXPECT_THAT(P2ctl({"preset", "shwo"}).err, AllOf(HasSubstr("no command of p2ctl preset"), HasSubstr("\"show\"")));
 }
 
 TEST_F(P2ctlTest, OutputThatCannotBeWrittenIsAnError) {

@@ -32,7 +32,7 @@ long Columns(const std::string& text) {
 
 TEST(RenderProgressTest, ShowsEverythingWhereThereIsRoom) {
   EXPECT_EQ(RenderProgress(State(), 140),
-            "mnist-demo-abcde RUNNING [█████████████▌                ]  45% 8,100/18,000 images 112.5 images/s loss 0.0532 █▅▂▁▁ ETA 1m28s");
+            "mnist-demo-abcde RUNNING [█████████████▌                ]  45% 8,100/18,000 images 112.5 images/s loss 0.0532 █▇▄▃▁ ETA 1m28s");
 }
 
 TEST(RenderProgressTest, NeverExceedsTheWidth) {
@@ -66,6 +66,7 @@ TEST(BarTest, FillsInEighths) {
 TEST(SparklineTest, StretchesTheNewestValuesOverItsHeights) {
   EXPECT_EQ(Sparkline({0, 1, 2, 3, 4, 5, 6, 7}, 8), "▁▂▃▄▅▆▇█");
   EXPECT_EQ(Sparkline({100, 0, 7}, 2), "▁█");
+  EXPECT_EQ(Sparkline({1, 0.1, 0.01}, 4), "█▅▁");
   EXPECT_EQ(Sparkline({3, 3}, 4), "▅▅");
   EXPECT_EQ(Sparkline({0, NAN, 1}, 4), "▁ █");
   EXPECT_EQ(Sparkline({}, 4), "");

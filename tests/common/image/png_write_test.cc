@@ -69,5 +69,14 @@ TEST(MakeGridTest, RefusesNothingAndUnequalImages) {
   EXPECT_FALSE(MakeGrid({Filled(1, 1, 1, 0), Filled(1, 1, 3, 0)}, 1, 0).ok());
 }
 
+TEST(MagnifyTest, RepeatsEveryPixel) {
+  const Image image{2, 1, 1, {10, 20}};
+  const Image large = Magnify(image, 2);
+  EXPECT_EQ(large.width, 4);
+  EXPECT_EQ(large.height, 2);
+  EXPECT_THAT(large.pixels, ElementsAre(10, 10, 20, 20, 10, 10, 20, 20));
+  EXPECT_EQ(Magnify(image, 1), image);
+}
+
 }  // namespace
 }  // namespace p2::image

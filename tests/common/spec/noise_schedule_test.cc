@@ -61,7 +61,8 @@ INSTANTIATE_TEST_SUITE_P(Kinds, NoiseScheduleGoldenTest, ::testing::Values("line
 
 TEST(NoiseScheduleTest, AcceptsWhatThePublishedCodeAccepts) {
   const nlohmann::json file = GoldenJson("schedules.json");
-  for (const auto& golden : file["accept_reject"]) {
+  ASSERT_FALSE(file.at("accept_reject").empty());
+  for (const auto& golden : file.at("accept_reject")) {
     const auto kind = ParseScheduleKind(golden["name"].get<std::string>());
     const bool ok = kind.ok() && MakeNoiseSchedule(*kind, golden["T"].get<int>()).ok();
     EXPECT_EQ(ok, golden["ok"].get<bool>()) << golden;

@@ -13,7 +13,8 @@ using ::testing::HasSubstr;
 
 TEST(SpaceTimestepsTest, KeepsExactlyThePublishedSteps) {
   const nlohmann::json file = GoldenJson("respacing.json");
-  for (const auto& golden : file["cases"]) {
+  ASSERT_FALSE(file.at("cases").empty());
+  for (const auto& golden : file.at("cases")) {
     const auto steps = SpaceTimesteps(golden["num_timesteps"], golden["spec"].get<std::string>());
     ASSERT_TRUE(steps.ok()) << golden["spec"] << steps.status();
     EXPECT_EQ(*steps, golden["timesteps"].get<std::vector<int>>()) << golden["spec"];
@@ -22,7 +23,8 @@ TEST(SpaceTimestepsTest, KeepsExactlyThePublishedSteps) {
 
 TEST(SpaceTimestepsTest, TakesAndRefusesTheOddSpecsOfThePublishedCode) {
   const nlohmann::json file = GoldenJson("respacing.json");
-  for (const auto& golden : file["errors"]) {
+  ASSERT_FALSE(file.at("errors").empty());
+  for (const auto& golden : file.at("errors")) {
     const auto steps = SpaceTimesteps(golden["num_timesteps"], golden["spec"].get<std::string>());
     EXPECT_EQ(!steps.ok(), golden["is_error"].get<bool>()) << golden["spec"];
     if (!steps.ok()) continue;
@@ -40,7 +42,8 @@ TEST(SpaceTimestepsTest, AllowsBlanksAndSigns) { EXPECT_THAT(*SpaceTimesteps(10,
 
 TEST(SpacedScheduleTest, EqualsThePublishedProcess) {
   const nlohmann::json file = GoldenJson("respacing.json");
-  for (const auto& golden : file["spaced"]) {
+  ASSERT_FALSE(file.at("spaced").empty());
+  for (const auto& golden : file.at("spaced")) {
     const auto base = MakeNoiseSchedule(*ParseScheduleKind(golden["schedule"].get<std::string>()),
                                         golden["num_timesteps"].get<int>());
     ASSERT_TRUE(base.ok()) << base.status();

@@ -43,7 +43,8 @@ UnetOptions OptionsOf(const nlohmann::json& args) {
 
 TEST(UnetShapeTest, HasTheNamesShapesAndOrderOfThePublishedStateDict) {
   const nlohmann::json file = GoldenJson("models.json");
-  for (const auto& golden : file["configs"]) {
+  ASSERT_FALSE(file.at("configs").empty());
+  for (const auto& golden : file.at("configs")) {
     SCOPED_TRACE(golden["name"].get<std::string>());
     const auto parameters = WalkUnet(OptionsOf(golden["args"]));
     ASSERT_EQ(parameters.ok(), !golden.value("is_error", false)) << parameters.status();
@@ -58,7 +59,8 @@ TEST(UnetShapeTest, HasTheNamesShapesAndOrderOfThePublishedStateDict) {
 
 TEST(UnetShapeTest, CountsTheParametersOfEveryPublishedVariantAt256Pixels) {
   const nlohmann::json file = GoldenJson("models.json");
-  for (const auto& golden : file["parameter_counts_256px"]) {
+  ASSERT_FALSE(file.at("parameter_counts_256px").empty());
+  for (const auto& golden : file.at("parameter_counts_256px")) {
     UnetOptions options;
     options.attention_resolutions = NumberList<int>(golden["attention_resolutions"]);
     options.num_res_blocks = golden["num_res_blocks"];

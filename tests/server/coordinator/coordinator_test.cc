@@ -134,8 +134,8 @@ class CoordinatorTest : public testing::Test {
     return hello;
   }
   // Everything that waits for the worker.
-  static std::vector<v1::CoordinatorMessage> Messages(WorkerSession& session) {
-    std::vector<v1::CoordinatorMessage> messages;
+  static std::vector<v1::ConnectResponse> Messages(WorkerSession& session) {
+    std::vector<v1::ConnectResponse> messages;
     while (true) {
       auto next = session.Next(absl::ZeroDuration());
       if (!next.ok() || !next->has_value()) return messages;
@@ -145,7 +145,7 @@ class CoordinatorTest : public testing::Test {
   // Returns once the loop has taken everything before.
   void Sync() { EXPECT_TRUE(coordinator_->Execute(scheduler::Tick{}).ok()); }
   void Reply(const std::shared_ptr<WorkerSession>& session, const std::string& job) {
-    v1::WorkerMessage message;
+    v1::ConnectRequest message;
     message.mutable_prepare_reply()->set_job(job);
     message.mutable_prepare_reply()->set_epoch(1);
     message.mutable_prepare_reply()->set_ok(true);
@@ -153,8 +153,8 @@ class CoordinatorTest : public testing::Test {
     message.mutable_prepare_reply()->set_master_port(4000);
     ASSERT_TRUE(coordinator_->Receive(session, message).ok());
   }
-  v1::WorkerMessage Record(uint64_t sequence, const std::string& job) {
-    v1::WorkerMessage message;
+  v1::ConnectRequest Record(uint64_t sequence, const std::string& job) {
+    v1::ConnectRequest message;
     v1::SpoolRecord& record = *message.mutable_spool();
     record.set_sequence(sequence);
     record.set_job(job);
@@ -243,7 +243,7 @@ TEST_F(CoordinatorTest, AcknowledgesASpoolOnlyUpToWhatIsWritten) {
     acked_early = acked_early || !Messages(*session).empty();
     return absl::OkStatus();
   };
-  v1::WorkerMessage log = Record(1, job);
+  v1::ConnectRequest log = Record(1, job);
   log.mutable_spool()->mutable_log()->set_data("hello\n");
   ASSERT_TRUE(coordinator_->Receive(session, log).ok());
   ASSERT_TRUE(coordinator_->Receive(session, log).ok());  // Sent twice.
@@ -265,7 +265,7 @@ TEST_F(CoordinatorTest, AGapInASpoolEndsTheStream) {
 TEST_F(CoordinatorTest, BytesOfAnUnknownJobAreAcknowledgedAndDropped) {
   const auto session = *coordinator_->ConnectWorker(Hello());
   Messages(*session);
-  v1::WorkerMessage log = Record(1, "job-x");
+  v1::ConnectRequest log = Record(1, "job-x");
   log.mutable_spool()->mutable_log()->set_data("hello\n");
   ASSERT_TRUE(coordinator_->Receive(session, log).ok());
   Sync();

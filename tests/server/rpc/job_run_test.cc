@@ -33,9 +33,9 @@ std::string Sha256(const std::string& data) {
 // Runs the whole attempt at once when it is started.
 class Gang {
  public:
-  void operator()(FakeWorker& worker, const p2::v1::CoordinatorMessage& message) {
+  void operator()(FakeWorker& worker, const p2::v1::ConnectResponse& message) {
     if (message.has_prepare()) {
-      p2::v1::WorkerMessage reply;
+      p2::v1::ConnectRequest reply;
       reply.mutable_prepare_reply()->set_job(message.prepare().job());
       reply.mutable_prepare_reply()->set_epoch(message.prepare().epoch());
       reply.mutable_prepare_reply()->set_ok(true);

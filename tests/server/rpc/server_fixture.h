@@ -36,8 +36,8 @@ training: {images: 1000, batch: 8}
 // Connects, says Hello, and hands every message of p2d to `on_message` on its own thread.
 class FakeWorker {
  public:
-  using Stream = grpc::ClientReaderWriter<p2::v1::WorkerMessage, p2::v1::CoordinatorMessage>;
-  using OnMessage = std::function<void(FakeWorker&, const p2::v1::CoordinatorMessage&)>;
+  using Stream = grpc::ClientReaderWriter<p2::v1::ConnectRequest, p2::v1::ConnectResponse>;
+  using OnMessage = std::function<void(FakeWorker&, const p2::v1::ConnectResponse&)>;
 
   static p2::v1::Hello Hello(const std::string& name, const std::string& instance) {
     p2::v1::Hello hello;
@@ -63,14 +63,15 @@ class FakeWorker {
     return hello;
   }
 
-  FakeWorker(std::shared_ptr<grpc::Channel> channel, const p2::v1::WorkerMessage& first, OnMessage on_message = nullptr)
+  FakeWorker(std::shared_ptr<grpc::Channel> channel, const p2::v1::ConnectRequest& first,
+             OnMessage on_message = nullptr)
       : stub_(p2::v1::WorkerService::NewStub(channel)), stream_(stub_->Connect(&context_)) {
     stream_->Write(first);
-    p2::v1::CoordinatorMessage message;
+    p2::v1::ConnectResponse message;
     welcomed_ = stream_->Read(&message) && message.has_welcome();
     if (!welcomed_) return;
     reader_ = std::thread([this, on_message = std::move(on_message)] {
-      p2::v1::CoordinatorMessage message;
+      p2::v1::ConnectResponse message;
       while (stream_->Read(&message)) {
         if (on_message != nullptr) on_message(*this, message);
       }
@@ -79,13 +80,13 @@ class FakeWorker {
   ~FakeWorker() { Close().IgnoreError(); }
 
   bool welcomed() const { return welcomed_; }
-  void Send(const p2::v1::WorkerMessage& message) {
+  void Send(const p2::v1::ConnectRequest& message) {
     absl::MutexLock lock(&mutex_);
     stream_->Write(message);
   }
   // Spools `record` under the next sequence.
   void Spool(p2::v1::SpoolRecord record) {
-    p2::v1::WorkerMessage message;
+    p2::v1::ConnectRequest message;
     record.set_sequence(++sequence_);
     *message.mutable_spool() = std::move(record);
     Send(message);
@@ -148,8 +149,8 @@ class ServerFixture : public ::testing::Test {
     return response;
   }
 
-  p2::v1::WorkerMessage HelloMessage(const std::string& name = "w0", const std::string& instance = "i0") {
-    p2::v1::WorkerMessage message;
+  p2::v1::ConnectRequest HelloMessage(const std::string& name = "w0", const std::string& instance = "i0") {
+    p2::v1::ConnectRequest message;
     *message.mutable_hello() = FakeWorker::Hello(name, instance);
     return message;
   }

@@ -35,7 +35,7 @@ TEST_F(WorkerServiceTest, ShowsAWorkerThatSaidHello) {
 }
 
 TEST_F(WorkerServiceTest, RefusesAStreamThatDoesNotBeginWithHello) {
-  p2::v1::WorkerMessage message;
+  p2::v1::ConnectRequest message;
   message.mutable_heartbeat();
   FakeWorker worker(channel_, message);
   const absl::Status status = worker.Close();
@@ -44,7 +44,7 @@ TEST_F(WorkerServiceTest, RefusesAStreamThatDoesNotBeginWithHello) {
 }
 
 TEST_F(WorkerServiceTest, RefusesAProtocolVersionThatItDoesNotSpeak) {
-  p2::v1::WorkerMessage message = HelloMessage();
+  p2::v1::ConnectRequest message = HelloMessage();
   message.mutable_hello()->set_protocol_version(99);
   FakeWorker worker(channel_, message);
   const absl::Status status = worker.Close();
@@ -68,7 +68,7 @@ TEST_F(WorkerServiceTest, CordonsDrainsAndUncordons) {
   cordon.set_name("workers/w0");
   cordon.set_reason("repair");
   EXPECT_TRUE(Call(*stub, &ClusterService::Stub::CordonWorker, cordon)->cordoned());
-  EXPECT_EQ(Workers()->workers(0).cordon_reason(), "repair");
+  EXPECT_THAT(Workers()->workers(0).cordon_reason(), HasSubstr("repair"));
   p2::v1::DrainWorkerRequest drain;
   drain.set_name("workers/w0");
   EXPECT_TRUE(Call(*stub, &ClusterService::Stub::DrainWorker, drain)->draining());

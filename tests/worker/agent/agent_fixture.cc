@@ -38,7 +38,7 @@ void FakeCoordinator::StopServer() {
 }
 
 grpc::Status FakeCoordinator::Connect(grpc::ServerContext*, Stream* stream) {
-  for (p2::v1::WorkerMessage message; stream->Read(&message);) OnMessage(message, *stream);
+  for (p2::v1::ConnectRequest message; stream->Read(&message);) OnMessage(message, *stream);
   absl::MutexLock lock(&mutex_);
   if (stream_ == stream) {
     stream_ = nullptr;
@@ -47,12 +47,12 @@ grpc::Status FakeCoordinator::Connect(grpc::ServerContext*, Stream* stream) {
   return grpc::Status::OK;
 }
 
-void FakeCoordinator::OnMessage(const p2::v1::WorkerMessage& message, Stream& stream) {
-  using p2::v1::WorkerMessage;
+void FakeCoordinator::OnMessage(const p2::v1::ConnectRequest& message, Stream& stream) {
+  using p2::v1::ConnectRequest;
   absl::MutexLock lock(&mutex_);
-  p2::v1::CoordinatorMessage answer;
+  p2::v1::ConnectResponse answer;
   switch (message.message_case()) {
-    case WorkerMessage::kHello:
+    case ConnectRequest::kHello:
       if (!seen_.hellos.empty() && seen_.hellos.back().spool_id() != message.hello().spool_id()) acked_ = 0;
       seen_.hellos.push_back(message.hello());
       seen_.connected = true;
@@ -62,16 +62,16 @@ void FakeCoordinator::OnMessage(const p2::v1::WorkerMessage& message, Stream& st
       answer.mutable_welcome()->set_heartbeat_interval_ms(100);
       stream.Write(answer);
       return;
-    case WorkerMessage::kHeartbeat:
+    case ConnectRequest::kHeartbeat:
       seen_.heartbeats.push_back(message.heartbeat());
       return;
-    case WorkerMessage::kPrepareReply:
+    case ConnectRequest::kPrepareReply:
       seen_.replies.push_back(message.prepare_reply());
       return;
-    case WorkerMessage::kDeleteDone:
+    case ConnectRequest::kDeleteDone:
       seen_.deletes.push_back(message.delete_done());
       return;
-    case WorkerMessage::kSpool:
+    case ConnectRequest::kSpool:
       if (message.spool().sequence() <= acked_) {
         ++seen_.repeats;
         return;
@@ -83,12 +83,12 @@ void FakeCoordinator::OnMessage(const p2::v1::WorkerMessage& message, Stream& st
       answer.mutable_spool_ack()->set_sequence(acked_);
       stream.Write(answer);
       return;
-    case WorkerMessage::MESSAGE_NOT_SET:
+    case ConnectRequest::MESSAGE_NOT_SET:
       return;
   }
 }
 
-void FakeCoordinator::Send(const p2::v1::CoordinatorMessage& message) {
+void FakeCoordinator::Send(const p2::v1::ConnectResponse& message) {
   absl::MutexLock lock(&mutex_);
   ASSERT_NE(stream_, nullptr) << "no worker is connected";
   stream_->Write(message);
@@ -213,7 +213,7 @@ p2::v1::Prepare AgentTest::Gang(const std::string& job, int64_t epoch) const {
 
 p2::v1::PrepareReply AgentTest::Prepare(const p2::v1::Prepare& prepare) {
   const size_t before = coordinator_.seen().replies.size();
-  p2::v1::CoordinatorMessage message;
+  p2::v1::ConnectResponse message;
   *message.mutable_prepare() = prepare;
   coordinator_.Send(message);
   EXPECT_TRUE(coordinator_.WaitFor([&](const auto& seen) { return seen.replies.size() > before; }))
@@ -223,7 +223,7 @@ p2::v1::PrepareReply AgentTest::Prepare(const p2::v1::Prepare& prepare) {
 }
 
 void AgentTest::Start(const p2::v1::PrepareReply& reply, const std::string& behaviour) {
-  p2::v1::CoordinatorMessage message;
+  p2::v1::ConnectResponse message;
   p2::v1::Start& start = *message.mutable_start();
   start.set_job(reply.job());
   start.set_epoch(reply.epoch());
@@ -242,7 +242,7 @@ void AgentTest::Run(const std::string& job, int64_t epoch, const std::string& be
 }
 
 void AgentTest::Stop(const std::string& job, int64_t epoch, p2::v1::StopAttempt::Mode mode) {
-  p2::v1::CoordinatorMessage message;
+  p2::v1::ConnectResponse message;
   message.mutable_stop()->set_job(job);
   message.mutable_stop()->set_epoch(epoch);
   message.mutable_stop()->set_mode(mode);

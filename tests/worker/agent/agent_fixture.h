@@ -44,7 +44,7 @@ class FakeCoordinator : public p2::v1::WorkerService::Service {
   void StopServer();
   std::string address() const;
 
-  void Send(const p2::v1::CoordinatorMessage& message);
+  void Send(const p2::v1::ConnectResponse& message);
   // Whether acknowledgements are sent; Welcome always tells the truth.
   void SetAcking(bool acking);
   // Waits until `done` holds of what was seen; false after 30 s.
@@ -52,9 +52,9 @@ class FakeCoordinator : public p2::v1::WorkerService::Service {
   Seen seen();
 
  private:
-  using Stream = grpc::ServerReaderWriter<p2::v1::CoordinatorMessage, p2::v1::WorkerMessage>;
+  using Stream = grpc::ServerReaderWriter<p2::v1::ConnectResponse, p2::v1::ConnectRequest>;
   grpc::Status Connect(grpc::ServerContext* context, Stream* stream) override;
-  void OnMessage(const p2::v1::WorkerMessage& message, Stream& stream);
+  void OnMessage(const p2::v1::ConnectRequest& message, Stream& stream);
 
   int port_ = 0;
   std::unique_ptr<grpc::Server> server_;

@@ -292,7 +292,7 @@ TEST_F(AgentTest, DeletesBelowARootOnlyAndAgainHarmlessly) {
   StartWorker();
   const auto remove = [&](const std::string& path) {
     const size_t before = coordinator_.seen().deletes.size();
-    p2::v1::CoordinatorMessage message;
+    p2::v1::ConnectResponse message;
     message.mutable_delete_()->set_root_id(kRootId);
     message.mutable_delete_()->set_path(path);
     coordinator_.Send(message);

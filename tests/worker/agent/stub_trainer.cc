@@ -27,6 +27,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "p2/trainer/v1/pipes.pb.h"
+#include "p2/v1/launch.pb.h"
 #include "worker/agent/files.h"
 #include "worker/agent/framing.h"
 
@@ -43,7 +44,7 @@ std::string Variable(const char* name) {
 
 class Stub {
  public:
-  explicit Stub(const Launch& launch)
+  explicit Stub(const p2::v1::Launch& launch)
       : launch_(launch),
         rank_(std::atoi(Variable("RANK").c_str())),
         event_fd_(std::atoi(Variable("P2_EVENT_FD").c_str())),
@@ -161,7 +162,7 @@ class Stub {
       std::cout << "store listens on " << ntohs(address.sin_port) << "\n";
   }
 
-  const Launch& launch_;
+  const p2::v1::Launch& launch_;
   const int rank_;
   const int event_fd_;
   const int command_fd_;
@@ -176,7 +177,7 @@ int main(int argc, char** argv) {
   prctl(PR_SET_PDEATHSIG, SIGTERM);
   signal(SIGPIPE, SIG_IGN);
   signal(SIGTERM, [](int) { g_stop = true; });
-  Launch launch;
+  p2::v1::Launch launch;
   if (argc != 3 || std::string(argv[1]) != "--launch") return 64;
   std::ifstream file(argv[2], std::ios::binary);
   if (!launch.ParseFromString(std::string(std::istreambuf_iterator<char>(file), {}))) return 64;

@@ -127,9 +127,11 @@ TEST_F(CheckpointTest, TellsATruncatedFromAMissingFile) {
   ASSERT_TRUE(WriteCheckpoint(parent_, MakeSnapshot(80)).ok());
   const std::string path = Path("000000000080-e1", kModelFile);
   fs::resize_file(path, 10);
-  EXPECT_THAT(std::string(Checkpoint::Open(Path("000000000080-e1")).status().message()), HasSubstr("has 10 bytes; the manifest says"));
+  EXPECT_THAT(std::string(Checkpoint::Open(Path("000000000080-e1")).status().message()),
+              HasSubstr("has 10 bytes; the manifest says"));
   fs::remove(path);
-  EXPECT_THAT(std::string(Checkpoint::Open(Path("000000000080-e1")).status().message()), HasSubstr("model.safetensors is missing"));
+  EXPECT_THAT(std::string(Checkpoint::Open(Path("000000000080-e1")).status().message()),
+              HasSubstr("model.safetensors is missing"));
 }
 
 TEST_F(CheckpointTest, DoesNotExistWithoutItsManifest) {
@@ -155,7 +157,8 @@ TEST_F(CheckpointTest, RefusesTensorsOfAnotherModelByNameAndShape) {
   const auto message = [&](std::vector<MutableTensorView> views) {
     return std::string((*checkpoint)->Read(kModelFile, views).message());
   };
-  EXPECT_THAT(message({{"input_blocks.0.0.weight", {3, 2}, absl::MakeSpan(data)}}), HasSubstr("is F32(2, 3); this spec's is F32(3, 2)"));
+  EXPECT_THAT(message({{"input_blocks.0.0.weight", {3, 2}, absl::MakeSpan(data)}}),
+              HasSubstr("is F32(2, 3); this spec's is F32(3, 2)"));
   EXPECT_THAT(message({{"middle", {6}, absl::MakeSpan(data)}}), HasSubstr("has no tensor middle"));
   EXPECT_THAT(message({{"input_blocks.0.0.weight", {2, 3}, absl::MakeSpan(data)}}), HasSubstr("also has out.2.bias"));
 }
@@ -204,8 +207,13 @@ TEST_F(CheckpointTest, WritesInTheBackgroundWhileTheCallerGoesOn) {
   absl::Notification caller_went_on;
   std::string name;
   int files = 0;
-  BackgroundWriter writer(parent_, [&] { caller_went_on.WaitForNotification(); ++files; },
-                          [&](const absl::StatusOr<WrittenCheckpoint>& written) { name = written->name; });
+  BackgroundWriter writer(
+      parent_,
+      [&] {
+        caller_went_on.WaitForNotification();
+        ++files;
+      },
+      [&](const absl::StatusOr<WrittenCheckpoint>& written) { name = written->name; });
   writer.Start(MakeSnapshot(80));
   EXPECT_THAT(ListCheckpoints(parent_), IsEmpty());
   caller_went_on.Notify();

@@ -28,8 +28,13 @@ TEST(LaunchEnvTest, IsTheOnlyRankWithoutALauncher) {
 TEST(LaunchEnvTest, TakesTorchrunsVariables) {
   Place place;
   place.device = "cuda";
-  ASSERT_TRUE(PlaceFromEnvironment(Env({{"RANK", "5"}, {"WORLD_SIZE", "8"}, {"LOCAL_RANK", "1"}, {"LOCAL_WORLD_SIZE", "4"},
-                                        {"MASTER_ADDR", "10.0.0.1"}, {"MASTER_PORT", "29500"}, {"SLURM_PROCID", "7"}}),
+  ASSERT_TRUE(PlaceFromEnvironment(Env({{"RANK", "5"},
+                                        {"WORLD_SIZE", "8"},
+                                        {"LOCAL_RANK", "1"},
+                                        {"LOCAL_WORLD_SIZE", "4"},
+                                        {"MASTER_ADDR", "10.0.0.1"},
+                                        {"MASTER_PORT", "29500"},
+                                        {"SLURM_PROCID", "7"}}),
                                    &place)
                   .ok());
   EXPECT_EQ(place.rank, 5);
@@ -42,8 +47,11 @@ TEST(LaunchEnvTest, TakesTorchrunsVariables) {
 
 TEST(LaunchEnvTest, TakesSlurmsVariables) {
   Place place;
-  ASSERT_TRUE(PlaceFromEnvironment(Env({{"SLURM_PROCID", "3"}, {"SLURM_NTASKS", "4"}, {"SLURM_LOCALID", "1"},
-                                        {"MASTER_ADDR", "node1"}, {"MASTER_PORT", "29500"}}),
+  ASSERT_TRUE(PlaceFromEnvironment(Env({{"SLURM_PROCID", "3"},
+                                        {"SLURM_NTASKS", "4"},
+                                        {"SLURM_LOCALID", "1"},
+                                        {"MASTER_ADDR", "node1"},
+                                        {"MASTER_PORT", "29500"}}),
                                    &place)
                   .ok());
   EXPECT_EQ(place.rank, 3);
@@ -52,7 +60,9 @@ TEST(LaunchEnvTest, TakesSlurmsVariables) {
 
 TEST(LaunchEnvTest, TakesWhatTheAgentHandsOver) {
   Place place;
-  ASSERT_TRUE(PlaceFromEnvironment(Env({{"P2_DEVICE", "cpu:1"}, {"P2_DATA_INTERFACE", "192.168.0.4"}, {"P2_STORE_FD", "9"}}), &place).ok());
+  ASSERT_TRUE(PlaceFromEnvironment(
+                  Env({{"P2_DEVICE", "cpu:1"}, {"P2_DATA_INTERFACE", "192.168.0.4"}, {"P2_STORE_FD", "9"}}), &place)
+                  .ok());
   EXPECT_EQ(place.device, "cpu:1");
   EXPECT_EQ(place.data_interface, "192.168.0.4");
   EXPECT_EQ(place.store_fd, 9);
@@ -60,9 +70,12 @@ TEST(LaunchEnvTest, TakesWhatTheAgentHandsOver) {
 
 TEST(LaunchEnvTest, NamesTheVariableThatIsWrong) {
   Place place;
-  EXPECT_THAT(std::string(PlaceFromEnvironment(Env({{"RANK", "one"}}), &place).message()), HasSubstr("RANK is \"one\""));
-  EXPECT_THAT(std::string(PlaceFromEnvironment(Env({{"RANK", "2"}, {"WORLD_SIZE", "2"}}), &place).message()), HasSubstr("ranks count from 0"));
-  EXPECT_THAT(std::string(PlaceFromEnvironment(Env({{"RANK", "0"}, {"WORLD_SIZE", "2"}}), &place).message()), HasSubstr("MASTER_PORT is not set"));
+  EXPECT_THAT(std::string(PlaceFromEnvironment(Env({{"RANK", "one"}}), &place).message()),
+              HasSubstr("RANK is \"one\""));
+  EXPECT_THAT(std::string(PlaceFromEnvironment(Env({{"RANK", "2"}, {"WORLD_SIZE", "2"}}), &place).message()),
+              HasSubstr("ranks count from 0"));
+  EXPECT_THAT(std::string(PlaceFromEnvironment(Env({{"RANK", "0"}, {"WORLD_SIZE", "2"}}), &place).message()),
+              HasSubstr("MASTER_PORT is not set"));
 }
 
 }  // namespace

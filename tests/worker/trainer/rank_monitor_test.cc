@@ -74,7 +74,12 @@ TEST(RankMonitorTest, LeavesAtOnceWhileTheGangIsForming) {
   std::atomic<bool> stop{false};
   absl::Notification left;
   CountingSink sink;
-  RankMonitor monitor({.stop = &stop, .leave_while_forming = [&] { if (!left.HasBeenNotified()) left.Notify(); }}, sink);
+  RankMonitor monitor({.stop = &stop,
+                       .leave_while_forming =
+                           [&] {
+                             if (!left.HasBeenNotified()) left.Notify();
+                           }},
+                      sink);
   monitor.Forming();
   stop = true;
   EXPECT_TRUE(left.WaitForNotificationWithTimeout(absl::Seconds(10)));

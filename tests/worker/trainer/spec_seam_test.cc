@@ -8,6 +8,7 @@
 
 #include "google/protobuf/util/delimited_message_util.h"
 #include "p2/trainer/v1/pipes.pb.h"
+#include "p2/v1/launch.pb.h"
 #include "tests/worker/trainer/tiny_dataset.h"
 
 namespace p2::trainer {
@@ -32,7 +33,8 @@ TEST(SpecSeamTest, CarriesEveryEvent) {
   EXPECT_EQ(RoundTrip(Started{8, "dir", {{"torch", "2.11"}}, 99}).started().fingerprint().at("torch"), "2.11");
   EXPECT_EQ(RoundTrip(Progress{Phase::kSave, 8, 5, 1.5}).progress().phase(), pb::Progress::SAVE);
   EXPECT_EQ(RoundTrip(MetricPoints{8, 1, {{"loss", 0.5}}}).metrics().values().at("loss"), 0.5);
-  EXPECT_EQ(RoundTrip(CheckpointSaved{8, "a/b", {{"f", 3, "ab"}}, {"0.9"}, "cd"}).checkpoint().files(0).size_bytes(), 3);
+  EXPECT_EQ(RoundTrip(CheckpointSaved{8, "a/b", {{"f", 3, "ab"}}, {"0.9"}, "cd"}).checkpoint().files(0).size_bytes(),
+            3);
   EXPECT_EQ(RoundTrip(ArtifactWritten{"x.png", "samples", "image/png", 8}).artifact().file_name(), "x.png");
   const auto finished = RoundTrip(Finished{Finished::Outcome::kStopped, 40, 8, ""}).finished();
   EXPECT_EQ(finished.outcome(), pb::Finished::STOPPED);
@@ -57,7 +59,8 @@ TEST(SpecSeamTest, FindsAStopAmongCommands) {
 
 TEST(SpecSeamTest, ResolvesAPresetWithOverrides) {
   std::vector<std::string> warnings;
-  const auto options = OptionsFromSpec("ffhq-gamma0.5", std::vector<std::string>{"training.batch=16", "ema=[{half_life_images: 1600}]"}, &warnings);
+  const auto options = OptionsFromSpec(
+      "ffhq-gamma0.5", std::vector<std::string>{"training.batch=16", "ema=[{half_life_images: 1600}]"}, &warnings);
   ASSERT_TRUE(options.ok()) << options.status();
   EXPECT_EQ(options->spec.batch, 16);
   EXPECT_EQ(options->spec.gamma, 0.5);
@@ -71,7 +74,7 @@ TEST(SpecSeamTest, ResolvesAPresetWithOverrides) {
 }
 
 TEST(SpecSeamTest, ReadsALaunchFile) {
-  pb::Launch launch;
+  p2::v1::Launch launch;
   launch.set_job_id("job-a");
   launch.set_epoch(4);
   launch.mutable_spec()->mutable_training()->set_batch(12);

@@ -23,7 +23,8 @@ TEST(StepVerdictsTest, JudgesStepsInOrder) {
 TEST(AddSkippedTest, JoinsNeighboursAndKeepsOrder) {
   std::vector<checkpoint::SampleRange> all{{20, 30}};
   AddSkipped({{40, 50}, {0, 8}, {8, 16}, {25, 35}}, &all);
-  EXPECT_THAT(all, ElementsAre(checkpoint::SampleRange{0, 16}, checkpoint::SampleRange{20, 35}, checkpoint::SampleRange{40, 50}));
+  EXPECT_THAT(all, ElementsAre(checkpoint::SampleRange{0, 16}, checkpoint::SampleRange{20, 35},
+                               checkpoint::SampleRange{40, 50}));
 }
 
 }  // namespace

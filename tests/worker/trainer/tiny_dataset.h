@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <filesystem>
 #include <string>
@@ -16,16 +17,25 @@ namespace p2::trainer {
 
 inline constexpr int kTinySize = 16;
 
+// Directories of a test program; removed at its end.
+struct TestDirs {
+  ~TestDirs() {
+    std::error_code ignored;
+    for (const std::string& dir : made) std::filesystem::remove_all(dir, ignored);
+  }
+  std::vector<std::string> made;
+};
+
 // An empty directory for the running test.
 inline std::string FreshDir(const std::string& name = "") {
+  static TestDirs dirs;
   const auto* const test = ::testing::UnitTest::GetInstance()->current_test_info();
-  std::string dir = absl::StrCat(::testing::TempDir(), "/p2-", test->test_suite_name(), "-", test->name(), "-", ::getpid(), "-", name);
-  for (size_t i = ::testing::TempDir().size() + 1; i < dir.size(); ++i) {
-    if (dir[i] == '/') dir[i] = '_';
-  }
-  std::filesystem::remove_all(dir);
-  std::filesystem::create_directories(dir);
-  return dir;
+  std::string leaf = absl::StrCat("p2-", test->test_suite_name(), "-", test->name(), "-", ::getpid(), "-", name);
+  std::replace(leaf.begin(), leaf.end(), '/', '_');
+  dirs.made.push_back(absl::StrCat(::testing::TempDir(), "/", leaf));
+  std::filesystem::remove_all(dirs.made.back());
+  std::filesystem::create_directories(dirs.made.back());
+  return dirs.made.back();
 }
 
 inline void MakeTinyDataset(const std::string& dir, uint64_t count = 20) {

@@ -22,6 +22,7 @@
 #include "google/protobuf/util/delimited_message_util.h"
 #include "google/protobuf/util/json_util.h"
 #include "p2/trainer/v1/pipes.pb.h"
+#include "p2/v1/launch.pb.h"
 #include "tests/worker/trainer/tiny_dataset.h"
 #include "worker/checkpoint/checkpoint_reader.h"
 #include "worker/trainer/spec_seam.h"
@@ -87,7 +88,8 @@ class Child {
   void Signal(int signal) { EXPECT_EQ(::kill(pid_, signal), 0); }
   // The exit code, or -1 for a signal's end or none within a minute.
   int Wait() {
-    for (const absl::Time deadline = absl::Now() + absl::Minutes(1); absl::Now() < deadline; absl::SleepFor(absl::Milliseconds(10))) {
+    for (const absl::Time deadline = absl::Now() + absl::Minutes(1); absl::Now() < deadline;
+         absl::SleepFor(absl::Milliseconds(10))) {
       int status = 0;
       if (::waitpid(pid_, &status, WNOHANG) != pid_) continue;
       pid_ = 0;
@@ -101,7 +103,8 @@ class Child {
 };
 
 bool WaitFor(const std::function<bool()>& condition) {
-  for (const absl::Time deadline = absl::Now() + absl::Minutes(1); !condition(); absl::SleepFor(absl::Milliseconds(10))) {
+  for (const absl::Time deadline = absl::Now() + absl::Minutes(1); !condition();
+       absl::SleepFor(absl::Milliseconds(10))) {
     if (absl::Now() > deadline) return false;
   }
   return true;
@@ -122,11 +125,14 @@ class TrainerProcessTest : public ::testing::Test {
   }
 
   std::vector<std::string> Standalone(const std::string& out, std::vector<std::string> more = {}) {
-    std::vector<std::string> arguments{"--standalone", dir_ + "/spec.yaml", "--data", dir_ + "/data", "--out", dir_ + "/" + out, "--device", "cpu"};
+    std::vector<std::string> arguments{"--standalone", dir_ + "/spec.yaml", "--data",   dir_ + "/data",
+                                       "--out",        dir_ + "/" + out,    "--device", "cpu"};
     arguments.insert(arguments.end(), more.begin(), more.end());
     return arguments;
   }
-  int RunToEnd(const std::vector<std::string>& arguments, const Env& env = {}) { return Child(arguments, env, log_).Wait(); }
+  int RunToEnd(const std::vector<std::string>& arguments, const Env& env = {}) {
+    return Child(arguments, env, log_).Wait();
+  }
 
   // Variables of a rank, with the listening socket that rank 0 inherits.
   Env Rank(int rank, int world_size) {
@@ -141,9 +147,12 @@ class TrainerProcessTest : public ::testing::Test {
       EXPECT_EQ(::getsockname(socket_, reinterpret_cast<sockaddr*>(&address), &size), 0);
       port_ = ntohs(address.sin_port);
     }
-    Env env{{"RANK", absl::StrCat(rank)},          {"LOCAL_RANK", absl::StrCat(rank)},
-            {"WORLD_SIZE", absl::StrCat(world_size)}, {"LOCAL_WORLD_SIZE", absl::StrCat(world_size)},
-            {"MASTER_ADDR", "127.0.0.1"},          {"MASTER_PORT", absl::StrCat(port_)}};
+    Env env{{"RANK", absl::StrCat(rank)},
+            {"LOCAL_RANK", absl::StrCat(rank)},
+            {"WORLD_SIZE", absl::StrCat(world_size)},
+            {"LOCAL_WORLD_SIZE", absl::StrCat(world_size)},
+            {"MASTER_ADDR", "127.0.0.1"},
+            {"MASTER_PORT", absl::StrCat(port_)}};
     if (rank == 0) env["P2_STORE_FD"] = absl::StrCat(socket_);
     return env;
   }
@@ -152,7 +161,9 @@ class TrainerProcessTest : public ::testing::Test {
     const std::string csv = FileText(dir_ + "/" + out + "/metrics.csv");
     return std::count(csv.begin(), csv.end(), '\n') > 2;
   }
-  std::vector<std::string> Checkpoints(const std::string& out) { return checkpoint::ListCheckpoints(dir_ + "/" + out + "/checkpoints"); }
+  std::vector<std::string> Checkpoints(const std::string& out) {
+    return checkpoint::ListCheckpoints(dir_ + "/" + out + "/checkpoints");
+  }
   std::map<std::string, std::string> Digests(const std::string& out, const std::string& name) {
     std::map<std::string, std::string> digests;
     const auto checkpoint = checkpoint::Checkpoint::Open(absl::StrCat(dir_, "/", out, "/checkpoints/", name));
@@ -167,7 +178,7 @@ class TrainerProcessTest : public ::testing::Test {
   // What p2-worker hands over.
   std::vector<std::string> Launched(int64_t images) {
     std::vector<std::string> warnings;
-    pb::Launch launch;
+    p2::v1::Launch launch;
     const auto options = OptionsFromSpec(dir_ + "/spec.yaml", {}, &warnings);
     EXPECT_TRUE(options.ok()) << options.status();
     EXPECT_TRUE(google::protobuf::util::JsonStringToMessage(options->spec_json, launch.mutable_spec()).ok());
@@ -275,8 +286,11 @@ TEST_F(TrainerProcessTest, TellsTheAgentAllAndStopsWhenItIsGone) {
   ::fcntl(events[0], F_SETFD, FD_CLOEXEC);
   ::fcntl(commands[1], F_SETFD, FD_CLOEXEC);
   const std::string event_log = dir_ + "/events";
-  Child trainer(Launched(600000), {{"P2_EVENT_FD", absl::StrCat(events[1])}, {"P2_COMMAND_FD", absl::StrCat(commands[0])},
-                                   {"P2_EVENT_LOG", event_log}, {"P2_DEVICE", "cpu:0"}},
+  Child trainer(Launched(600000),
+                {{"P2_EVENT_FD", absl::StrCat(events[1])},
+                 {"P2_COMMAND_FD", absl::StrCat(commands[0])},
+                 {"P2_EVENT_LOG", event_log},
+                 {"P2_DEVICE", "cpu:0"}},
                 log_);
   ::close(events[1]);
   ::close(commands[0]);
@@ -308,13 +322,33 @@ TEST_F(TrainerProcessTest, TellsTheAgentAllAndStopsWhenItIsGone) {
   EXPECT_TRUE(checkpoint::Checkpoint::Open(dir_ + "/" + saved->path()).ok());
 }
 
+TEST_F(TrainerProcessTest, CheckpointsAndEndsWhenItsParentIsKilled) {
+  const std::string event_log = dir_ + "/events";
+  Launched(600000);
+  const std::string command = absl::StrCat("P2_DEVICE=cpu:0 P2_EVENT_LOG='", event_log, "' '", P2_BIN_DIR,
+                                           "/p2-trainer' --launch '", dir_, "/launch' 2>>'", log_, "' & wait");
+  const char* argv[] = {"/bin/sh", "-c", command.c_str(), nullptr};
+  pid_t parent = 0;
+  ASSERT_EQ(::posix_spawn(&parent, argv[0], nullptr, nullptr, const_cast<char**>(argv), environ), 0);
+  EXPECT_TRUE(WaitFor([&] { return HasMetrics(FileText(event_log)); }));
+  ::kill(parent, SIGKILL);
+  ::waitpid(parent, nullptr, 0);
+  ASSERT_TRUE(WaitFor([&] {
+    const auto all = Events(FileText(event_log));
+    return !all.empty() && all.back().has_finished();
+  }));
+  EXPECT_EQ(Events(FileText(event_log)).back().finished().exit_code(), 40);
+  EXPECT_THAT(checkpoint::ListCheckpoints(dir_ + "/jobs/job-a"), SizeIs(1));
+}
+
 TEST_F(TrainerProcessTest, FinishesWithDoneForTheAgent) {
   const std::string event_log = dir_ + "/events";
   EXPECT_EQ(RunToEnd(Launched(36), {{"P2_EVENT_LOG", event_log}, {"P2_DEVICE", "cpu:0"}}), 0);
   const auto all = Events(FileText(event_log));
   std::vector<std::string> kinds;
   for (const auto& event : all) {
-    if (!event.has_progress() && !event.has_metrics()) kinds.push_back(event.GetDescriptor()->FindFieldByNumber(event.event_case())->name());
+    if (!event.has_progress() && !event.has_metrics())
+      kinds.push_back(event.GetDescriptor()->FindFieldByNumber(event.event_case())->name());
   }
   EXPECT_THAT(kinds, ::testing::ElementsAre("started", "checkpoint", "artifact", "finished"));
   EXPECT_EQ(all.back().finished().outcome(), pb::Finished::DONE);

@@ -225,8 +225,8 @@ TrainerHooks Poison(std::vector<int64_t> samples, int* times = nullptr) {
 TEST_F(TrainerTest, KeepsANonFiniteStepOutOfEverything) {
   TrainOptions options = Options();
   GangRun run(2);
-  // Only rank 1 sees it: the ranks agree all the same.
-  RunRanks(options, {TrainerHooks(), Poison({12})}, &run);
+  // Only rank 1, whose third step begins with sample 15, sees it: the ranks agree all the same.
+  RunRanks(options, {TrainerHooks(), Poison({15})}, &run);
   ASSERT_THAT(run.exit_codes, Each(ExitCode::kDone));
   auto checkpoint = checkpoint::Checkpoint::Open(CheckpointPath(options, 36));
   ASSERT_TRUE(checkpoint.ok());

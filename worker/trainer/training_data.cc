@@ -1,0 +1,62 @@
+#include "worker/trainer/training_data.h"
+
+#include <ATen/ATen.h>
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/status_macros.h"
+#include "worker/trainer/exit_code.h"
+#include "worker/trainer/train_step.h"
+
+namespace p2::trainer {
+
+absl::StatusOr<std::unique_ptr<TrainingData>> TrainingData::Open(const TrainOptions& options, at::Device device) {
+  const std::string& directory = options.dataset_dir;
+  absl::StatusOr<std::unique_ptr<data::ShardReader>> reader = data::ShardReader::Open(directory);
+  if (!reader.ok()) return WithExit(ExitCode::kData, reader.status());
+  const image::DatasetManifest& set = (*reader)->manifest();
+  const spec::UnetOptions& model = options.spec.model;
+  if (set.resolution != model.image_size || set.channels != model.in_channels) {
+    return absl::InvalidArgumentError(absl::StrCat("dataset ", directory, " holds ", set.resolution, " px images of ",
+                                                   set.channels, " channels; the spec has model.image_size ",
+                                                   model.image_size, " and model.in_channels ", model.in_channels,
+                                                   ": prepare the images anew, or change the spec"));
+  }
+  if (!options.dataset_fingerprint.empty() && set.fingerprint != options.dataset_fingerprint) {
+    return WithExit(ExitCode::kData,
+                    absl::FailedPreconditionError(absl::StrCat("dataset ", directory, " has fingerprint ",
+                                                               set.fingerprint, ", not ", options.dataset_fingerprint,
+                                                               " as when the job was submitted: its images changed")));
+  }
+  return std::unique_ptr<TrainingData>(new TrainingData(options, device, *std::move(reader)));
+}
+
+absl::Status TrainingData::Seek(int64_t images_seen) {
+  const TrainSpec& spec = options_.spec;
+  const Share share = ShareOf(options_.place.rank, options_.place.world_size, spec.batch);
+  prefetcher_.reset();
+  absl::StatusOr<std::unique_ptr<data::Prefetcher>> prefetcher =
+      data::Prefetcher::Create(*reader_, {.seed = spec.seed,
+                                          .random_flip = spec.random_flip,
+                                          .first_sample = static_cast<uint64_t>(images_seen),
+                                          .batch = spec.batch,
+                                          .lo = share.begin,
+                                          .hi = share.end,
+                                          .threads = 1});
+  if (!prefetcher.ok()) return WithExit(ExitCode::kData, prefetcher.status());
+  prefetcher_ = *std::move(prefetcher);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<TrainingData::Samples> TrainingData::Next() {
+  const absl::StatusOr<std::shared_ptr<const data::Batch>> batch = prefetcher_->Next();
+  if (!batch.ok()) return WithExit(ExitCode::kData, batch.status());
+  const image::DatasetManifest& set = reader_->manifest();
+  const int64_t count = static_cast<int64_t>((*batch)->images.size());
+  const at::Tensor pixels =
+      at::from_blob((*batch)->pixels.get(), {count, set.channels, set.resolution, set.resolution}, at::kByte);
+  return Samples{pixels.to(device_).to(at::kFloat).div_(127.5).sub_(1), static_cast<int64_t>((*batch)->first_sample)};
+}
+
+}  // namespace p2::trainer
