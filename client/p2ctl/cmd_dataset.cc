@@ -14,7 +14,7 @@
 #include "client/p2ctl/progress_line.h"
 #include "client/p2ctl/storage_root.h"
 #include "common/image/prepare.h"
-#include "common/rpc/resource_name.h"
+#include "common/resource_name.h"
 #include "common/status_macros.h"
 
 namespace p2::ctl {

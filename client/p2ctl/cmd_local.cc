@@ -23,7 +23,7 @@
 #include "client/p2ctl/local_state.h"
 #include "client/p2ctl/storage_root.h"
 #include "client/p2ctl/units.h"
-#include "common/rpc/resource_name.h"
+#include "common/resource_name.h"
 #include "common/status_macros.h"
 
 namespace p2::ctl {

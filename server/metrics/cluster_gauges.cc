@@ -55,16 +55,8 @@ void AddQueue(const std::vector<JobPtr>& jobs, std::vector<MetricFamily>& out) {
   out.push_back(std::move(pending));
 }
 
-void AddCluster(const std::vector<JobPtr>& jobs, const std::vector<WorkerPtr>& workers, absl::Time now,
-                std::vector<MetricFamily>& out) {
-  std::set<std::pair<std::string, std::string>> held;
-  for (const JobPtr& job : jobs) {
-    if (const scheduler::Attempt* attempt = job->live_attempt(); attempt != nullptr) {
-      for (const scheduler::RankPlacement& rank : attempt->ranks) held.emplace(rank.worker, rank.slot);
-    }
-  }
+void AddCluster(const std::vector<WorkerPtr>& workers, absl::Time now, std::vector<MetricFamily>& out) {
   std::map<std::string, int> nodes = {{"ready", 0}, {"suspect", 0}, {"lost", 0}, {"cordoned", 0}, {"draining", 0}};
-  std::map<std::pair<std::string, std::string>, int> devices;
   MetricFamily ages = Family(metric::kWorkerHeartbeatAgeSeconds, "Time since a worker was last heard of.");
   for (const WorkerPtr& worker : workers) {
     const bool lost = worker->state == scheduler::WorkerState::kLost;
@@ -74,21 +66,13 @@ void AddCluster(const std::vector<JobPtr>& jobs, const std::vector<WorkerPtr>& w
             : worker->draining ? "draining"
             : worker->cordoned ? "cordoned"
                                : "ready"];
-    for (const scheduler::SlotRecord& slot : worker->slots) {
-      const bool busy = held.count({worker->id, slot.id}) > 0;
-      const bool offered = !lost && !suspect && !worker->cordoned && !worker->draining;
-      ++devices[{slot.kind, busy ? "busy" : offered ? "free" : "unavailable"}];
-    }
     if (worker->last_heartbeat_time != absl::InfinitePast()) {
       Add(ages, {{"worker", worker->id}}, std::max(0.0, absl::ToDoubleSeconds(now - worker->last_heartbeat_time)));
     }
   }
   MetricFamily by_state = Family(metric::kNodes, "Workers, by state.");
   for (const auto& [state, count] : nodes) Add(by_state, {{"state", state}}, count);
-  MetricFamily slots = Family(metric::kDevices, "Device slots of all workers, by kind and state.");
-  for (const auto& [key, count] : devices) Add(slots, {{"kind", key.first}, {"state", key.second}}, count);
   out.push_back(std::move(by_state));
-  out.push_back(std::move(slots));
   out.push_back(std::move(ages));
 }
 
@@ -126,7 +110,7 @@ std::vector<MetricFamily> ClusterGauges::Collect() const {
   if (sources.live_jobs == nullptr) return out;
   std::vector<JobPtr> jobs = sources.live_jobs();
   AddQueue(jobs, out);
-  AddCluster(jobs, sources.workers(), sources.now(), out);
+  AddCluster(sources.workers(), sources.now(), out);
   MetricFamily watchers = Family(metric::kWatchers, "Open watches of jobs and events.");
   Add(watchers, {}, sources.watchers());
   out.push_back(std::move(watchers));

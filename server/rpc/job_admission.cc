@@ -10,7 +10,7 @@
 #include "absl/strings/str_replace.h"
 #include "absl/time/time.h"
 #include "common/rpc/grpc_status.h"
-#include "common/rpc/resource_name.h"
+#include "common/resource_name.h"
 #include "common/spec/estimate.h"
 #include "common/spec/nearest_name.h"
 #include "common/spec/resolve.h"

@@ -10,7 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "common/rpc/grpc_status.h"
-#include "common/rpc/resource_name.h"
+#include "common/resource_name.h"
 #include "common/status_macros.h"
 #include "server/rpc/job_service.h"
 #include "server/rpc/validation.h"

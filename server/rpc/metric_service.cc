@@ -11,7 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "common/rpc/grpc_status.h"
-#include "common/rpc/resource_name.h"
+#include "common/resource_name.h"
 #include "common/status_macros.h"
 #include "server/rpc/page_token.h"
 #include "server/rpc/unary_call.h"

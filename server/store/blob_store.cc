@@ -17,7 +17,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
-#include "common/rpc/resource_name.h"
+#include "common/resource_name.h"
 #include "common/status_macros.h"
 #include "server/store/file_io.h"
 

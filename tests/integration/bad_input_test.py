@@ -50,7 +50,7 @@ class BadInputTest(unittest.TestCase):
     def test_an_empty_directory_is_no_dataset(self):
         empty = self.p2.dir / "empty"
         empty.mkdir()
-        self.fails(1, "empty", args=("dataset", "prepare", empty, "none", "--resolution", 16, "--root", self.p2.root))
+        self.fails(2, "no image", "empty", args=("dataset", "prepare", empty, "none", "--resolution", 16, "--root", self.p2.root))
 
     def test_unreadable_images_are_listed_and_the_rest_is_used(self):
         images = self.p2.dir / "mixed"
@@ -65,10 +65,10 @@ class BadInputTest(unittest.TestCase):
     def test_a_directory_that_is_no_root(self):
         plain = self.p2.dir / "plain"
         plain.mkdir()
-        self.fails(2, ".p2-root-id", "root init", args=("dataset", "prepare", self.p2.dir / "images-dots", "x", "--resolution", 16, "--root", plain))
+        self.fails(6, ".p2-root-id", "root init", args=("dataset", "prepare", self.p2.dir / "images-dots", "x", "--resolution", 16, "--root", plain))
 
     def test_a_spec_that_is_too_big(self):
-        self.fails(2, "256", args=("submit", "-f", self.submit_file("description: " + "x" * 300000 + "\n")))
+        self.fails(2, "262144", args=("submit", "-f", self.submit_file("description: " + "x" * 300000 + "\n")))
 
     def test_no_server(self):
         env = dict(self.p2.env, P2_ADDR="127.0.0.1:1")

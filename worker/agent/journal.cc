@@ -4,7 +4,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "common/rpc/resource_name.h"
+#include "common/resource_name.h"
 #include "common/status_macros.h"
 #include "nlohmann/json.hpp"
 #include "worker/agent/files.h"

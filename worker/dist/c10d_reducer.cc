@@ -1,7 +1,6 @@
 #include "worker/dist/c10d_reducer.h"
 
 #include <algorithm>
-#include <atomic>
 #include <exception>
 #include <torch/csrc/distributed/c10d/reducer.hpp>
 #include <utility>
@@ -21,26 +20,32 @@ class LocalReducer final : public GradientReducer {
   }
 };
 
+// What the buckets of one step sent; their futures tell a peer's failure from the model's own.
+struct Sent {
+  std::vector<c10::intrusive_ptr<c10::ivalue::Future>> sums;
+  bool refused = false;  // A sum could not even be started.
+
+  bool Failed() const {
+    return refused ||
+           std::any_of(sums.begin(), sums.end(), [](const auto& sum) { return sum->completed() && sum->hasError(); });
+  }
+};
+
 // With a hook the Reducer leaves its division by the number of ranks to it; this one sums and divides nothing.
 class SumHook final : public c10d::CppCommHookInterface<Group> {
  public:
-  SumHook(const Group& group, std::shared_ptr<std::atomic<bool>> failed)
-      : CppCommHookInterface(group), failed_(std::move(failed)) {}
+  SumHook(const Group& group, std::shared_ptr<Sent> sent) : CppCommHookInterface(group), sent_(std::move(sent)) {}
 
   c10::intrusive_ptr<c10::ivalue::Future> runHook(c10d::GradBucket& bucket) override {
-    try {
-      std::vector<at::Tensor> tensors{bucket.getBufferRef()};
-      auto future = state_->allreduce(tensors)->getFuture();
-      future->addCallback([failed = failed_](c10::ivalue::Future& done) { *failed = *failed || done.hasError(); });
-      return future;
-    } catch (const std::exception&) {
-      *failed_ = true;
-      throw;
-    }
+    std::vector<at::Tensor> tensors{bucket.getBufferRef()};
+    sent_->refused = true;
+    sent_->sums.push_back(state_->allreduce(tensors)->getFuture());
+    sent_->refused = false;
+    return sent_->sums.back();
   }
 
  private:
-  const std::shared_ptr<std::atomic<bool>> failed_;
+  const std::shared_ptr<Sent> sent_;
 };
 
 // rebuild_buckets() is never called; saying that it happened also keeps the Reducer from recording the order of every
@@ -55,8 +60,7 @@ class FixedLayoutReducer final : public c10d::Reducer {
 
 class C10dReducer final : public GradientReducer {
  public:
-  C10dReducer(ProcessGroup& group, std::vector<at::Tensor> params)
-      : group_(group), failed_(std::make_shared<std::atomic<bool>>(false)) {
+  C10dReducer(ProcessGroup& group, std::vector<at::Tensor> params) : group_(group), sent_(std::make_shared<Sent>()) {
     auto buckets = std::get<0>(c10d::compute_bucket_assignment_by_size(
         params, {c10d::kDefaultFirstBucketBytes, c10d::kDefaultBucketBytesCap}));
     std::reverse(buckets.begin(), buckets.end());  // Backward reaches the last parameters first.
@@ -66,10 +70,11 @@ class C10dReducer final : public GradientReducer {
         /*find_unused_parameters=*/false, /*gradient_as_bucket_view=*/false, std::unordered_map<size_t, std::string>(),
         int64_t{c10d::kDefaultFirstBucketBytes}, /*skip_all_reduce_unused_params=*/false, /*use_python_reducer=*/false,
         std::vector<int64_t>());
-    reducer_->register_comm_hook(std::make_unique<SumHook>(group.c10d(), failed_));
+    reducer_->register_comm_hook(std::make_unique<SumHook>(group.c10d(), sent_));
   }
 
   absl::Status Backward(const at::Tensor& loss, bool last) override {
+    *sent_ = Sent();
     if (last) {
       reducer_->prepare_for_forward();
       reducer_->prepare_for_backward({});
@@ -81,14 +86,14 @@ class C10dReducer final : public GradientReducer {
       thrown = std::current_exception();
     }
     if (!thrown) return absl::OkStatus();
-    if (!*failed_) std::rethrow_exception(thrown);
+    if (!sent_->Failed()) std::rethrow_exception(thrown);
     group_.MarkBroken();
     return RunDist("sum of gradients over ranks", [&] { std::rethrow_exception(thrown); });
   }
 
  private:
   ProcessGroup& group_;
-  const std::shared_ptr<std::atomic<bool>> failed_;
+  const std::shared_ptr<Sent> sent_;
   std::unique_ptr<FixedLayoutReducer> reducer_;
 };
 

@@ -72,7 +72,7 @@ TEST(WeightExpressionTest, ReadsAnyTextWithoutHarm) {
                                            "k",   "gamma", " ",    "T",    "t",     "..", "\xff",   "x"};
   std::mt19937 random(7);
   int parsed = 0;
-  for (int i = 0; i < 200'000; ++i) {
+  for (int i = 0; i < 20'000; ++i) {
     std::string text;
     for (unsigned n = random() % 12; n > 0; --n) text += tokens[random() % tokens.size()];
     const auto expression = WeightExpression::Parse(text);
@@ -80,7 +80,7 @@ TEST(WeightExpressionTest, ReadsAnyTextWithoutHarm) {
     expression->Evaluate(kAt);
     ++parsed;
   }
-  EXPECT_GT(parsed, 1000);
+  EXPECT_GT(parsed, 500);
 }
 
 }  // namespace

@@ -5,7 +5,7 @@
 #include <filesystem>
 #include <fstream>
 
-#include "common/rpc/resource_name.h"
+#include "common/resource_name.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/worker/agent/temp_dir.h"

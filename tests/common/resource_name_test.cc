@@ -1,4 +1,4 @@
-#include "common/rpc/resource_name.h"
+#include "common/resource_name.h"
 
 #include <string>
 
