@@ -1,6 +1,7 @@
 #include "worker/checkpoint/checkpoint_writer.h"
 
 #include <fcntl.h>
+#include <ftw.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -78,14 +79,14 @@ absl::StatusOr<WrittenCheckpoint> WriteCheckpoint(const std::string& parent, con
       P2_ASSIGN_OR_RETURN(const FileEntry self, DigestFile(path, kManifestFile));
       return WrittenCheckpoint{name, (*there)->manifest(), self.sha256};
     }
-    std::filesystem::remove_all(path, error);
+    RemoveTree(path);
   }
-  std::filesystem::remove_all(temporary, error);
+  RemoveTree(temporary);
   if (::mkdir(temporary.c_str(), 0755) != 0) return image::FileError("create", temporary);
   absl::StatusOr<WrittenCheckpoint> written = WriteInto(temporary, snapshot, tick);
   if (written.ok() && ::rename(temporary.c_str(), path.c_str()) != 0) written = image::FileError("rename", temporary);
   if (!written.ok()) {
-    std::filesystem::remove_all(temporary, error);
+    RemoveTree(temporary);
     return written;
   }
   P2_RETURN_IF_ERROR(image::SyncDirectory(parent));
@@ -99,9 +100,14 @@ void RemoveStaleTemporaries(const std::string& parent, int64_t epoch) {
     int64_t images = 0, of_epoch = 0;
     if (absl::StartsWith(name, kTemporaryPrefix) &&
         ParseDirectoryName(name.substr(sizeof(kTemporaryPrefix) - 1), &images, &of_epoch) && of_epoch < epoch) {
-      std::filesystem::remove_all(entry.path(), error);
+      RemoveTree(entry.path());
     }
   }
+}
+
+bool RemoveTree(const std::string& path) {
+  const auto remove_entry = [](const char* entry, const struct stat*, int, struct FTW*) { return ::remove(entry); };
+  return ::nftw(path.c_str(), remove_entry, /*nopenfd=*/16, FTW_DEPTH | FTW_PHYS) == 0;
 }
 
 BackgroundWriter::BackgroundWriter(std::string parent, std::function<void()> tick, OnDone on_done)

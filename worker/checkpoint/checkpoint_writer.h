@@ -64,6 +64,11 @@ absl::StatusOr<WrittenCheckpoint> WriteCheckpoint(const std::string& parent, con
 // Removes what unfinished writers of epochs before `epoch` left in `parent`.
 void RemoveStaleTemporaries(const std::string& parent, int64_t epoch);
 
+// Removes `path` and all that lies in it; links are not followed. False if something is left. Not
+// std::filesystem::remove_all: LibTorch exports an incompatible copy of it, which is what a process that loads torch
+// would call, and it crashes.
+bool RemoveTree(const std::string& path);
+
 // Writes checkpoints one at a time in a thread of its own. Confined to one thread but for the callbacks.
 class BackgroundWriter {
  public:

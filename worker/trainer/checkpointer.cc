@@ -68,9 +68,8 @@ void Checkpointer::OnWritten(const absl::StatusOr<checkpoint::WrittenCheckpoint>
                              manifest.files, manifest.ema_profiles, written->manifest_sha256});
   if (!options_.prune_checkpoints) return;
   const std::vector<std::string> all = checkpoint::ListCheckpoints(options_.checkpoint_dir);
-  std::error_code ignored;  // A leftover does no harm.
   for (size_t i = static_cast<size_t>(options_.spec.keep_last); i < all.size(); ++i) {
-    fs::remove_all(fs::path(options_.checkpoint_dir) / all[i], ignored);
+    checkpoint::RemoveTree(fs::path(options_.checkpoint_dir) / all[i]);  // A leftover does no harm.
   }
 }
 

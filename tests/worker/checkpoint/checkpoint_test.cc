@@ -197,6 +197,16 @@ TEST_F(CheckpointTest, RemovesOnlyTemporariesOfOlderEpochs) {
   EXPECT_TRUE(fs::exists(Path("mine")));
 }
 
+TEST_F(CheckpointTest, RemovesATreeButNotWhatItsLinksPointTo) {
+  fs::create_directories(Path("tree/inner"));
+  std::ofstream(Path("outside")) << "kept";
+  fs::create_symlink(Path("outside"), Path("tree/inner/link"));
+  EXPECT_TRUE(RemoveTree(Path("tree")));
+  EXPECT_FALSE(fs::exists(Path("tree")));
+  EXPECT_TRUE(fs::exists(Path("outside")));
+  EXPECT_FALSE(RemoveTree(Path("tree")));
+}
+
 TEST_F(CheckpointTest, ReportsADirectoryThatCannotBeWritten) {
   std::ofstream(parent_) << "a file, not a directory";
   EXPECT_FALSE(WriteCheckpoint(parent_, MakeSnapshot(80)).ok());

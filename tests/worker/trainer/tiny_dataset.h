@@ -12,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/image/shard.h"
+#include "worker/checkpoint/checkpoint_writer.h"
 
 namespace p2::trainer {
 
@@ -20,8 +21,7 @@ inline constexpr int kTinySize = 16;
 // Directories of a test program; removed at its end.
 struct TestDirs {
   ~TestDirs() {
-    std::error_code ignored;
-    for (const std::string& dir : made) std::filesystem::remove_all(dir, ignored);
+    for (const std::string& dir : made) checkpoint::RemoveTree(dir);
   }
   std::vector<std::string> made;
 };
@@ -33,7 +33,7 @@ inline std::string FreshDir(const std::string& name = "") {
   std::string leaf = absl::StrCat("p2-", test->test_suite_name(), "-", test->name(), "-", ::getpid(), "-", name);
   std::replace(leaf.begin(), leaf.end(), '/', '_');
   dirs.made.push_back(absl::StrCat(::testing::TempDir(), "/", leaf));
-  std::filesystem::remove_all(dirs.made.back());
+  checkpoint::RemoveTree(dirs.made.back());
   std::filesystem::create_directories(dirs.made.back());
   return dirs.made.back();
 }

@@ -121,7 +121,6 @@ class TrainerProcessTest : public ::testing::Test {
   void TearDown() override {
     if (HasFailure()) std::fprintf(stderr, "%s\n", FileText(log_).c_str());
     if (socket_ >= 0) ::close(socket_);
-    fs::remove_all(dir_);
   }
 
   std::vector<std::string> Standalone(const std::string& out, std::vector<std::string> more = {}) {

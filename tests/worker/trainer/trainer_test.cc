@@ -203,6 +203,22 @@ TEST_F(TrainerTest, FallsBackFromADamagedCheckpointAndSaysSo) {
   EXPECT_EQ(TensorDigests(options, 36), digests);
 }
 
+TEST_F(TrainerTest, KeepsTheNewestCheckpointsWhereItPrunesAndClearsWhatAnOlderEpochLeft) {
+  TrainOptions options = Options();
+  options.epoch = 2;
+  options.spec.checkpoint_every_images = 6;
+  options.spec.keep_last = 2;
+  options.prune_checkpoints = true;
+  const std::string leftover = options.checkpoint_dir + "/.tmp-000000000006-e1";
+  fs::create_directories(leftover);
+  std::ofstream(leftover + "/model.safetensors") << "half";
+  options.resume_candidates.clear();
+  RecordingSink sink;
+  ASSERT_EQ(RunOne(options, sink), ExitCode::kDone);
+  EXPECT_THAT(checkpoint::ListCheckpoints(options.checkpoint_dir), ElementsAre("000000000036-e2", "000000000030-e2"));
+  EXPECT_FALSE(fs::exists(leftover));
+}
+
 TEST_F(TrainerTest, RefusesToStartAnewWhenNoCheckpointIsGood) {
   TrainOptions options = Options();
   options.resume_candidates = {"000000000012-e1"};
