@@ -1,5 +1,6 @@
 #include "worker/checkpoint/checkpoint_reader.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -149,12 +150,19 @@ FirstGood OpenFirstGood(const std::string& parent, const std::vector<std::string
   return result;
 }
 
+std::vector<std::string> NamesIn(const std::string& directory) {
+  std::vector<std::string> names;
+  DIR* const stream = ::opendir(directory.c_str());
+  if (stream == nullptr) return names;
+  while (const dirent* const entry = ::readdir(stream)) names.push_back(entry->d_name);
+  ::closedir(stream);
+  return names;
+}
+
 std::vector<std::string> ListCheckpoints(const std::string& parent) {
   std::vector<std::tuple<int64_t, int64_t, std::string>> found;
-  std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(parent, error)) {
+  for (std::string& name : NamesIn(parent)) {
     int64_t images = 0, epoch = 0;
-    std::string name = entry.path().filename();
     if (ParseDirectoryName(name, &images, &epoch)) found.emplace_back(images, epoch, std::move(name));
   }
   std::sort(found.rbegin(), found.rend());

@@ -54,6 +54,10 @@ struct FirstGood {
 // The first candidate (names inside `parent`, best first) that opens.
 FirstGood OpenFirstGood(const std::string& parent, const std::vector<std::string>& candidates);
 
+// Names in a directory, in no order; empty if it does not exist. Not std::filesystem::directory_iterator, parts of
+// which LibTorch replaces by a copy of its own.
+std::vector<std::string> NamesIn(const std::string& directory);
+
 // Names of the finished checkpoints in `parent`, most images seen first, then highest epoch. Empty if it does not
 // exist.
 std::vector<std::string> ListCheckpoints(const std::string& parent);

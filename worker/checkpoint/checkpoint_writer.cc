@@ -94,13 +94,11 @@ absl::StatusOr<WrittenCheckpoint> WriteCheckpoint(const std::string& parent, con
 }
 
 void RemoveStaleTemporaries(const std::string& parent, int64_t epoch) {
-  std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(parent, error)) {
-    const std::string name = entry.path().filename();
+  for (const std::string& name : NamesIn(parent)) {
     int64_t images = 0, of_epoch = 0;
     if (absl::StartsWith(name, kTemporaryPrefix) &&
         ParseDirectoryName(name.substr(sizeof(kTemporaryPrefix) - 1), &images, &of_epoch) && of_epoch < epoch) {
-      RemoveTree(entry.path());
+      RemoveTree(absl::StrCat(parent, "/", name));
     }
   }
 }

@@ -5,6 +5,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "common/logging.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
@@ -64,6 +65,7 @@ void Checkpointer::OnWritten(const absl::StatusOr<checkpoint::WrittenCheckpoint>
   saved_images_ = manifest.images_seen;
   saved_.insert(saved_.begin(), written->name);
   const fs::path path = fs::path(options_.checkpoint_dir) / written->name;
+  P2_LOG(kInfo) << "checkpoint " << path.filename().string() << " is durable";
   sink_.Emit(CheckpointSaved{manifest.images_seen, path.lexically_relative(options_.checkpoint_root).string(),
                              manifest.files, manifest.ema_profiles, written->manifest_sha256});
   if (!options_.prune_checkpoints) return;

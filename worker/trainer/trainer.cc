@@ -127,6 +127,10 @@ class Trainer {
     AddSkipped(known, &position.skipped);
     window_->Restore(position.metric_sums);
     monitor_.Completed(position.images_seen, 0);
+    P2_LOG(kInfo) << "rank " << options_.place.rank << " of " << group_->world_size() << " on " << device_.str() << ", "
+                  << threads_ << " threads: " << state_->flat().layout().num_parameters() << " parameters, "
+                  << (loaded_from.empty() ? "new run" : absl::StrCat("resumes from ", loaded_from)) << " at "
+                  << position.images_seen << " of " << spec_.images << " images";
     if (IsRankZero()) {
       sink_.Emit(Started{position.images_seen, loaded_from, fingerprint_, state_->flat().layout().num_parameters()});
     }
@@ -252,7 +256,10 @@ class Trainer {
       values["step_seconds"] = seconds * spec_.batch / images;
     }
     StartWindow();
-    if (IsRankZero()) sink_.Emit(MetricPoints{images_seen(), state_->position().step, std::move(values)});
+    if (IsRankZero()) {
+      P2_LOG(kInfo) << images_seen() << " images: loss " << values["loss"] << ", " << values["images_per_second"] << " images/s";
+      sink_.Emit(MetricPoints{images_seen(), state_->position().step, std::move(values)});
+    }
     return absl::OkStatus();
   }
 
@@ -297,6 +304,7 @@ class Trainer {
     if (done && images_seen() > window_images_) P2_RETURN_IF_ERROR(Report());
     P2_RETURN_IF_ERROR(Save(/*durable=*/true));
     if (done && preview_) P2_RETURN_IF_ERROR(Draw());
+    P2_LOG(kInfo) << (done ? "done" : "stopped on request") << " at " << images_seen() << " images";
     monitor_.SetPhase(Phase::kStop);
     return Farewell();
   }
