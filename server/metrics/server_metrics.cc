@@ -56,12 +56,14 @@ void ServerMetrics::OnJob(const scheduler::JobRecord& job) {
   if (scheduler::IsTerminal(job.state)) gauges_->ForgetValues(job.id);
   const bool first = seen_.count(job.id) == 0;
   Seen& seen = seen_[job.id];
-  if (first && job.update_time == job.create_time) admissions_.Increment();
+  const bool created = first && job.update_time == job.create_time;
+  if (created) admissions_.Increment();
   if (!job.attempts.empty()) {
     const scheduler::Attempt& attempt = job.attempts.back();
     const bool started = attempt.start_time != absl::InfinitePast();
     const bool known = !first && attempt.number == seen.attempt;
-    if (!first && !known && attempt.number == 1) {
+    // A job that finds its devices at once comes with its first attempt.
+    if ((created || !first) && !known && attempt.number == 1) {
       queue_wait_.Observe(absl::ToDoubleSeconds(attempt.create_time - job.create_time));
     }
     if (started && !first && !(known && seen.started)) {

@@ -88,6 +88,15 @@ TEST_F(ServerMetricsTest, MeasuresTheQueueAndTheGangOfAJobOnce) {
                               HasSubstr("p2_gang_start_seconds_count 1"), HasSubstr("p2_gang_start_seconds_sum 0.7")));
 }
 
+TEST_F(ServerMetricsTest, MeasuresTheWaitOfAJobThatStartsAtOnce) {
+  JobRecord job = WithAttempt(Queued("job-a"), 1);
+  job.update_time = job.create_time;
+  job.attempts.back().create_time = job.create_time;
+  Commit(job);
+  Commit(job);
+  EXPECT_THAT(Scrape(), AllOf(HasSubstr("p2_queue_wait_seconds_count 1"), HasSubstr("p2_queue_wait_seconds_sum 0")));
+}
+
 TEST_F(ServerMetricsTest, CountsARestartByTheClassOfItsCause) {
   JobRecord job = Running(WithAttempt(Queued("job-a"), 1));
   Commit(Queued("job-a"));
