@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "common/crc32c.h"
 #include "common/image/file_util.h"
 #include "common/status_macros.h"
 
@@ -28,13 +29,8 @@ uint64_t GetLittleEndian(const uint8_t* in, size_t size) {
   return value;
 }
 
-uint32_t Crc32c(absl::Span<const uint8_t> bytes) {
-  uint32_t crc = ~uint32_t{0};
-  for (uint8_t byte : bytes) {
-    crc ^= byte;
-    for (int bit = 0; bit < 8; ++bit) crc = crc >> 1 ^ (crc & 1 ? 0x82F63B78u : 0);
-  }
-  return ~crc;
+uint32_t Crc32cOf(absl::Span<const uint8_t> bytes) {
+  return Crc32c(absl::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
 }
 
 }  // namespace
@@ -50,7 +46,7 @@ std::array<uint8_t, kShardHeaderBytes> EncodeShardHeader(const ShardHeader& head
   PutLittleEndian(header.count, 8, &out[32]);
   PutLittleEndian(header.record_bytes(), 8, &out[40]);
   PutLittleEndian(header.first, 8, &out[48]);
-  PutLittleEndian(Crc32c(absl::MakeConstSpan(out.data(), 60)), 4, &out[60]);
+  PutLittleEndian(Crc32cOf(absl::MakeConstSpan(out.data(), 60)), 4, &out[60]);
   return out;
 }
 
@@ -58,7 +54,7 @@ absl::StatusOr<ShardHeader> DecodeShardHeader(absl::Span<const uint8_t> bytes) {
   if (bytes.size() != kShardHeaderBytes || std::memcmp(bytes.data(), kMagic, 8) != 0) {
     return absl::DataLossError("not a shard: its first bytes are wrong");
   }
-  if (GetLittleEndian(&bytes[60], 4) != Crc32c(bytes.first(60)))
+  if (GetLittleEndian(&bytes[60], 4) != Crc32cOf(bytes.first(60)))
     return absl::DataLossError("the header's checksum is wrong");
   const uint64_t version = GetLittleEndian(&bytes[8], 4);
   if (version != kShardVersion || GetLittleEndian(&bytes[12], 4) != kShardHeaderBytes) {

@@ -3,8 +3,8 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "common/crc32c.h"
 #include "common/status_macros.h"
-#include "server/store/crc32c.h"
 
 namespace p2::rpc {
 namespace {
@@ -14,7 +14,7 @@ constexpr size_t kMaxTokenBytes = 1024;
 
 // Eight hex digits over the list and the position.
 std::string Checksum(absl::string_view list, absl::string_view position) {
-  return absl::StrCat(absl::Hex(store::Crc32c(position, store::Crc32c(absl::StrCat(list, "\n"))), absl::kZeroPad8));
+  return absl::StrCat(absl::Hex(Crc32c(position, Crc32c(absl::StrCat(list, "\n"))), absl::kZeroPad8));
 }
 
 }  // namespace

@@ -8,7 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
-#include "server/store/crc32c.h"
+#include "common/crc32c.h"
 #include "server/store/file_io.h"
 
 namespace p2::store {

@@ -2,7 +2,7 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
-#include "server/store/crc32c.h"
+#include "common/crc32c.h"
 
 namespace p2::store {
 namespace {

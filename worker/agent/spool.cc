@@ -6,7 +6,6 @@
 #include <uuid/uuid.h>
 
 #include <algorithm>
-#include <array>
 #include <filesystem>
 #include <vector>
 
@@ -14,6 +13,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "common/crc32c.h"
 #include "common/status_macros.h"
 
 namespace p2::agent {
@@ -30,20 +30,6 @@ std::string Frame(const std::string& body) {
 }
 
 }  // namespace
-
-uint32_t Crc32c(absl::string_view bytes) {
-  static constexpr std::array<uint32_t, 256> kTable = [] {
-    std::array<uint32_t, 256> table{};
-    for (uint32_t i = 0; i < 256; ++i) {
-      table[i] = i;
-      for (int bit = 0; bit < 8; ++bit) table[i] = (table[i] >> 1) ^ ((table[i] & 1) != 0 ? 0x82f63b78u : 0);
-    }
-    return table;
-  }();
-  uint32_t crc = ~uint32_t{0};
-  for (const char c : bytes) crc = (crc >> 8) ^ kTable[(crc ^ static_cast<unsigned char>(c)) & 0xff];
-  return ~crc;
-}
 
 std::string Spool::PathOf(uint64_t first) const { return absl::StrFormat("%s/%020d.spool", options_.dir, first); }
 

@@ -98,7 +98,4 @@ class Spool {
   std::deque<uint32_t> pending_;
 };
 
-// CRC-32C (Castagnoli), as in RFC 3720.
-uint32_t Crc32c(absl::string_view bytes);
-
 }  // namespace p2::agent

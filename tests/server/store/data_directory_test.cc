@@ -6,10 +6,10 @@
 #include <memory>
 #include <string>
 
+#include "common/crc32c.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "server/store/commit_counter.h"
-#include "server/store/crc32c.h"
 #include "tests/server/store/temp_directory.h"
 
 namespace p2::store {

@@ -5,6 +5,7 @@
 
 #include <fstream>
 
+#include "common/crc32c.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/worker/agent/temp_dir.h"

@@ -5,9 +5,9 @@
 
 #include "absl/strings/string_view.h"
 
-namespace p2::store {
+namespace p2 {
 
 // Of `data` appended to what `crc` already covers; 0 to begin.
 uint32_t Crc32c(absl::string_view data, uint32_t crc = 0);
 
-}  // namespace p2::store
+}  // namespace p2

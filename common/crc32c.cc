@@ -1,8 +1,8 @@
-#include "server/store/crc32c.h"
+#include "common/crc32c.h"
 
 #include <array>
 
-namespace p2::store {
+namespace p2 {
 namespace {
 
 constexpr std::array<uint32_t, 256> MakeTable() {
@@ -25,4 +25,4 @@ uint32_t Crc32c(absl::string_view data, uint32_t crc) {
   return ~crc;
 }
 
-}  // namespace p2::store
+}  // namespace p2
