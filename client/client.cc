@@ -188,6 +188,7 @@ P2_READ(checkpoints, CheckpointService, ListCheckpoints, ListCheckpointsRequest,
 P2_READ(checkpoints, CheckpointService, GetCheckpoint, GetCheckpointRequest, Checkpoint)
 P2_READ(artifacts, ArtifactService, ListArtifacts, ListArtifactsRequest, ListArtifactsResponse)
 P2_READ(cluster, ClusterService, ListWorkers, ListWorkersRequest, ListWorkersResponse)
+P2_READ(cluster, ClusterService, GetServerInfo, GetServerInfoRequest, ServerInfo)
 P2_READ(cluster, ClusterService, ListRoots, ListRootsRequest, ListRootsResponse)
 P2_CHANGE(cluster, ClusterService, CordonWorker, CordonWorkerRequest, Worker)
 P2_CHANGE(cluster, ClusterService, UncordonWorker, UncordonWorkerRequest, Worker)

@@ -14,6 +14,7 @@ namespace {
 
 // CLI.md: p2d ends with this when its store fails.
 constexpr int kStoreFailed = 70;
+constexpr int kUsage = 2;
 
 int Run(const p2::server::ServerOptions& options) {
   // Blocked before the first thread starts, so that every thread inherits it and sigwait alone sees them.
@@ -45,12 +46,16 @@ int Run(const p2::server::ServerOptions& options) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const p2::server::ParsedOptions parsed =
-      p2::server::ParseServerOptions(std::vector<std::string>(argv + 1, argv + argc));
-  if (parsed.exit) {
-    (parsed.exit_code == 0 ? std::cout : std::cerr) << parsed.text;
-    return parsed.exit_code;
+  const absl::StatusOr<p2::server::ServerOptions> options =
+      p2::server::ParseServerOptions(std::vector<std::string>(argv + 1, argv + argc), std::getenv);
+  if (absl::IsCancelled(options.status())) {
+    std::cout << options.status().message();
+    return 0;
   }
-  p2::InitLogging("p2d", parsed.options.log_level);
-  return Run(parsed.options);
+  if (!options.ok()) {
+    std::cerr << "p2d: " << options.status().message() << "\n";
+    return kUsage;
+  }
+  p2::InitLogging("p2d", options->log_level);
+  return Run(*options);
 }

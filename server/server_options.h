@@ -7,6 +7,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "common/logging.h"
+#include "common/options/layered_options.h"
 
 namespace p2::server {
 
@@ -38,15 +39,10 @@ struct ServerOptions {
   absl::Duration shutdown_grace = absl::Seconds(5);
 };
 
-// Of the program's arguments. `exit_code` is set if the program shall end at once (--help, --version, a wrong flag:
-// `text` is what to print then, to stderr unless the code is 0).
-struct ParsedOptions {
-  ServerOptions options;
-  bool exit = false;
-  int exit_code = 0;
-  std::string text;
-};
-ParsedOptions ParseServerOptions(const std::vector<std::string>& arguments);
+// The program's arguments, resolved. CANCELLED with the text to print for --help and --version; INVALID_ARGUMENT names the
+// flag, variable or line of the file, its value, and what would be right.
+absl::StatusOr<ServerOptions> ParseServerOptions(const std::vector<std::string>& arguments,
+                                                 const EnvironmentReader& getenv);
 
 // INVALID_ARGUMENT, naming every option that cannot be (an address beyond loopback without --insecure among them).
 absl::Status ValidateServerOptions(const ServerOptions& options);

@@ -1,4 +1,4 @@
-// version: of this program, and of the workers that the server knows.
+// version: of this program, of the server and of the workers that it knows.
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "client/p2ctl/command.h"
@@ -18,6 +18,9 @@ absl::StatusOr<int> Run(Context& context, const Options& options) {
   listing.Add({{"what", "p2ctl"}, {"version", version}, {"protocol", 0}}, absl::StrCat("p2ctl ", version), {"p2ctl", version, ""});
   if (!options.client) {
     P2_ASSIGN_OR_RETURN(Client * client, context.client());
+    P2_ASSIGN_OR_RETURN(const v1::ServerInfo server, client->GetServerInfo());
+    listing.Add({{"what", "p2d"}, {"version", server.version()}, {"protocol", server.protocol_version()}},
+                absl::StrCat("p2d ", server.version()), {"p2d", server.version(), absl::StrCat(server.protocol_version())});
     P2_ASSIGN_OR_RETURN(const Page<v1::Worker> page,
                         CollectPages(*client, &Client::ListWorkers, &v1::ListWorkersResponse::workers, v1::ListWorkersRequest()));
     for (const v1::Worker& worker : page.items) {
@@ -34,7 +37,7 @@ absl::StatusOr<int> Run(Context& context, const Options& options) {
 
 void AddVersion(CLI::App& app, Context& context) {
   auto options = std::make_shared<Options>();
-  CLI::App* verb = AddVerb(app, context, "version", "Versions of p2ctl and of the workers", "  p2ctl version --client", options, Run);
+  CLI::App* verb = AddVerb(app, context, "version", "Versions of p2ctl, of the server and of its workers", "  p2ctl version --client", options, Run);
   verb->add_flag("--client", options->client, "Of p2ctl alone; asks no server");
 }
 

@@ -16,7 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "common/image/decode.h"
-#include "common/image/file_util.h"
+#include "common/file_util.h"
 #include "common/status_macros.h"
 
 namespace p2::image {

@@ -7,7 +7,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
-#include "common/image/file_util.h"
+#include "common/file_util.h"
 #include "common/image/shard.h"
 #include "common/status_macros.h"
 #include "nlohmann/json.hpp"

@@ -17,9 +17,10 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "common/clock.h"
-#include "common/image/file_util.h"
+#include "common/file_util.h"
 #include "common/image/image_source.h"
 #include "common/image/record_pipeline.h"
+#include "common/sha256.h"
 #include "common/status_macros.h"
 
 namespace p2::image {

@@ -11,7 +11,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "common/crc32c.h"
-#include "common/image/file_util.h"
+#include "common/file_util.h"
+#include "common/sha256.h"
 #include "common/status_macros.h"
 
 namespace p2::image {

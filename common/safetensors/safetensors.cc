@@ -13,6 +13,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "common/file_util.h"
 #include "common/status_macros.h"
 #include "nlohmann/json.hpp"
 
@@ -35,31 +36,12 @@ constexpr DTypeRow kDTypes[] = {
 constexpr absl::string_view kMetadataKey = "__metadata__";
 constexpr uint64_t kPrefixBytes = 8;
 
-absl::Status Errno(absl::string_view what, const std::string& path) {
-  return absl::ErrnoToStatus(errno, absl::StrCat(what, " ", path));
+absl::Span<uint8_t> Bytes(absl::Span<std::byte> span) {
+  return absl::MakeSpan(reinterpret_cast<uint8_t*>(span.data()), span.size());
 }
 
-absl::Status PReadAll(int fd, const std::string& path, uint64_t offset, absl::Span<std::byte> out) {
-  while (!out.empty()) {
-    const ssize_t n = pread(fd, out.data(), out.size(), static_cast<off_t>(offset));
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return absl::UnavailableError(absl::StrCat("cannot read ", path, ": ", std::strerror(errno)));
-    if (n == 0)
-      return absl::DataLossError(absl::StrCat(path, " ends at byte ", offset, ", ", out.size(), " bytes too early"));
-    out.remove_prefix(n);
-    offset += n;
-  }
-  return absl::OkStatus();
-}
-
-absl::Status WriteAll(int fd, const std::string& path, absl::Span<const std::byte> bytes) {
-  while (!bytes.empty()) {
-    const ssize_t n = write(fd, bytes.data(), bytes.size());
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return Errno("cannot write", path);
-    bytes.remove_prefix(n);
-  }
-  return absl::OkStatus();
+absl::Span<const uint8_t> Bytes(absl::Span<const std::byte> span) {
+  return absl::MakeConstSpan(reinterpret_cast<const uint8_t*>(span.data()), span.size());
 }
 
 // One entry of the header. The error names what is wrong; the caller adds the tensor and the file.
@@ -153,7 +135,7 @@ absl::Status Reader::ReadHeader() {
     return absl::DataLossError(absl::StrCat(path_, ": ", file_size, " bytes are too few for a safetensors file"));
   }
   unsigned char prefix[kPrefixBytes];
-  P2_RETURN_IF_ERROR(PReadAll(fd_, path_, 0, absl::MakeSpan(reinterpret_cast<std::byte*>(prefix), kPrefixBytes)));
+  P2_RETURN_IF_ERROR(PReadAll(fd_, path_, 0, absl::MakeSpan(reinterpret_cast<uint8_t*>(prefix), kPrefixBytes)));
   uint64_t header_size = 0;
   for (int i = 7; i >= 0; --i) header_size = header_size << 8 | prefix[i];
   if (header_size > kMaxHeaderBytes || header_size > file_size - kPrefixBytes) {
@@ -162,7 +144,7 @@ absl::Status Reader::ReadHeader() {
   }
   std::string text(header_size, '\0');
   P2_RETURN_IF_ERROR(
-      PReadAll(fd_, path_, kPrefixBytes, absl::MakeSpan(reinterpret_cast<std::byte*>(text.data()), text.size())));
+      PReadAll(fd_, path_, kPrefixBytes, absl::MakeSpan(reinterpret_cast<uint8_t*>(text.data()), text.size())));
   data_begin_ = kPrefixBytes + header_size;
   const uint64_t data_size = file_size - data_begin_;
 
@@ -226,7 +208,7 @@ absl::Status Reader::Read(absl::string_view name, uint64_t begin, absl::Span<std
     return absl::InvalidArgumentError(absl::StrCat(path_, ": bytes [", begin, ", ", begin + out.size(),
                                                    ") leave tensor \"", name, "\" of ", info->size, " bytes"));
   }
-  return PReadAll(fd_, path_, data_begin_ + info->offset + begin, out);
+  return PReadAll(fd_, path_, data_begin_ + info->offset + begin, Bytes(out));
 }
 
 absl::Status Reader::Read(absl::string_view name, absl::Span<std::byte> out) const {
@@ -277,14 +259,14 @@ absl::StatusOr<std::unique_ptr<Writer>> Writer::Create(const std::string& path, 
   for (int i = 0; i < 8; ++i) prefix.push_back(static_cast<char>(text.size() >> (8 * i) & 0xff));
 
   const int fd = open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  if (fd < 0) return Errno("cannot create", path);
+  if (fd < 0) return FileError("create", path);
   std::unique_ptr<Writer> writer(new Writer(path, fd));
   writer->tensors_ = std::move(tensors);
   writer->data_size_ = offset;
   writer->data_begin_ = kPrefixBytes + text.size();
   prefix += text;
   P2_RETURN_IF_ERROR(
-      WriteAll(fd, path, absl::MakeConstSpan(reinterpret_cast<const std::byte*>(prefix.data()), prefix.size())));
+      WriteAll(fd, path, absl::MakeConstSpan(reinterpret_cast<const uint8_t*>(prefix.data()), prefix.size())));
   return writer;
 }
 
@@ -297,7 +279,7 @@ absl::Status Writer::Append(absl::Span<const std::byte> bytes) {
     return absl::InvalidArgumentError(
         absl::StrCat(path_, ": ", bytes.size(), " bytes given, ", data_size_ - written_, " declared"));
   }
-  P2_RETURN_IF_ERROR(WriteAll(fd_, path_, bytes));
+  P2_RETURN_IF_ERROR(WriteAll(fd_, path_, Bytes(bytes)));
   written_ += bytes.size();
   return absl::OkStatus();
 }
@@ -308,8 +290,8 @@ absl::Status Writer::Finish() {
       return absl::FailedPreconditionError(absl::StrCat(path_, ": tensor \"", tensor.name, "\" was not given in full"));
     }
   }
-  if (fsync(fd_) != 0) return Errno("cannot fsync", path_);
-  if (close(std::exchange(fd_, -1)) != 0) return Errno("cannot close", path_);
+  if (fsync(fd_) != 0) return FileError("fsync", path_);
+  if (close(std::exchange(fd_, -1)) != 0) return FileError("close", path_);
   return absl::OkStatus();
 }
 

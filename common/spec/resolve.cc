@@ -1,18 +1,16 @@
 #include "common/spec/resolve.h"
 
-#include <openssl/evp.h>
-
 #include <charconv>
 #include <set>
 
 #include "absl/status/status.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "common/sha256.h"
+#include "common/spec/proto_bytes.h"
 #include "common/spec/unet_shape.h"
 #include "common/spec/validate.h"
 #include "common/status_macros.h"
-#include "google/protobuf/io/coded_stream.h"
-#include "google/protobuf/io/zero_copy_stream_impl_lite.h"
 
 namespace p2::spec {
 namespace {
@@ -108,18 +106,6 @@ absl::StatusOr<ResolvedSpec> Resolve(const ResolveRequest& request, const Preset
   return resolved;
 }
 
-std::string SpecSha256(const TrainingSpec& spec) {
-  std::string bytes;
-  {
-    google::protobuf::io::StringOutputStream stream(&bytes);
-    google::protobuf::io::CodedOutputStream coded(&stream);
-    coded.SetSerializationDeterministic(true);
-    spec.SerializeToCodedStream(&coded);
-  }
-  unsigned char digest[EVP_MAX_MD_SIZE];
-  unsigned int size = 0;
-  EVP_Digest(bytes.data(), bytes.size(), digest, &size, EVP_sha256(), nullptr);
-  return absl::BytesToHexString(absl::string_view(reinterpret_cast<const char*>(digest), size));
-}
+std::string SpecSha256(const TrainingSpec& spec) { return Sha256Hex(DeterministicBytes(spec)); }
 
 }  // namespace p2::spec

@@ -38,7 +38,7 @@ scheduler::RootRecord FromRoot(const v1::StorageRoot& root) {
 scheduler::SpoolBody FromCheckpoint(const trainer::v1::CheckpointSaved& saved) {
   if (!IsSafePath(saved.path())) {
     return scheduler::TrainerNotice{"CHECKPOINT_REFUSED",
-                                    absl::StrCat("its path \"", saved.path(), "\" is not a path below a storage root")};
+                                    absl::StrCat("its path \"", saved.path(), "\" is not a path below a storage root"), {}};
   }
   scheduler::CheckpointReported reported;
   scheduler::CheckpointRecord& checkpoint = reported.checkpoint;
@@ -66,8 +66,13 @@ scheduler::SpoolBody FromTrainerEvent(const trainer::v1::TrainerEvent& event) {
       return scheduler::TrainerFinished{
           static_cast<scheduler::TrainerFinished::Outcome>(std::clamp<int>(event.finished().outcome(), 0, 3)),
           event.finished().exit_code(), event.finished().images_seen(), event.finished().message()};
-    case trainer::v1::TrainerEvent::kNotice:
-      return scheduler::TrainerNotice{event.notice().reason(), event.notice().message()};
+    case trainer::v1::TrainerEvent::kNotice: {
+      scheduler::TrainerNotice notice{event.notice().reason(), event.notice().message(), {}};
+      for (const auto& range : event.notice().skipped_ranges()) {
+        notice.skipped_ranges.push_back({range.begin(), range.end()});
+      }
+      return notice;
+    }
     default:
       return scheduler::BytesStored{};
   }
@@ -203,6 +208,11 @@ v1::ConnectResponse ToMessage(const scheduler::StartGang& start, const v1::Train
   *launch.mutable_spec() = spec;
   launch.set_dataset_fingerprint(start.dataset_fingerprint);
   for (const std::string& candidate : start.resume_candidates) launch.add_resume_candidates(candidate);
+  for (const scheduler::SampleRange& range : start.skipped_ranges) {
+    trainer::v1::SampleRange& skipped = *launch.add_skipped_ranges();
+    skipped.set_begin(range.begin);
+    skipped.set_end(range.end);
+  }
   // The same for every rank, also when Start is sent again by a restarted p2d.
   launch.set_rendezvous_nonce(absl::StrCat(start.job, ".", start.epoch));
   launch.set_threads(spec.resources().threads());

@@ -123,6 +123,16 @@ grpc::ServerUnaryReactor* ClusterService::Run(grpc::CallbackServerContext* call,
   return pending->reactor();
 }
 
+grpc::ServerUnaryReactor* ClusterService::GetServerInfo(grpc::CallbackServerContext* call,
+                                                        const p2::v1::GetServerInfoRequest*,
+                                                        p2::v1::ServerInfo* response) {
+  p2::v1::ServerInfo info;
+  info.set_version(P2_VERSION);
+  info.set_protocol_version(coordinator::kProtocolVersion);
+  *info.mutable_start_time() = ToTimestamp(start_time_);
+  return Reply<p2::v1::ServerInfo>(call, response, std::move(info));
+}
+
 grpc::ServerUnaryReactor* ClusterService::ListWorkers(grpc::CallbackServerContext* call,
                                                       const p2::v1::ListWorkersRequest* request,
                                                       p2::v1::ListWorkersResponse* response) {

@@ -2,6 +2,8 @@
 
 #include <string>
 
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "p2/v1/cluster_service.grpc.pb.h"
 #include "server/rpc/service_context.h"
 
@@ -12,6 +14,9 @@ class ClusterService final : public p2::v1::ClusterService::CallbackService {
  public:
   explicit ClusterService(ServiceContext& context) : context_(context) {}
 
+  grpc::ServerUnaryReactor* GetServerInfo(grpc::CallbackServerContext* call,
+                                          const p2::v1::GetServerInfoRequest* request,
+                                          p2::v1::ServerInfo* response) override;
   grpc::ServerUnaryReactor* ListWorkers(grpc::CallbackServerContext* call, const p2::v1::ListWorkersRequest* request,
                                         p2::v1::ListWorkersResponse* response) override;
   grpc::ServerUnaryReactor* ListRoots(grpc::CallbackServerContext* call, const p2::v1::ListRootsRequest* request,
@@ -35,6 +40,7 @@ class ClusterService final : public p2::v1::ClusterService::CallbackService {
                                 p2::v1::Worker* response);
 
   ServiceContext& context_;
+  const absl::Time start_time_ = absl::Now();
 };
 
 }  // namespace p2::rpc

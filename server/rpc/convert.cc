@@ -6,9 +6,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/resource_name.h"
+#include "common/spec/proto_bytes.h"
 #include "common/status_macros.h"
-#include "google/protobuf/io/coded_stream.h"
-#include "google/protobuf/io/zero_copy_stream_impl_lite.h"
 
 namespace p2::rpc {
 namespace {
@@ -93,6 +92,11 @@ p2::v1::Job ToProto(const scheduler::JobRecord& record) {
     m.set_latest_checkpoint(ChildName(record.id, kCheckpoints, record.latest_checkpoint));
   }
   m.set_etag(absl::StrCat(record.revision));
+  for (const scheduler::SampleRange& range : record.skipped_ranges) {
+    p2::trainer::v1::SampleRange* out = m.add_skipped_ranges();
+    out->set_begin(range.begin);
+    out->set_end(range.end);
+  }
   return m;
 }
 
@@ -222,14 +226,7 @@ absl::StatusOr<p2::v1::Job> JobViews::View(const scheduler::JobRecord& record) c
 std::string OriginsBytes(const std::map<std::string, std::string>& origins) {
   p2::v1::Job job;
   job.mutable_spec_origins()->insert(origins.begin(), origins.end());
-  std::string bytes;
-  {
-    google::protobuf::io::StringOutputStream stream(&bytes);
-    google::protobuf::io::CodedOutputStream coded(&stream);
-    coded.SetSerializationDeterministic(true);
-    job.SerializeToCodedStream(&coded);
-  }
-  return bytes;
+  return spec::DeterministicBytes(job);
 }
 
 }  // namespace p2::rpc

@@ -1,44 +1,24 @@
 #include "server/rpc/job_admission.h"
 
-#include <openssl/sha.h>
-
 #include <algorithm>
 #include <utility>
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "absl/time/time.h"
 #include "common/rpc/grpc_status.h"
 #include "common/resource_name.h"
+#include "common/sha256.h"
 #include "common/spec/estimate.h"
 #include "common/spec/nearest_name.h"
+#include "common/spec/proto_bytes.h"
 #include "common/spec/resolve.h"
 #include "common/status_macros.h"
-#include "google/protobuf/io/coded_stream.h"
-#include "google/protobuf/io/zero_copy_stream_impl_lite.h"
 #include "server/rpc/convert.h"
 #include "server/rpc/validation.h"
 
 namespace p2::rpc {
 namespace {
-
-std::string Sha256Hex(const std::string& bytes) {
-  unsigned char digest[SHA256_DIGEST_LENGTH];
-  SHA256(reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size(), digest);
-  return absl::BytesToHexString(absl::string_view(reinterpret_cast<const char*>(digest), sizeof(digest)));
-}
-
-std::string DeterministicBytes(const p2::v1::TrainingSpec& spec) {
-  std::string bytes;
-  {
-    google::protobuf::io::StringOutputStream stream(&bytes);
-    google::protobuf::io::CodedOutputStream coded(&stream);
-    coded.SetSerializationDeterministic(true);
-    spec.SerializeToCodedStream(&coded);
-  }
-  return bytes;
-}
 
 absl::Duration ToDuration(const google::protobuf::Duration& duration) {
   return absl::Seconds(duration.seconds()) + absl::Nanoseconds(duration.nanos());
@@ -179,7 +159,7 @@ absl::StatusOr<Admission> Admit(const p2::v1::CreateJobRequest& request,
   command.id = IdPrefix(request, resolved.spec);
   command.needs = ToNeeds(resolved.spec, *dataset, std::move(checkpoint_root_id));
   command.preset = request.preset();
-  command.spec_bytes = DeterministicBytes(resolved.spec);
+  command.spec_bytes = spec::DeterministicBytes(resolved.spec);
   command.spec_sha256 = Sha256Hex(command.spec_bytes);
   command.origins_bytes = OriginsBytes(resolved.origins);
   command.origins_sha256 = Sha256Hex(command.origins_bytes);

@@ -1,7 +1,5 @@
 #include "server/rpc/validation.h"
 
-#include <openssl/sha.h>
-
 #include <algorithm>
 #include <memory>
 
@@ -12,9 +10,9 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "common/resource_name.h"
+#include "common/sha256.h"
+#include "common/spec/proto_bytes.h"
 #include "common/spec/yaml_to_proto.h"
-#include "google/protobuf/io/coded_stream.h"
-#include "google/protobuf/io/zero_copy_stream_impl_lite.h"
 
 namespace p2::rpc {
 namespace {
@@ -194,16 +192,7 @@ std::string PayloadSha256(const google::protobuf::Message& request) {
   copy->CopyFrom(request);
   if (const auto* field = copy->GetDescriptor()->FindFieldByName("request_id"))
     copy->GetReflection()->ClearField(copy.get(), field);
-  std::string bytes = absl::StrCat(copy->GetDescriptor()->full_name(), "\n");
-  {
-    google::protobuf::io::StringOutputStream stream(&bytes);
-    google::protobuf::io::CodedOutputStream coded(&stream);
-    coded.SetSerializationDeterministic(true);
-    copy->SerializeToCodedStream(&coded);
-  }
-  unsigned char digest[SHA256_DIGEST_LENGTH];
-  SHA256(reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size(), digest);
-  return absl::BytesToHexString(absl::string_view(reinterpret_cast<const char*>(digest), sizeof(digest)));
+  return Sha256Hex(absl::StrCat(copy->GetDescriptor()->full_name(), "\n", spec::DeterministicBytes(*copy)));
 }
 
 }  // namespace p2::rpc

@@ -117,6 +117,7 @@ struct StartGang {
   std::string spec_sha256;
   std::string dataset_fingerprint;
   std::vector<std::string> resume_candidates;  // Checkpoint IDs, best first.
+  std::vector<SampleRange> skipped_ranges;
   bool operator==(const StartGang&) const = default;
 };
 

@@ -188,6 +188,7 @@ struct TrainerFinished {
 
 struct TrainerNotice {
   std::string reason, message;  // reason: CHECKPOINT_CORRUPT (the message names the checkpoint), NUMERICS_CHANGED …
+  std::vector<SampleRange> skipped_ranges;  // Of DATA_SKIPPED; empty or reversed ones count for nothing.
   bool operator==(const TrainerNotice&) const = default;
 };
 

@@ -41,6 +41,7 @@ StartGang StartFor(const JobRecord& job, const Attempt& attempt, absl::string_vi
   start.spec_sha256 = job.spec_sha256;
   start.dataset_fingerprint = job.needs.dataset_fingerprint;
   start.resume_candidates = attempt.resume_candidates;
+  start.skipped_ranges = job.skipped_ranges;
   return start;
 }
 

@@ -1,5 +1,7 @@
 #include <algorithm>
 #include <cmath>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "server/scheduler/decisions.h"
@@ -38,7 +40,25 @@ void TakeMetrics(Draft& draft, const SpoolReport& report, const MetricsReported&
   if (const auto rate = value("images_per_second")) job.progress.images_per_second = *rate;
 }
 
+// Adds `more` to the sorted, disjoint `ranges`; what touches becomes one.
+void Merge(const std::vector<SampleRange>& more, std::vector<SampleRange>& ranges) {
+  for (const SampleRange& range : more) {
+    if (range.begin >= 0 && range.begin < range.end) ranges.push_back(range);
+  }
+  std::sort(ranges.begin(), ranges.end(), [](const SampleRange& a, const SampleRange& b) { return a.begin < b.begin; });
+  std::vector<SampleRange> merged;
+  for (const SampleRange& range : ranges) {
+    if (!merged.empty() && range.begin <= merged.back().end) {
+      merged.back().end = std::max(merged.back().end, range.end);
+    } else {
+      merged.push_back(range);
+    }
+  }
+  ranges = std::move(merged);
+}
+
 void TakeNotice(Draft& draft, const SpoolReport& report, const TrainerNotice& notice) {
+  if (!notice.skipped_ranges.empty()) Merge(notice.skipped_ranges, draft.EditJob(report.job).skipped_ranges);
   draft.Event(JobName(report.job), notice.reason, notice.message, WorkerName(report.worker));
   if (notice.reason == "CHECKPOINT_CORRUPT") MarkCorrupt(draft, report, notice.message);
 }

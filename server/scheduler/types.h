@@ -149,6 +149,12 @@ struct Attempt {
   }
 };
 
+// Samples [begin, end) of a run, by their index g (images seen).
+struct SampleRange {
+  int64_t begin = 0, end = 0;
+  bool operator==(const SampleRange&) const = default;
+};
+
 // A terminal job holds no slot and keeps its state; a late report at its epoch may still add a checkpoint or metrics.
 struct JobRecord {
   std::string id;
@@ -175,6 +181,9 @@ struct JobRecord {
   int restarts_used = 0;         // Counted failures since the last progress.
   int consecutive_failures = 0;  // All failures since the last progress; the backoff grows with it.
   std::string latest_checkpoint;  // ID of the newest committed one; empty if none.
+  // What its attempts passed over because numbers did not stay finite, rising and apart. A checkpoint knows only what
+  // came before it, so every attempt is told.
+  std::vector<SampleRange> skipped_ranges;
   bool stop_is_drain = false;     // PAUSING because its worker drains: goes to QUEUED, not PAUSED.
   int64_t revision = 0;           // Of the last change, progress included; the etag.
   absl::Time ready_mono = absl::InfinitePast();  // Volatile. End of the backoff.

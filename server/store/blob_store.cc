@@ -2,7 +2,6 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <openssl/evp.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -18,6 +17,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "common/resource_name.h"
+#include "common/sha256.h"
 #include "common/status_macros.h"
 #include "server/store/file_io.h"
 
@@ -49,20 +49,15 @@ std::string ArtifactPath(absl::string_view base, absl::string_view job, absl::st
   return absl::StrCat(base, "/artifacts/", job, "/", file_name);
 }
 
-absl::StatusOr<std::string> Sha256(const std::string& path) {
+absl::StatusOr<std::string> FileSha256(const std::string& path) {
   P2_ASSIGN_OR_RETURN(const File file, File::Open(path, O_RDONLY));
-  const std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context(EVP_MD_CTX_new(), &EVP_MD_CTX_free);
-  if (EVP_DigestInit_ex(context.get(), EVP_sha256(), nullptr) != 1) return absl::InternalError("SHA-256 is not there");
+  Sha256 sha256;
   for (int64_t offset = 0;;) {
     P2_ASSIGN_OR_RETURN(const std::string data, file.ReadAt(offset, 1 << 20));
-    if (data.empty()) break;
-    EVP_DigestUpdate(context.get(), data.data(), data.size());
+    if (data.empty()) return Hex(sha256.Finish());
+    sha256.Update(absl::MakeConstSpan(reinterpret_cast<const uint8_t*>(data.data()), data.size()));
     offset += static_cast<int64_t>(data.size());
   }
-  std::string digest(EVP_MAX_MD_SIZE, '\0');
-  unsigned size = 0;
-  EVP_DigestFinal_ex(context.get(), reinterpret_cast<unsigned char*>(digest.data()), &size);
-  return absl::BytesToHexString(digest.substr(0, size));
 }
 
 // Sizes and digests match: the file under its final name is what `piece` belongs to.
@@ -73,7 +68,7 @@ absl::StatusOr<bool> IsComplete(const std::string& path, const ArtifactPiece& pi
     return ErrnoError("stat", path);
   }
   if (info.st_size != piece.size_bytes) return false;
-  P2_ASSIGN_OR_RETURN(const std::string digest, Sha256(path));
+  P2_ASSIGN_OR_RETURN(const std::string digest, FileSha256(path));
   return digest == piece.sha256;
 }
 

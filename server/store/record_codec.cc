@@ -165,6 +165,11 @@ pb::Job ToStorage(const scheduler::JobRecord& record) {
   m.set_latest_checkpoint(record.latest_checkpoint);
   m.set_stop_is_drain(record.stop_is_drain);
   m.set_revision(record.revision);
+  for (const scheduler::SampleRange& range : record.skipped_ranges) {
+    pb::SampleRange* stored = m.add_skipped_ranges();
+    stored->set_begin(range.begin);
+    stored->set_end(range.end);
+  }
   return m;
 }
 
@@ -203,6 +208,7 @@ scheduler::JobRecord FromStorage(const pb::Job& m) {
   record.latest_checkpoint = m.latest_checkpoint();
   record.stop_is_drain = m.stop_is_drain();
   record.revision = m.revision();
+  for (const pb::SampleRange& range : m.skipped_ranges()) record.skipped_ranges.push_back({range.begin(), range.end()});
   return record;
 }
 

@@ -67,6 +67,27 @@ class BadInputTest(unittest.TestCase):
         plain.mkdir()
         self.fails(6, ".p2-root-id", "root init", args=("dataset", "prepare", self.p2.dir / "images-dots", "x", "--resolution", 16, "--root", plain))
 
+    def test_a_root_that_no_worker_sees(self):
+        away = self.p2.dir / "away"
+        self.p2.p2ctl("root", "init", away)
+        prepare = ("dataset", "prepare", self.p2.dir / "images-dots", "far", "--resolution", 16, "--channels", 1, "--root", away)
+        self.fails(6, str(away), "--root NAME=", "p2ctl dataset register", args=prepare)
+        self.p2.p2ctl("dataset", "register", away / "datasets/far", "--root", "away")
+        self.fails(6, '"away"', "--root away=DIR", "p2ctl root list", args=("submit", "-f", self.submit_file(tiny_spec()), "--dataset", "far"))
+        # Once a worker sees it the job runs; when that worker is gone, a job that waits says what it waits for.
+        self.p2.start_worker("far", roots={"away": away})
+        first = self.p2.submit(tiny_spec(images=64), "--dataset", "far")
+        self.p2.wait_state(first, "SUCCEEDED")
+        self.assertEqual(self.p2.end("far"), 0)
+        second = self.p2.submit(tiny_spec(images=64), "--dataset", "far")
+        waits = wait_for("it says why it waits", lambda: self.p2.job(second)["reason"] == "ROOT_NOT_VISIBLE" and self.p2.job(second))
+        self.assertEqual(waits["state"], "QUEUED")
+        for word in ("workers that see root away", "far (silent)"):
+            self.assertIn(word, waits["message"])
+        self.p2.start_worker("far", roots={"away": away})
+        self.p2.wait_state(second, "SUCCEEDED")
+        self.assertEqual(self.p2.end("far"), 0)
+
     def test_a_spec_that_is_too_big(self):
         self.fails(2, "262144", args=("submit", "-f", self.submit_file("description: " + "x" * 300000 + "\n")))
 
@@ -108,6 +129,47 @@ class BadInputTest(unittest.TestCase):
         self.assertEqual(states[newest["name"]], "CORRUPT")
         self.p2.p2ctl("kill", job)
         self.p2.wait_state(job, "CANCELLED")
+
+
+class DiskTest(unittest.TestCase):
+    """p2d's data directory on a file system of 400 MiB that fills up."""
+
+    def setUp(self):
+        self.p2 = Cluster(d_flags=["--disk-interval", "100ms"])
+        data = self.p2.dir / "p2d"
+        data.mkdir()
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400m", "p2-test", data], capture_output=True).returncode != 0:
+            self.skipTest("cannot mount a tmpfs here (needs root)")
+        self.addCleanup(lambda: subprocess.run(["umount", "-l", data], check=True))
+
+    def test_a_nearly_full_disk_stops_admissions_and_nothing_else(self):
+        with self.p2 as p2:
+            running = p2.submit(tiny_spec(images=1000000))
+            waiting = p2.submit(tiny_spec(images=64))
+            p2.wait_images(running, 64)
+            space = os.statvfs(p2.dir / "p2d")
+            filler = p2.dir / "p2d/filler"
+            with open(filler, "wb") as file:
+                os.posix_fallocate(file.fileno(), 0, space.f_bavail * space.f_frsize - (12 << 20))
+            refused = wait_for("a submit is refused", lambda: (r := p2.run("submit", "-f", p2.dir / "spec.yaml")).returncode != 0 and r)
+            self.assertEqual(refused.returncode, 5, refused.stderr)
+            for word in (str(p2.dir / "p2d"), "of 400 MiB free", "p2ctl delete", "what runs goes on"):
+                self.assertIn(word, refused.stderr)
+            # What runs goes on, is reported and can be read; what waits says why; nothing new begins.
+            seen = int(p2.job(running)["progress"]["imagesSeen"])
+            p2.wait_images(running, seen + 256)
+            self.assertGreater(len(p2.points(running)), 0)
+            p2.p2ctl("pause", running)
+            p2.wait_state(running, "PAUSED")
+            held = wait_for("the other job waits for space", lambda: p2.job(waiting)["reason"] == "DISK_FULL" and p2.job(waiting))
+            self.assertEqual(held["state"], "QUEUED")
+            # It heals by itself.
+            filler.unlink()
+            p2.wait_state(waiting, "SUCCEEDED")
+            p2.p2ctl("resume", running)
+            p2.wait_images(running, seen + 320)
+            reasons = [e["reason"] for e in p2.json("events")["items"] if e["resource"] == "p2d"]
+            self.assertEqual(reasons, ["DISK_FULL", "DISK_SPACE_BACK"])
 
 
 if __name__ == "__main__":

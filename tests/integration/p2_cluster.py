@@ -142,9 +142,10 @@ class Cluster:
         self.ports = {name: int(ready[name].rsplit(":", 1)[1]) for name in ("grpc", "http")} | {k: v for k, v in self.ports.items() if k[0] == "w"}
         self.env["P2_ADDR"] = f"127.0.0.1:{self.ports['grpc']}"
 
-    def start_worker(self, name: str = "w0", slots: int | None = None) -> None:
+    def start_worker(self, name: str = "w0", slots: int | None = None, roots: dict[str, pathlib.Path] | None = None) -> None:
+        root_flags = [flag for root, path in (roots or {"main": self.root}).items() for flag in ("--root", f"{root}={path}")]
         ready = self._start(name, [BIN / "p2-worker", "--coordinator", self.env["P2_ADDR"], "--name", name, "--devices", f"cpu:{slots or self.slots}",
-                                   "--root", f"main={self.root}", "--data-dir", self.dir / f"worker-{name}", "--http", "127.0.0.1:0", "--silence-timeout", "4s", "--log-interval", "50ms",
+                                   *root_flags, "--data-dir", self.dir / f"worker-{name}", "--http", "127.0.0.1:0", "--silence-timeout", "4s", "--log-interval", "50ms",
                                    *self.worker_flags])
         self.ports[name] = int(ready["http_port"])
 

@@ -119,6 +119,12 @@ class FaultTest(unittest.TestCase):
 
 
 class VerbTest(unittest.TestCase):
+    def test_version_names_every_process(self):
+        with Cluster() as p2:
+            versions = {v["what"]: v["version"] for v in p2.json("version")["items"]}
+            self.assertEqual(set(versions), {"p2ctl", "p2d", "p2-worker w0"})
+            self.assertEqual(len(set(versions.values())), 1)
+
     def test_pause_resume_stop_kill_and_delete(self):
         with Cluster() as p2:
             job = p2.submit(tiny_spec(images=100000))

@@ -95,6 +95,50 @@ class GrpcioTest(unittest.TestCase):
                 self.assertIn(field, details)
 
 
+class HostileClientTest(unittest.TestCase):
+    """What only a client that is not ours sends. Each gets an error that names the value and the limit; p2d goes on."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.p2 = cls.enterClassContext(Cluster())
+        cls.channel = cls.enterClassContext(grpc.insecure_channel(cls.p2.env["P2_ADDR"]))
+        cls.pool = descriptor_pool.DescriptorPool(ProtoReflectionDescriptorDatabase(cls.channel))
+
+    def tearDown(self):
+        job = self.p2.submit(tiny_spec(images=64))
+        self.p2.wait_state(job, "SUCCEEDED")
+
+    def message(self, name: str):
+        return message_factory.GetMessageClass(self.pool.FindMessageTypeByName(f"p2.v1.{name}"))
+
+    def refused(self, call) -> grpc.RpcError:
+        with self.assertRaises(grpc.RpcError) as caught:
+            call()
+        return caught.exception
+
+    def test_a_worker_of_another_protocol_version_is_refused(self):
+        hello = self.message("ConnectRequest")()
+        hello.hello.worker, hello.hello.instance, hello.hello.protocol_version = "old-worker", "i-1", 99
+        connect = self.channel.stream_stream("/p2.v1.WorkerService/Connect", request_serializer=lambda m: m.SerializeToString(),
+                                             response_deserializer=self.message("ConnectResponse").FromString)
+        error = self.refused(lambda: next(connect(iter([hello]), timeout=30)))
+        self.assertEqual(error.code(), grpc.StatusCode.FAILED_PRECONDITION)
+        for word in ("old-worker", "99", "speaks 1", "same release"):
+            self.assertIn(word, error.details())
+        self.assertEqual([w["name"] for w in self.p2.json("node", "list")["items"]], ["workers/w0"])
+
+    def test_a_message_that_is_too_big_is_refused(self):
+        create = self.channel.unary_unary("/p2.v1.JobService/CreateJob", request_serializer=lambda m: m.SerializeToString(),
+                                          response_deserializer=self.message("CreateJobResponse").FromString)
+        # Beyond what p2d takes in one message, and beyond what it takes as a spec.
+        for size, code, words in ((5 << 20, grpc.StatusCode.RESOURCE_EXHAUSTED, (str(4 << 20),)),
+                                  (300000, grpc.StatusCode.INVALID_ARGUMENT, ("spec_yaml", "300000", "262144"))):
+            error = self.refused(lambda: create(self.message("CreateJobRequest")(spec_yaml="#" * size), timeout=30))
+            self.assertEqual(error.code(), code)
+            for word in words:
+                self.assertIn(word, error.details())
+
+
 class PrometheusTest(unittest.TestCase):
     def test_prometheus_scrapes_both_daemons_and_answers_for_the_loss(self):
         with Cluster() as p2:

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <map>
 #include <string>
 #include <utility>
@@ -12,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "common/logging.h"
+#include "common/options/layered_options.h"
 
 namespace p2::agent {
 
@@ -60,9 +60,6 @@ struct AgentOptions {
   int64_t spool_limit_bytes = int64_t{256} << 20;
   LogLevel log_level = LogLevel::kInfo;
 };
-
-// Reads a variable of the environment; null if unset.
-using EnvironmentReader = std::function<const char*(const char*)>;
 
 // Every option resolved and checked. CANCELLED with the text to print for --help and --version; INVALID_ARGUMENT names
 // the flag, variable or line of the file, its value, and what would be right.

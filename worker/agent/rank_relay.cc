@@ -1,7 +1,6 @@
 #include "worker/agent/rank_relay.h"
 
 #include <fcntl.h>
-#include <openssl/evp.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -10,6 +9,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "common/logging.h"
+#include "common/sha256.h"
 #include "common/status_macros.h"
 #include "worker/agent/files.h"
 
@@ -19,13 +19,6 @@ namespace {
 using p2::trainer::v1::TrainerEvent;
 
 constexpr int64_t kTailAtOnce = int64_t{1} << 20;
-
-std::string Sha256Hex(const std::string& bytes) {
-  unsigned char digest[EVP_MAX_MD_SIZE];
-  unsigned length = 0;
-  EVP_Digest(bytes.data(), bytes.size(), digest, &length, EVP_sha256(), nullptr);
-  return absl::BytesToHexString(absl::string_view(reinterpret_cast<const char*>(digest), length));
-}
 
 // Up to `size` bytes of the file from `offset` on; empty if there are none.
 std::string ReadPart(const std::string& path, int64_t offset, int64_t size) {

@@ -14,8 +14,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "common/image/file_util.h"
+#include "common/file_util.h"
 #include "common/safetensors/safetensors.h"
+#include "common/sha256.h"
 #include "common/status_macros.h"
 
 namespace p2::checkpoint {
@@ -27,9 +28,9 @@ constexpr size_t kDigestPieceBytes = 1 << 20;
 std::string ShapeText(absl::Span<const int64_t> shape) { return absl::StrCat("(", absl::StrJoin(shape, ", "), ")"); }
 
 absl::StatusOr<std::string> ReadText(const std::string& path) {
-  const image::UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!fd.ok()) return image::FileError("open", path);
-  P2_ASSIGN_OR_RETURN(const std::vector<uint8_t> bytes, image::ReadWhole(fd.get(), path, kMaxTextBytes));
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd.ok()) return FileError("open", path);
+  P2_ASSIGN_OR_RETURN(const std::vector<uint8_t> bytes, ReadWhole(fd.get(), path, kMaxTextBytes));
   return std::string(bytes.begin(), bytes.end());
 }
 
@@ -57,16 +58,16 @@ absl::Status VerifyFile(const std::string& directory, const FileEntry& promised)
 
 absl::StatusOr<FileEntry> DigestFile(const std::string& directory, const std::string& name) {
   const std::string path = absl::StrCat(directory, "/", name);
-  const image::UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!fd.ok()) return image::FileError("open", path);
-  image::Sha256 sha256;
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd.ok()) return FileError("open", path);
+  Sha256 sha256;
   std::vector<uint8_t> piece(kDigestPieceBytes);
   int64_t size = 0;
   for (;;) {
     const ssize_t n = ::read(fd.get(), piece.data(), piece.size());
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return image::FileError("read", path);
-    if (n == 0) return FileEntry{name, size, image::Hex(sha256.Finish())};
+    if (n < 0) return FileError("read", path);
+    if (n == 0) return FileEntry{name, size, Hex(sha256.Finish())};
     sha256.Update(absl::MakeConstSpan(piece.data(), static_cast<size_t>(n)));
     size += n;
   }

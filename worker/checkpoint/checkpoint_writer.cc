@@ -11,7 +11,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "common/image/file_util.h"
+#include "common/file_util.h"
 #include "common/safetensors/safetensors.h"
 #include "common/status_macros.h"
 #include "worker/checkpoint/checkpoint_reader.h"
@@ -22,10 +22,10 @@ namespace {
 constexpr char kTemporaryPrefix[] = ".tmp-";
 
 absl::Status WriteText(const std::string& path, absl::string_view text) {
-  const image::UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
-  if (!fd.ok()) return image::FileError("create", path);
-  P2_RETURN_IF_ERROR(image::WriteAll(fd.get(), path, {reinterpret_cast<const uint8_t*>(text.data()), text.size()}));
-  return ::fsync(fd.get()) == 0 ? absl::OkStatus() : image::FileError("sync", path);
+  const UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
+  if (!fd.ok()) return FileError("create", path);
+  P2_RETURN_IF_ERROR(WriteAll(fd.get(), path, {reinterpret_cast<const uint8_t*>(text.data()), text.size()}));
+  return ::fsync(fd.get()) == 0 ? absl::OkStatus() : FileError("sync", path);
 }
 
 absl::Status WriteTensors(const std::string& path, const TensorFile& file) {
@@ -59,7 +59,7 @@ absl::StatusOr<WrittenCheckpoint> WriteInto(const std::string& directory, const 
     P2_RETURN_IF_ERROR(finish_file(name));
   }
   P2_RETURN_IF_ERROR(WriteText(absl::StrCat(directory, "/", kManifestFile), ManifestToJson(manifest)));
-  P2_RETURN_IF_ERROR(image::SyncDirectory(directory));
+  P2_RETURN_IF_ERROR(SyncDirectory(directory));
   P2_ASSIGN_OR_RETURN(const FileEntry self, DigestFile(directory, kManifestFile));
   return WrittenCheckpoint{DirectoryName(manifest.images_seen, manifest.epoch), std::move(manifest), self.sha256};
 }
@@ -82,14 +82,14 @@ absl::StatusOr<WrittenCheckpoint> WriteCheckpoint(const std::string& parent, con
     RemoveTree(path);
   }
   RemoveTree(temporary);
-  if (::mkdir(temporary.c_str(), 0755) != 0) return image::FileError("create", temporary);
+  if (::mkdir(temporary.c_str(), 0755) != 0) return FileError("create", temporary);
   absl::StatusOr<WrittenCheckpoint> written = WriteInto(temporary, snapshot, tick);
-  if (written.ok() && ::rename(temporary.c_str(), path.c_str()) != 0) written = image::FileError("rename", temporary);
+  if (written.ok() && ::rename(temporary.c_str(), path.c_str()) != 0) written = FileError("rename", temporary);
   if (!written.ok()) {
     RemoveTree(temporary);
     return written;
   }
-  P2_RETURN_IF_ERROR(image::SyncDirectory(parent));
+  P2_RETURN_IF_ERROR(SyncDirectory(parent));
   return written;
 }
 

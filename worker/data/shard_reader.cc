@@ -20,17 +20,17 @@ absl::StatusOr<std::unique_ptr<ShardReader>> ShardReader::Open(const std::string
   uint64_t first = 0;
   for (const image::ShardInfo& info : manifest.shards) {
     const std::string path = absl::StrCat(directory, "/", info.file);
-    image::UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
     if (!fd.ok())
-      return errno == ENOENT ? absl::DataLossError(absl::StrCat(path, " is missing")) : image::FileError("open", path);
+      return errno == ENOENT ? absl::DataLossError(absl::StrCat(path, " is missing")) : FileError("open", path);
     struct stat stat;
-    if (fstat(fd.get(), &stat) != 0) return image::FileError("stat", path);
+    if (fstat(fd.get(), &stat) != 0) return FileError("stat", path);
     if (static_cast<uint64_t>(stat.st_size) != info.bytes) {
       return absl::DataLossError(absl::StrCat(path, " has ", stat.st_size, " bytes, the manifest says ", info.bytes,
                                               "; copy it again, or prepare the dataset again"));
     }
     std::array<uint8_t, image::kShardHeaderBytes> bytes;
-    P2_RETURN_IF_ERROR(image::PReadAll(fd.get(), path, 0, absl::MakeSpan(bytes)));
+    P2_RETURN_IF_ERROR(PReadAll(fd.get(), path, 0, absl::MakeSpan(bytes)));
     const absl::StatusOr<image::ShardHeader> header = image::DecodeShardHeader(bytes);
     if (!header.ok()) return absl::DataLossError(absl::StrCat(path, ": ", header.status().message()));
     if (*header != image::ShardHeader{static_cast<uint32_t>(manifest.channels), side, side, info.count, first}) {
@@ -47,7 +47,7 @@ absl::StatusOr<std::unique_ptr<ShardReader>> ShardReader::Open(const std::string
     uint64_t at = 0;
     for (size_t i = 0; i < reader->shards_.size(); ++i) {
       const uint64_t size = manifest.shards[i].bytes - image::kShardHeaderBytes;
-      P2_RETURN_IF_ERROR(image::PReadAll(reader->shards_[i].fd.get(), reader->shards_[i].path, image::kShardHeaderBytes,
+      P2_RETURN_IF_ERROR(PReadAll(reader->shards_[i].fd.get(), reader->shards_[i].path, image::kShardHeaderBytes,
                                          absl::MakeSpan(records.get() + at, size)));
       at += size;
     }
@@ -68,7 +68,7 @@ absl::Status ShardReader::Read(uint64_t index, absl::Span<uint8_t> out) const {
   }
   const uint64_t per_shard = manifest_.shards[0].count;  // The same in all but the last.
   const Shard& shard = shards_[index / per_shard];
-  return image::PReadAll(shard.fd.get(), shard.path, image::kShardHeaderBytes + index % per_shard * size, out);
+  return PReadAll(shard.fd.get(), shard.path, image::kShardHeaderBytes + index % per_shard * size, out);
 }
 
 }  // namespace p2::data

@@ -12,7 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "common/image/file_util.h"
+#include "common/file_util.h"
 #include "common/image/shard.h"
 
 namespace p2::data {
@@ -49,7 +49,7 @@ class ShardReader {
  private:
   struct Shard {
     std::string path;
-    image::UniqueFd fd;
+    UniqueFd fd;
   };
 
   ShardReader() = default;

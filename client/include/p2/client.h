@@ -112,6 +112,7 @@ class Client {
   absl::StatusOr<v1::Artifact> DownloadArtifact(absl::string_view name, const std::string& path);
 
   // The cluster.
+  absl::StatusOr<v1::ServerInfo> GetServerInfo(const v1::GetServerInfoRequest& request = {});
   absl::StatusOr<v1::ListWorkersResponse> ListWorkers(const v1::ListWorkersRequest& request);
   absl::StatusOr<v1::ListRootsResponse> ListRoots(const v1::ListRootsRequest& request);
   absl::StatusOr<v1::Worker> CordonWorker(v1::CordonWorkerRequest request);

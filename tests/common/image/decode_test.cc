@@ -4,7 +4,7 @@
 #include <set>
 
 #include "absl/strings/match.h"
-#include "common/image/file_util.h"
+#include "common/sha256.h"
 #include "gmock/gmock.h"
 #include "tests/common/image/image_test_util.h"
 

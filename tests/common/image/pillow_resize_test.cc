@@ -1,8 +1,8 @@
 #include "common/image/pillow_resize.h"
 
 #include "common/image/decode.h"
-#include "common/image/file_util.h"
 #include "common/safetensors/safetensors.h"
+#include "common/sha256.h"
 #include "gmock/gmock.h"
 #include "nlohmann/json.hpp"
 #include "tests/common/image/image_test_util.h"

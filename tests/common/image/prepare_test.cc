@@ -7,7 +7,7 @@
 #include <algorithm>
 
 #include "common/image/decode.h"
-#include "common/image/file_util.h"
+#include "common/file_util.h"
 #include "common/image/pillow_resize.h"
 #include "common/image/png_write.h"
 #include "gmock/gmock.h"

@@ -1,7 +1,7 @@
 #include "common/image/shard.h"
 
 #include "absl/strings/str_replace.h"
-#include "common/image/file_util.h"
+#include "common/sha256.h"
 #include "gmock/gmock.h"
 #include "tests/common/image/image_test_util.h"
 

@@ -44,6 +44,24 @@ TEST(WorkerMessagesTest, AWorkerNeedsAnIdAndSlotsOfDifferentNames) {
   EXPECT_TRUE(absl::IsInvalidArgument(FromHello(hello).status()));
 }
 
+TEST(WorkerMessagesTest, SkippedSamplesGoFromOneAttemptsNoticeToTheNextOnesLaunch) {
+  v1::SpoolRecord record;
+  trainer::v1::Notice& said = *record.mutable_trainer_event()->mutable_notice();
+  said.set_reason("DATA_SKIPPED");
+  trainer::v1::SampleRange& range = *said.add_skipped_ranges();
+  range.set_begin(400);
+  range.set_end(424);
+  const auto report = FromSpool(record, "w0", "s");
+  const auto* notice = std::get_if<scheduler::TrainerNotice>(&report.body);
+  ASSERT_NE(notice, nullptr);
+  scheduler::StartGang start;
+  start.skipped_ranges = notice->skipped_ranges;
+  const v1::Launch launch = ToMessage(start, {}).start().launch();
+  ASSERT_EQ(launch.skipped_ranges_size(), 1);
+  EXPECT_EQ(launch.skipped_ranges(0).begin(), 400);
+  EXPECT_EQ(launch.skipped_ranges(0).end(), 424);
+}
+
 TEST(WorkerMessagesTest, EveryRankOfAGangGetsTheSameNonce) {
   auto nonce = [](const std::string& worker) {
     scheduler::StartGang start;

@@ -1,12 +1,10 @@
 // A job from submit to SUCCEEDED through every service, with a worker that plays its gang.
-#include <openssl/sha.h>
-
 #include <algorithm>
 #include <chrono>
 #include <string>
 #include <vector>
 
-#include "absl/strings/escaping.h"
+#include "common/sha256.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "p2/v1/artifact_service.grpc.pb.h"
@@ -23,12 +21,6 @@ using ::testing::ElementsAre;
 using ::testing::SizeIs;
 
 constexpr int kPoints = 40;
-
-std::string Sha256(const std::string& data) {
-  unsigned char digest[SHA256_DIGEST_LENGTH];
-  SHA256(reinterpret_cast<const unsigned char*>(data.data()), data.size(), digest);
-  return absl::BytesToHexString(absl::string_view(reinterpret_cast<const char*>(digest), sizeof(digest)));
-}
 
 // Runs the whole attempt at once when it is started.
 class Gang {
@@ -88,7 +80,7 @@ class Gang {
       chunk.set_kind("samples");
       chunk.set_content_type("image/png");
       chunk.set_size_bytes(300'000);
-      chunk.set_sha256(Sha256(std::string(300'000, 'x')));
+      chunk.set_sha256(Sha256Hex(std::string(300'000, 'x')));
       chunk.set_offset(offset);
       chunk.set_data(std::string(static_cast<size_t>(std::min<int64_t>(200'000, 300'000 - offset)), 'x'));
       worker.Spool(record);

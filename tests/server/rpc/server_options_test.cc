@@ -1,6 +1,6 @@
 #include "server/server_options.h"
 
-#include <cstdlib>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -14,49 +14,48 @@ namespace {
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
-ServerOptions Parse(std::vector<std::string> arguments) {
-  const ParsedOptions parsed = ParseServerOptions(arguments);
-  EXPECT_FALSE(parsed.exit) << parsed.text;
-  return parsed.options;
+absl::StatusOr<ServerOptions> Parse(const std::vector<std::string>& arguments,
+                                    const std::map<std::string, std::string>& environment = {}) {
+  return ParseServerOptions(arguments, [&](const char* name) {
+    const auto found = environment.find(name);
+    return found == environment.end() ? nullptr : found->second.c_str();
+  });
 }
 
 TEST(ServerOptionsTest, PutsFlagsOverEnvironmentOverFileOverDefaults) {
   const store::TempDirectory temp;
   const std::string file = temp.path() + "/p2d.yaml";
   store::WriteWhole(file, "lost-after: 40s\nsuspect_after: 30s\nlisten: 127.0.0.1:1\n");
-  setenv("P2D_SUSPECT_AFTER", "20s", 1);
-  setenv("P2D_LISTEN", "127.0.0.1:2", 1);
-  const ServerOptions options = Parse({"--config", file, "--listen", "127.0.0.1:3"});
-  unsetenv("P2D_SUSPECT_AFTER");
-  unsetenv("P2D_LISTEN");
-  EXPECT_EQ(options.listen, "127.0.0.1:3");
-  EXPECT_EQ(options.suspect_after, absl::Seconds(20));
-  EXPECT_EQ(options.lost_after, absl::Seconds(40));
-  EXPECT_EQ(options.http, "127.0.0.1:7251");
+  const auto options = Parse({"--config", file, "--listen", "127.0.0.1:3"},
+                             {{"P2D_SUSPECT_AFTER", "20s"}, {"P2D_LISTEN", "127.0.0.1:2"}});
+  ASSERT_TRUE(options.ok()) << options.status();
+  EXPECT_EQ(options->listen, "127.0.0.1:3");
+  EXPECT_EQ(options->suspect_after, absl::Seconds(20));
+  EXPECT_EQ(options->lost_after, absl::Seconds(40));
+  EXPECT_EQ(options->http, "127.0.0.1:7251");
 }
 
 TEST(ServerOptionsTest, TakesTheShippedFileWhichHoldsTheDefaults) {
-  const ServerOptions options = Parse({"--config", P2_SOURCE_DIR "/configs/p2d.yaml"});
+  const auto options = Parse({"--config", P2_SOURCE_DIR "/configs/p2d.yaml"});
+  ASSERT_TRUE(options.ok()) << options.status();
   const ServerOptions defaults;
-  EXPECT_EQ(options.data_dir, defaults.data_dir);
-  EXPECT_EQ(options.listen, defaults.listen);
-  EXPECT_EQ(options.lost_after, defaults.lost_after);
-  EXPECT_EQ(options.prepare_timeout, defaults.prepare_timeout);
-  EXPECT_EQ(options.disk_interval, defaults.disk_interval);
-  EXPECT_EQ(options.insecure, defaults.insecure);
+  EXPECT_EQ(options->data_dir, defaults.data_dir);
+  EXPECT_EQ(options->listen, defaults.listen);
+  EXPECT_EQ(options->lost_after, defaults.lost_after);
+  EXPECT_EQ(options->prepare_timeout, defaults.prepare_timeout);
+  EXPECT_EQ(options->disk_interval, defaults.disk_interval);
+  EXPECT_EQ(options->insecure, defaults.insecure);
 }
 
 TEST(ServerOptionsTest, RefusesWhatItDoesNotKnow) {
   const store::TempDirectory temp;
   const std::string file = temp.path() + "/p2d.yaml";
   store::WriteWhole(file, "lost-aftr: 40s\n");
-  EXPECT_THAT(ParseServerOptions({"--config", file}).text, HasSubstr("lost-aftr"));
-  store::WriteWhole(file, "lost-after: [\n");
-  EXPECT_EQ(ParseServerOptions({"--config", file}).exit_code, 2);
-  EXPECT_EQ(ParseServerOptions({"--nonsense"}).exit_code, 2);
-  EXPECT_THAT(ParseServerOptions({"--lost-after", "soon"}).text, AllOf(HasSubstr("--lost-after"), HasSubstr("soon")));
-  EXPECT_EQ(ParseServerOptions({"--help"}).exit_code, 0);
-  EXPECT_THAT(ParseServerOptions({"--version"}).text, HasSubstr("p2d "));
+  EXPECT_THAT(std::string(Parse({"--config", file}).status().message()), HasSubstr("p2d.yaml:1: unknown option \"lost-aftr\""));
+  EXPECT_TRUE(absl::IsInvalidArgument(Parse({"--nonsense"}).status()));
+  EXPECT_THAT(std::string(Parse({"--lost-after", "soon"}).status().message()), AllOf(HasSubstr("--lost-after"), HasSubstr("soon")));
+  EXPECT_TRUE(absl::IsCancelled(Parse({"--help"}).status()));
+  EXPECT_THAT(std::string(Parse({"--version"}).status().message()), HasSubstr("p2d "));
 }
 
 TEST(ServerOptionsTest, ListensBeyondLoopbackOnlyWithInsecure) {

@@ -282,7 +282,7 @@ void Simulation::Work(Node& node) {
   }
   if (Chance(2))
     Spool(node, key, process.attempt,
-          TrainerNotice{"CHECKPOINT_CORRUPT", absl::StrCat(process.images, "-e", key.second)});
+          TrainerNotice{"CHECKPOINT_CORRUPT", absl::StrCat(process.images, "-e", key.second), {}});
 }
 
 void Simulation::EndProcess(Node& node, const Key& key, int exit_code, bool worker_stopped) {

@@ -103,13 +103,29 @@ TEST_F(StepReportsTest, NeverDeletesWhatAStartingAttemptMayLoad) {
 TEST_F(StepReportsTest, ACorruptCheckpointIsNeverOfferedAgainAndTheFallbackIsReported) {
   for (int64_t images : {100, 200}) cluster_.Commit("w0", "job-a", images);
   RunAgain(50);
-  cluster_.Report("w0", "job-a", TrainerNotice{"CHECKPOINT_CORRUPT", "ckpt-200: digest of model.safetensors differs"});
+  cluster_.Report("w0", "job-a", TrainerNotice{"CHECKPOINT_CORRUPT", "ckpt-200: digest of model.safetensors differs", {}});
   EXPECT_THAT(In(CheckpointState::kCorrupt), ElementsAre("ckpt-200"));
   EXPECT_EQ(JobA().latest_checkpoint, "ckpt-100");
   cluster_.Report("w0", "job-a", TrainerStarted{100, "ckpt-100", {}});
   EXPECT_THAT(cluster_.EventReasons(), Contains("CHECKPOINT_FALLBACK"));
   RunAgain(50);
   EXPECT_THAT(JobA().attempts.back().resume_candidates, ElementsAre("ckpt-100"));
+}
+
+TEST_F(StepReportsTest, EveryLaterAttemptIsToldWhichSamplesToPassOver) {
+  cluster_.Report("w0", "job-a", TrainerNotice{"DATA_SKIPPED", "not finite", {{400, 424}}});
+  EXPECT_THAT(cluster_.EventReasons(), Contains("DATA_SKIPPED"));
+  RunAgain(50);
+  // What touches becomes one range, the same notice twice changes nothing, nonsense counts for nothing.
+  cluster_.Report("w0", "job-a",
+                  TrainerNotice{"DATA_SKIPPED", "again", {{900, 908}, {424, 432}, {400, 424}, {7, 7}, {9, 3}, {-8, 0}}});
+  const std::vector<SampleRange> all = {{400, 432}, {900, 908}};
+  EXPECT_EQ(JobA().skipped_ranges, all);
+  cluster_.EndRank("w0", "job-a", 50);
+  cluster_.Pass(absl::Seconds(2), {"w0"});
+  cluster_.Must(PrepareReply{"w0", "job-a", JobA().epoch, true, "", "10.0.0.1", 7000});
+  ASSERT_THAT(cluster_.ActionsOf<StartGang>(), SizeIs(1));
+  EXPECT_EQ(cluster_.ActionsOf<StartGang>()[0].skipped_ranges, all);
 }
 
 TEST_F(StepReportsTest, RevisionsRiseWithEveryChange) {

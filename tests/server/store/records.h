@@ -78,6 +78,7 @@ inline scheduler::JobRecord FullJob(std::string id, scheduler::JobState state = 
   job.restarts_used = 1;
   job.consecutive_failures = 2;
   job.latest_checkpoint = "000000000100-e1";
+  job.skipped_ranges = {{800, 824}, {1000, 1024}};
   job.stop_is_drain = true;
   job.revision = 99;
   return job;

@@ -1,9 +1,7 @@
-// Files and digests for the dataset code.
+// POSIX calls on files as Status; each message names the path and the reason.
 #pragma once
 
-#include <array>
 #include <cstdint>
-#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -13,9 +11,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 
-struct evp_md_ctx_st;
-
-namespace p2::image {
+namespace p2 {
 
 // Owns a file descriptor.
 class UniqueFd {
@@ -52,22 +48,4 @@ absl::Status SyncDirectory(const std::string& path);
 // Written beside `path`, fsynced, renamed over it, the directory fsynced.
 absl::Status ReplaceFile(const std::string& path, absl::string_view content);
 
-// SHA-256 in pieces. Confined to one thread.
-class Sha256 {
- public:
-  using Digest = std::array<uint8_t, 32>;
-  Sha256();
-  ~Sha256();
-  Sha256(const Sha256&) = delete;
-  Sha256& operator=(const Sha256&) = delete;
-
-  void Update(absl::Span<const uint8_t> bytes);
-  Digest Finish();
-
- private:
-  evp_md_ctx_st* const ctx_;
-};
-
-std::string Hex(absl::Span<const uint8_t> bytes);
-
-}  // namespace p2::image
+}  // namespace p2

@@ -1,7 +1,6 @@
-#include "common/image/file_util.h"
+#include "common/file_util.h"
 
 #include <fcntl.h>
-#include <openssl/evp.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -10,11 +9,10 @@
 #include <cstring>
 #include <filesystem>
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
 
-namespace p2::image {
+namespace p2 {
 
 UniqueFd::~UniqueFd() {
   if (fd_ >= 0) close(fd_);
@@ -89,19 +87,4 @@ absl::Status ReplaceFile(const std::string& path, absl::string_view content) {
   return SyncDirectory(parent.empty() ? "." : parent);
 }
 
-Sha256::Sha256() : ctx_(EVP_MD_CTX_new()) { EVP_DigestInit_ex(ctx_, EVP_sha256(), nullptr); }
-Sha256::~Sha256() { EVP_MD_CTX_free(ctx_); }
-
-void Sha256::Update(absl::Span<const uint8_t> bytes) { EVP_DigestUpdate(ctx_, bytes.data(), bytes.size()); }
-
-Sha256::Digest Sha256::Finish() {
-  Digest digest;
-  EVP_DigestFinal_ex(ctx_, digest.data(), nullptr);
-  return digest;
-}
-
-std::string Hex(absl::Span<const uint8_t> bytes) {
-  return absl::BytesToHexString(absl::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
-}
-
-}  // namespace p2::image
+}  // namespace p2
