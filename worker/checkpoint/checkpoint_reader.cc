@@ -134,8 +134,12 @@ absl::Status Checkpoint::Read(const std::string& path, absl::Span<const MutableT
   return absl::OkStatus();
 }
 
-FirstGood OpenFirstGood(const std::string& parent, const std::vector<std::string>& candidates) {
+absl::StatusOr<FirstGood> OpenFirstGood(const std::string& parent, const std::vector<std::string>& candidates) {
   FirstGood result;
+  const UniqueFd directory(::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!candidates.empty() && !directory.ok()) {
+    return absl::UnavailableError(FileError("open the directory of the checkpoints,", parent).message());
+  }
   for (const std::string& name : candidates) {
     int64_t images = 0, epoch = 0;
     absl::StatusOr<std::unique_ptr<Checkpoint>> opened =
@@ -146,7 +150,9 @@ FirstGood OpenFirstGood(const std::string& parent, const std::vector<std::string
       result.checkpoint = *std::move(opened);
       break;
     }
-    result.passed_over.push_back(opened.status());
+    const absl::Status& why = opened.status();
+    if (!absl::IsDataLoss(why) && !absl::IsNotFound(why) && !absl::IsInvalidArgument(why)) return why;
+    result.passed_over.push_back(why);
   }
   return result;
 }

@@ -48,11 +48,13 @@ class Checkpoint {
 
 struct FirstGood {
   std::unique_ptr<Checkpoint> checkpoint;  // Null if no candidate is good.
-  std::vector<absl::Status> passed_over;   // Why each better candidate was not taken.
+  std::vector<absl::Status> passed_over;   // Why each better candidate was not taken: it is damaged, or not there.
 };
 
-// The first candidate (names inside `parent`, best first) that opens.
-FirstGood OpenFirstGood(const std::string& parent, const std::vector<std::string>& candidates);
+// The first candidate (names inside `parent`, best first) that opens. Only what is damaged or missing is passed over, for
+// ever: a read that failed (a disk or mount that is away, permissions), a `parent` that is not there, or a checkpoint of
+// a newer p2 may be good tomorrow, and is an error.
+absl::StatusOr<FirstGood> OpenFirstGood(const std::string& parent, const std::vector<std::string>& candidates);
 
 // Names in a directory, in no order; empty if it does not exist. Not std::filesystem::directory_iterator, parts of
 // which LibTorch replaces by a copy of its own.

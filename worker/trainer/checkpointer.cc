@@ -115,7 +115,9 @@ absl::StatusOr<std::string> Checkpointer::LoadOnRankZero() {
   std::vector<std::string> candidates = saved_;
   candidates.insert(candidates.end(), options_.resume_candidates.begin(), options_.resume_candidates.end());
   if (candidates.empty()) return "";
-  const checkpoint::FirstGood good = checkpoint::OpenFirstGood(options_.checkpoint_dir, candidates);
+  absl::StatusOr<checkpoint::FirstGood> opened = checkpoint::OpenFirstGood(options_.checkpoint_dir, candidates);
+  if (!opened.ok()) return WithExit(ExitCode::kStorage, opened.status());
+  const checkpoint::FirstGood good = *std::move(opened);
   for (const absl::Status& why : good.passed_over) {
     sink_.Emit(Notice{"CHECKPOINT_CORRUPT", absl::StrCat(why.message(), "; falling back to an older checkpoint"), {}});
   }

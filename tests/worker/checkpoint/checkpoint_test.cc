@@ -170,13 +170,42 @@ TEST_F(CheckpointTest, FallsBackToTheNextGoodCandidateAndSaysWhy) {
   EXPECT_THAT(ListCheckpoints(parent_), ElementsAre("000000000160-e2", "000000000160-e1", "000000000080-e1"));
   const std::string newest = Path("000000000160-e2", kModelFile);
   FlipByte(newest, static_cast<int64_t>(fs::file_size(newest)) - 1);
-  const FirstGood good = OpenFirstGood(parent_, {"../etc", "000000000160-e2", "000000000160-e1", "000000000080-e1"});
+  const auto opened = OpenFirstGood(parent_, {"../etc", "000000000160-e2", "000000000160-e1", "000000000080-e1"});
+  ASSERT_TRUE(opened.ok()) << opened.status();
+  const FirstGood& good = *opened;
   ASSERT_NE(good.checkpoint, nullptr);
   EXPECT_EQ(good.checkpoint->manifest().images_seen, 160);
   EXPECT_EQ(good.checkpoint->manifest().epoch, 1);
   ASSERT_EQ(good.passed_over.size(), 2u);
   EXPECT_THAT(std::string(good.passed_over[0].message()), HasSubstr("no checkpoint's name"));
   EXPECT_THAT(std::string(good.passed_over[1].message()), HasSubstr("model.safetensors is damaged"));
+}
+
+TEST_F(CheckpointTest, WhatMayBeGoodTomorrowIsAnErrorAndNoDamage) {
+  ASSERT_TRUE(WriteCheckpoint(parent_, MakeSnapshot(80)).ok());
+  ASSERT_TRUE(WriteCheckpoint(parent_, MakeSnapshot(160)).ok());
+  const std::vector<std::string> candidates = {"000000000160-e1", "000000000080-e1"};
+  // The root is not mounted.
+  const absl::Status away = OpenFirstGood(parent_ + "/away", candidates).status();
+  EXPECT_TRUE(absl::IsUnavailable(away)) << away;
+  EXPECT_THAT(std::string(away.message()), HasSubstr("/away"));
+  // A file that cannot be opened now: a link in a circle stands for it, since root may open everything.
+  const std::string file = Path("000000000160-e1", kModelFile);
+  fs::rename(file, file + ".kept");
+  fs::create_symlink(file, file);
+  EXPECT_FALSE(OpenFirstGood(parent_, candidates).ok());
+  fs::remove(file);
+  fs::rename(file + ".kept", file);
+  EXPECT_NE(OpenFirstGood(parent_, candidates)->checkpoint, nullptr);
+  // A newer p2 wrote it.
+  std::ifstream in(Path("000000000160-e1", kManifestFile));
+  std::string manifest((std::istreambuf_iterator<char>(in)), {});
+  const std::string version = "\"version\": 1";
+  const size_t at = manifest.find(version);
+  ASSERT_NE(at, std::string::npos) << manifest;
+  manifest[at + version.size() - 1] = '9';
+  std::ofstream(Path("000000000160-e1", kManifestFile)) << manifest;
+  EXPECT_TRUE(absl::IsFailedPrecondition(OpenFirstGood(parent_, candidates).status()));
 }
 
 TEST_F(CheckpointTest, KeepsAGoodCheckpointOfTheSameNameAndReplacesADamagedOne) {

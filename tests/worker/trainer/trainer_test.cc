@@ -84,7 +84,7 @@ TEST_P(ResumeTest, EndsInTheSameBitsAsTheUninterruptedRun) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Ranks, ResumeTest, ::testing::Values(1, 2));
+INSTANTIATE_TEST_SUITE_P(Ranks, ResumeTest, ::testing::Values(1, 2, 4));
 
 TEST_F(TrainerTest, TrainsOnTheSameImagesFlipsTimestepsAndNoiseOnAnyNumberOfRanks) {
   at::Tensor gradient_of_one;
@@ -222,9 +222,15 @@ TEST_F(TrainerTest, KeepsTheNewestCheckpointsWhereItPrunesAndClearsWhatAnOlderEp
 TEST_F(TrainerTest, RefusesToStartAnewWhenNoCheckpointIsGood) {
   TrainOptions options = Options();
   options.resume_candidates = {"000000000012-e1"};
-  RecordingSink sink;
-  EXPECT_EQ(RunOne(options, sink), ExitCode::kStorage);
-  EXPECT_THAT(sink.Of<Finished>()[0].message, HasSubstr("none of 1 checkpoints"));
+  RecordingSink away, damaged;
+  // The directory may be back tomorrow: that is no damage, and p2d hears of none.
+  EXPECT_EQ(RunOne(options, away), ExitCode::kStorage);
+  EXPECT_THAT(away.Reasons(), IsEmpty());
+  EXPECT_THAT(away.Of<Finished>()[0].message, HasSubstr("directory of the checkpoints"));
+  fs::create_directories(options.checkpoint_dir + "/000000000012-e1");
+  EXPECT_EQ(RunOne(options, damaged), ExitCode::kStorage);
+  EXPECT_THAT(damaged.Reasons(), ElementsAre("CHECKPOINT_CORRUPT"));
+  EXPECT_THAT(damaged.Of<Finished>()[0].message, HasSubstr("none of 1 checkpoints"));
 }
 
 // Makes the gradients of the steps that begin with these samples not finite.
