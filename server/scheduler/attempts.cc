@@ -85,7 +85,8 @@ void Restart(Draft& draft, absl::string_view id, StatusReason reason, const std:
   JobRecord& job = draft.EditJob(id);
   if (IsFatal(reason)) return Fail(draft, id, reason, message, log_tail);
   ++job.consecutive_failures;
-  if (IsCounted(reason) && ++job.restarts_used > job.needs.restart_budget) {
+  const bool counted = IsCounted(reason, job.consecutive_failures);
+  if (counted && ++job.restarts_used > job.needs.restart_budget) {
     return Fail(draft, id, StatusReason::kRestartBudgetSpent,
                 absl::StrCat(job.needs.restart_budget, " restarts without a new checkpoint; the last failure is ",
                              ReasonName(reason), ": ", message),
@@ -96,7 +97,7 @@ void Restart(Draft& draft, absl::string_view id, StatusReason reason, const std:
   job.not_before = draft.now().wall + job.backoff;
   job.ready_mono = draft.now().mono + job.backoff;
   const std::string budget =
-      IsCounted(reason) ? absl::StrCat(", restart ", job.restarts_used, " of ", job.needs.restart_budget) : "";
+      counted ? absl::StrCat(", restart ", job.restarts_used, " of ", job.needs.restart_budget) : "";
   Move(draft, id, JobState::kQueued, not_formed ? reason : StatusReason::kBackoff,
        absl::StrCat("waits ", absl::FormatDuration(job.backoff), " after ", ReasonName(reason), budget, ": ", message));
 }

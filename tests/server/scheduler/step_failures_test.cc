@@ -1,4 +1,5 @@
 // How attempts end: classes of exit codes, restarts, backoff, budget.
+#include "server/scheduler/decisions.h"
 #include "tests/server/scheduler/cluster.h"
 
 namespace p2::scheduler {
@@ -121,6 +122,55 @@ TEST_F(StepFailuresTest, TheBudgetIsSpentWithoutProgress) {
   EXPECT_THAT(JobA().message, HasSubstr("Segmentation fault in step 7"));
 }
 
+class SuspectTest : public StepFailuresTest, public testing::WithParamInterface<StatusReason> {
+ protected:
+  void EndOnce() {
+    switch (GetParam()) {
+      case StatusReason::kCommunication: return cluster_.EndRank("w0", "job-a", 50, "last words");
+      case StatusReason::kDeviceError: return cluster_.EndRank("w0", "job-a", 51, "last words");
+      default: cluster_.Report("w0", "job-a", AttemptEnded{{{0, 137, /*frozen=*/true, true}}, false, "last words"});
+    }
+  }
+};
+
+TEST_P(SuspectTest, IsFreeThreeTimesThenSpendsTheBudget) {
+  for (int failure = 1; failure <= 6; ++failure) {
+    EndOnce();
+    ASSERT_EQ(JobA().state, JobState::kQueued) << failure;
+    EXPECT_EQ(JobA().attempts.back().reason, GetParam());
+    EXPECT_EQ(JobA().restarts_used, std::max(0, failure - 3)) << failure;
+    RunAgain();
+  }
+  EndOnce();
+  EXPECT_EQ(JobA().state, JobState::kFailed);
+  EXPECT_EQ(JobA().reason, StatusReason::kRestartBudgetSpent);
+  EXPECT_THAT(JobA().message, HasSubstr(std::string(ReasonName(GetParam()))));
+  EXPECT_THAT(JobA().message, HasSubstr("last words"));
+}
+
+TEST_P(SuspectTest, ANewerCheckpointMakesItFreeAgain) {
+  for (int failure = 1; failure <= 20; ++failure) {
+    EndOnce();
+    ASSERT_EQ(JobA().state, JobState::kQueued) << failure;
+    EXPECT_EQ(JobA().restarts_used, 0) << failure;
+    RunAgain();
+    if (failure % 3 == 0) cluster_.Commit("w0", "job-a", 10 * failure);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, SuspectTest,
+                         testing::Values(StatusReason::kCommunication, StatusReason::kDeviceError,
+                                         StatusReason::kRankFrozen));
+
+TEST_F(StepFailuresTest, AWorkerThatStopsIsFreeForEver) {
+  for (int failure = 1; failure <= 20; ++failure) {
+    cluster_.Report("w0", "job-a", AttemptEnded{{{0, 50}}, /*worker_stopped=*/true, ""});
+    ASSERT_EQ(JobA().state, JobState::kQueued) << failure;
+    EXPECT_EQ(JobA().restarts_used, 0) << failure;
+    RunAgain();
+  }
+}
+
 TEST_F(StepFailuresTest, ANewerCheckpointGivesTheBudgetBack) {
   cluster_.EndRank("w0", "job-a", 139);
   RunAgain();
@@ -132,7 +182,7 @@ TEST_F(StepFailuresTest, ANewerCheckpointGivesTheBudgetBack) {
 TEST_F(StepFailuresTest, TheWaitDoublesUpToItsMaximumWithJitter) {
   std::vector<double> waits;
   for (int i = 0; i < 11; ++i) {
-    cluster_.EndRank("w0", "job-a", 50);
+    cluster_.EndRank("w0", "job-a", 40);  // WORKER_STOPPED: free for ever.
     waits.push_back(absl::ToDoubleSeconds(JobA().backoff));
     RunAgain();
   }
