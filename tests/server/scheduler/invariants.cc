@@ -19,6 +19,7 @@ JobRecord Durable(JobRecord job) {
   for (Attempt& attempt : job.attempts) {
     attempt.deadline_mono = absl::InfiniteFuture();
     attempt.log_tail.clear();
+    if (attempt.live()) attempt.end_images_seen = 0;
   }
   return job;
 }
