@@ -209,7 +209,7 @@ v1::ConnectResponse ToMessage(const scheduler::StartGang& start, const v1::Train
   launch.set_dataset_fingerprint(start.dataset_fingerprint);
   for (const std::string& candidate : start.resume_candidates) launch.add_resume_candidates(candidate);
   for (const scheduler::SampleRange& range : start.skipped_ranges) {
-    trainer::v1::SampleRange& skipped = *launch.add_skipped_ranges();
+    v1::SampleRange& skipped = *launch.add_skipped_ranges();
     skipped.set_begin(range.begin);
     skipped.set_end(range.end);
   }

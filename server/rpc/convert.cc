@@ -93,7 +93,7 @@ p2::v1::Job ToProto(const scheduler::JobRecord& record) {
   }
   m.set_etag(absl::StrCat(record.revision));
   for (const scheduler::SampleRange& range : record.skipped_ranges) {
-    p2::trainer::v1::SampleRange* out = m.add_skipped_ranges();
+    p2::v1::SampleRange* out = m.add_skipped_ranges();
     out->set_begin(range.begin);
     out->set_end(range.end);
   }

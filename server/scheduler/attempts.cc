@@ -34,6 +34,32 @@ std::string DescribeExit(const RankExit& exit, absl::string_view worker) {
   return absl::StrCat(who, " ended with code ", exit.exit_code, detail);
 }
 
+// The last whole lines of `text` that fit into `max_bytes`; of one longer line, its end.
+std::string LastLines(const std::string& text, size_t max_bytes) {
+  if (text.size() <= max_bytes) return text;
+  const size_t from = text.size() - max_bytes;
+  const size_t line_end = text.find('\n', from - 1);  // `from` itself may begin a line.
+  return text.substr(line_end == std::string::npos || line_end + 1 == text.size() ? from : line_end + 1);
+}
+
+absl::string_view OutcomeWord(Outcome outcome) {
+  switch (outcome) {
+    case Outcome::kSucceeded: return "succeeded";
+    case Outcome::kStopped: return "stopped";
+    case Outcome::kFailed: return "failed";
+    case Outcome::kAbandoned: return "abandoned";
+    default: return "live";
+  }
+}
+
+// `attempt 3: stopped at 113600 images`, and why if there is more to say than the outcome.
+std::string DescribeEnd(const Attempt& ended) {
+  const bool has_reason = ended.reason != StatusReason::kUnspecified && ended.reason != StatusReason::kCompleted;
+  return absl::StrCat("attempt ", ended.number, ": ", OutcomeWord(ended.outcome), " at ", ended.end_images_seen, " images",
+                      has_reason ? absl::StrCat(", ", ReasonName(ended.reason)) : "", ended.message.empty() ? "" : ": ",
+                      ended.message);
+}
+
 // The worker itself went down: what its ranks died of counts only where it is surely the job's own error.
 bool ExcusedByWorker(StatusReason reason) {
   return reason == StatusReason::kRankDied || reason == StatusReason::kCommunication ||
@@ -85,7 +111,8 @@ void Restart(Draft& draft, absl::string_view id, StatusReason reason, const std:
   JobRecord& job = draft.EditJob(id);
   if (IsFatal(reason)) return Fail(draft, id, reason, message, log_tail);
   ++job.consecutive_failures;
-  if (IsCounted(reason) && ++job.restarts_used > job.needs.restart_budget) {
+  const bool counted = IsCounted(reason, job.consecutive_failures);
+  if (counted && ++job.restarts_used > job.needs.restart_budget) {
     return Fail(draft, id, StatusReason::kRestartBudgetSpent,
                 absl::StrCat(job.needs.restart_budget, " restarts without a new checkpoint; the last failure is ",
                              ReasonName(reason), ": ", message),
@@ -96,7 +123,7 @@ void Restart(Draft& draft, absl::string_view id, StatusReason reason, const std:
   job.not_before = draft.now().wall + job.backoff;
   job.ready_mono = draft.now().mono + job.backoff;
   const std::string budget =
-      IsCounted(reason) ? absl::StrCat(", restart ", job.restarts_used, " of ", job.needs.restart_budget) : "";
+      counted ? absl::StrCat(", restart ", job.restarts_used, " of ", job.needs.restart_budget) : "";
   Move(draft, id, JobState::kQueued, not_formed ? reason : StatusReason::kBackoff,
        absl::StrCat("waits ", absl::FormatDuration(job.backoff), " after ", ReasonName(reason), budget, ": ", message));
 }
@@ -119,7 +146,8 @@ void MoveOn(Draft& draft, absl::string_view id, const Attempt& ended, const std:
       if (IsFatal(ended.reason)) return Fail(draft, id, ended.reason, ended.message, log_tail);
       if (!job.stop_is_drain) return Move(draft, id, JobState::kPaused, StatusReason::kPausedByUser, job.message);
       draft.EditJob(id).stop_is_drain = false;
-      return Move(draft, id, JobState::kQueued, StatusReason::kUnspecified, "");
+      return Move(draft, id, JobState::kQueued, StatusReason::kUnspecified,
+                  absl::StrCat("its worker is drained; goes on elsewhere from ", job.progress.images_seen, " images"));
     default:
       if (!success) return Restart(draft, id, ended.reason, ended.message, log_tail);
       if (job.state == JobState::kStarting) Move(draft, id, JobState::kRunning, StatusReason::kUnspecified, "");
@@ -260,6 +288,10 @@ void Settle(Draft& draft, absl::string_view id) {
     return;
   }
   attempt->outcome = OutcomeOf(*attempt, job.state);
+  if (attempt->outcome == Outcome::kStopped && job.state == JobState::kPausing && job.stop_is_drain &&
+      attempt->message.empty()) {
+    attempt->message = "its worker is drained";
+  }
   attempt->end_time = draft.now().wall;
   attempt->end_images_seen = job.progress.images_seen;
   attempt->deadline_mono = absl::InfiniteFuture();
@@ -267,8 +299,7 @@ void Settle(Draft& draft, absl::string_view id) {
   attempt->log_tail.clear();
   const Attempt ended = *attempt;
   if (!log_tail.empty() && ended.outcome == Outcome::kFailed) {
-    const size_t from = log_tail.size() > kTailInAttempt ? log_tail.size() - kTailInAttempt : 0;
-    absl::StrAppend(&attempt->message, "\n", log_tail.substr(from));
+    absl::StrAppend(&attempt->message, "\n", LastLines(log_tail, kTailInAttempt));
   }
   if (ended.outcome != Outcome::kSucceeded) {
     const std::vector<CheckpointPtr> good = ResumeCandidates(draft, id);
@@ -276,9 +307,7 @@ void Settle(Draft& draft, absl::string_view id) {
   }
   job.progress.phase.clear();
   job.progress.images_per_second = 0;
-  draft.Event(JobName(id), "ATTEMPT_ENDED",
-              absl::StrCat("attempt ", ended.number, ": ", ReasonName(ended.reason),
-                           ended.message.empty() ? "" : ": ", ended.message));
+  draft.Event(JobName(id), "ATTEMPT_ENDED", DescribeEnd(ended));
   draft.RequestPass();
   MoveOn(draft, id, ended, log_tail);
 }

@@ -40,9 +40,17 @@ int Severity(StatusReason reason) {
 
 bool IsFatal(StatusReason reason) { return reason == StatusReason::kNumeric || reason == StatusReason::kBadSpec; }
 
-bool IsCounted(StatusReason reason) {
-  return reason == StatusReason::kRankDied || reason == StatusReason::kOutOfMemory || reason == StatusReason::kData ||
-         reason == StatusReason::kStorage;
+bool IsCounted(StatusReason reason, int consecutive_failures) {
+  switch (reason) {
+    case StatusReason::kRankDied:
+    case StatusReason::kOutOfMemory:
+    case StatusReason::kData:
+    case StatusReason::kStorage: return true;
+    case StatusReason::kCommunication:
+    case StatusReason::kDeviceError:
+    case StatusReason::kRankFrozen: return consecutive_failures > kFreeSuspects;
+    default: return false;
+  }
 }
 
 }  // namespace p2::scheduler

@@ -31,6 +31,7 @@ void TakeMetrics(Draft& draft, const SpoolReport& report, const MetricsReported&
                              metrics.time, metrics.values});
   JobRecord& job = draft.TouchJob(report.job);
   job.progress.images_seen = std::max(job.progress.images_seen, metrics.images_seen);
+  if (Attempt* live = job.live_attempt()) live->end_images_seen = job.progress.images_seen;
   auto value = [&](absl::string_view name) -> std::optional<double> {
     auto it = metrics.values.find(std::string(name));
     if (it == metrics.values.end()) return std::nullopt;

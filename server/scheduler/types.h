@@ -119,7 +119,8 @@ struct Attempt {
   absl::Time start_time = absl::InfinitePast();  // When all ranks had started; InfinitePast before.
   absl::Time end_time = absl::InfinitePast();
   std::optional<int> exit_code;  // Of the rank that ended wrongly; 128 + n for signal n.
-  int64_t start_images_seen = 0, end_images_seen = 0;
+  int64_t start_images_seen = 0;
+  int64_t end_images_seen = 0;  // While live: as far as it is, and volatile.
   std::string resumed_from;
   std::vector<RankPlacement> ranks;
   std::map<std::string, std::string> fingerprint;
@@ -300,7 +301,7 @@ struct EventRecord {
   std::string resource;  // `jobs/{job}`, `workers/{worker}`, `datasets/{dataset}`.
   std::string reason;    // UPPER_SNAKE.
   std::string message;
-  std::string actor;     // `user:{name}`, `worker:{worker}`, `p2d`.
+  std::string actor;     // `user:{name}`, `workers/{worker}`, `p2d`.
   bool operator==(const EventRecord&) const = default;
 };
 

@@ -95,7 +95,7 @@ void TakeProgress(Draft& draft, absl::string_view worker, const AttemptProgress&
   if (attempt == nullptr || attempt->epoch != progress.epoch || attempt->ranks.front().worker != worker) return;
   if (attempt->reported_done || attempt->reported_stopped) return;
   JobRecord& job = draft.TouchJob(progress.job);
-  job.progress.images_seen = progress.images_seen;
+  job.progress.images_seen = job.live_attempt()->end_images_seen = progress.images_seen;
   job.progress.phase = progress.phase;
   if (progress.images_per_second > 0) job.progress.images_per_second = progress.images_per_second;
 }
@@ -139,7 +139,8 @@ absl::Status Handle(Draft& draft, const WorkerConnected& event) {
     if (attempt == nullptr) continue;
     const RunningAttempt* running = FindRunning(event.running, job_id, attempt->epoch);
     if (running != nullptr && !running->prepared && attempt->ranks.front().worker == id) {
-      draft.TouchJob(job_id).progress.images_seen = running->images_seen;
+      JobRecord& job = draft.TouchJob(job_id);
+      job.progress.images_seen = job.live_attempt()->end_images_seen = running->images_seen;
     }
     RemindMember(draft, job_id, id, running != nullptr, running != nullptr && running->prepared);
   }

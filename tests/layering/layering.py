@@ -6,7 +6,8 @@
 1. Every #include "dir/..." of p2's own files points down, never up.
 2. No object was compiled from torch headers together with protobuf, gRPC or spdlog headers (they clash: old protobuf and
    fmt headers lie in torch's include folder). Read from ninja's own record of what each object included.
-3. p2-trainer's link closure holds no gRPC, spdlog, fmt or HTTP server; p2-worker's, p2d's and p2ctl's hold no LibTorch.
+3. What the client's header needs of proto/ is the public API, p2.v1, alone: neither the pipes nor the store's records.
+4. p2-trainer's link closure holds no gRPC, spdlog, fmt or HTTP server; p2-worker's, p2d's and p2ctl's hold no LibTorch.
 """
 import pathlib
 import re
@@ -84,6 +85,21 @@ def check_includes(source: pathlib.Path) -> int:
     return count
 
 
+def check_public_protos(source: pathlib.Path) -> int:
+    header = (source / "client/include/p2/client.h").read_text()
+    waiting = {name + ".proto" for name in re.findall(r'#include "(p2/[^"]+)\.pb\.h"', header)}
+    seen = set()
+    while waiting:
+        name = waiting.pop()
+        seen.add(name)
+        for imported in re.findall(r'^import "(p2/[^"]+)";', (source / "proto" / name).read_text(), re.MULTILINE):
+            if not imported.startswith("p2/v1/"):
+                problems.append(f"proto/{name}: part of the public API, must not import {imported}")
+            elif imported not in seen:
+                waiting.add(imported)
+    return len(seen)
+
+
 def check_objects(build: pathlib.Path) -> int:
     deps = subprocess.run(["ninja", "-C", str(build), "-t", "deps"], check=True, capture_output=True, text=True).stdout
     count = 0
@@ -123,13 +139,14 @@ def check_links(build: pathlib.Path) -> None:
 def main() -> int:
     source, build = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
     files = check_includes(source)
+    protos = check_public_protos(source)
     objects = check_objects(build)
     check_links(build)
     for problem in problems:
         print(problem)
-    print(f"{files} files, {objects} objects with torch headers, {len(problems)} problems")
+    print(f"{files} files, {protos} public protos, {objects} objects with torch headers, {len(problems)} problems")
     # A check that looked at nothing proves nothing.
-    return 1 if problems or not files or not objects else 0
+    return 1 if problems or not files or not protos or not objects else 0
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ JobRecord Durable(JobRecord job) {
   for (Attempt& attempt : job.attempts) {
     attempt.deadline_mono = absl::InfiniteFuture();
     attempt.log_tail.clear();
+    if (attempt.live()) attempt.end_images_seen = 0;
   }
   return job;
 }
@@ -29,6 +30,19 @@ WorkerRecord Durable(WorkerRecord worker) {
   worker.spool_last = 0;
   for (RootRecord& root : worker.roots) root.free_bytes = root.total_bytes = 0;
   return worker;
+}
+
+bool RankCanCause(StatusReason reason) {
+  switch (reason) {
+    case StatusReason::kRankDied:
+    case StatusReason::kRankFrozen:
+    case StatusReason::kCommunication:
+    case StatusReason::kDeviceError:
+    case StatusReason::kOutOfMemory:
+    case StatusReason::kData:
+    case StatusReason::kStorage: return true;
+    default: return false;
+  }
 }
 
 }  // namespace
@@ -50,6 +64,14 @@ void Simulation::CheckMutation(const Mutation& mutation) {
       if (i > 0 && job.attempts[i].epoch <= job.attempts[i - 1].epoch) Violate("epochs do not rise");
       if (last && job.attempts[i].epoch != job.epoch) Violate("the newest attempt is not at the job's epoch");
     }
+    auto& [attempt, restarts] = restarts_[job.id];
+    if (!job.attempts.empty() && !job.attempts.back().live() && job.attempts.back().number > attempt) {
+      attempt = job.attempts.back().number;
+      const bool restarted = job.state == JobState::kQueued && job.not_before == now_.wall + job.backoff;
+      if (restarted && RankCanCause(job.attempts.back().reason) && ++restarts > job.needs.restart_budget + 3) {
+        Violate(absl::StrCat(job.id, " restarts for ever: ", restarts, " times without a checkpoint"));
+      }
+    }
     if (IsTerminal(job.state) && job.live_attempt() != nullptr)
       Violate(absl::StrCat(job.id, " ended with a live attempt"));
     if (job.state == JobState::kQueued && job.message.empty()) Violate(absl::StrCat(job.id, " waits without a reason"));
@@ -61,7 +83,10 @@ void Simulation::CheckMutation(const Mutation& mutation) {
     if (known.find(KeyOf(checkpoint)) == known.end() && checkpoint.epoch != epochs_[checkpoint.job]) {
       Violate(absl::StrCat("commit of ", checkpoint.job, " at stale epoch ", checkpoint.epoch));
     }
-    if (known.find(KeyOf(checkpoint)) == known.end()) ++counts_["checkpoint"];
+    if (known.find(KeyOf(checkpoint)) == known.end()) {
+      ++counts_["checkpoint"];
+      restarts_[checkpoint.job].second = 0;
+    }
     const auto is_other_good = [&](const auto& entry) {
       return entry.second->state == CheckpointState::kCommitted && entry.second->id != checkpoint.id;
     };

@@ -29,6 +29,19 @@ TEST_P(RandomWalkTest, NeverBreaksWhatMustNeverBreak) {
   for (const auto& [what, count] : simulation.counts()) std::cout << "  " << what << ": " << count << "\n";
 }
 
+TEST_P(RandomWalkTest, AJobThatOnlyEverFailsComesToAnEnd) {
+  Simulation simulation(GetParam());
+  simulation.Poison();
+  for (int i = 0; i < kEvents / 5; ++i) {
+    if (!simulation.RandomStep()) break;
+  }
+  simulation.Heal();
+  EXPECT_THAT(simulation.violations(), testing::IsEmpty());
+  EXPECT_EQ(simulation.counts().count("checkpoint"), 0u);
+  EXPECT_GT(simulation.counts().at("exit 50"), 50);
+  EXPECT_GT(simulation.counts().at("exit 51"), 50);
+}
+
 INSTANTIATE_TEST_SUITE_P(Seeds, RandomWalkTest, testing::Values(1, 20261123));
 
 }  // namespace

@@ -261,6 +261,7 @@ void Simulation::Work(Node& node) {
   }
   const bool rank_zero = process.ranks.front().rank == 0;
   if (process.stopping) return EndProcess(node, key, trouble_ && Chance(10) ? 137 : 40, false);
+  if (poison_) return EndProcess(node, key, 50 + Draw(2), false);
   if (trouble_ && Chance(4)) return EndProcess(node, key, kExitCodes[Draw(std::size(kExitCodes))], false);
   process.images += 100;
   if (process.images >= kImages) {

@@ -22,6 +22,8 @@ class Simulation {
 
   // One random event. False after a violation.
   bool RandomStep();
+  // From now on every rank that does any work ends with COMMUNICATION or DEVICE_ERROR, and none saves a checkpoint.
+  void Poison() { poison_ = true; }
   // No more trouble: everything is healed and time passes until every job has ended or is paused. A violation if not.
   void Heal();
   // Rebuilds the state from the durable mutations and compares.
@@ -86,9 +88,12 @@ class Simulation {
   int64_t last_session_ = 0;
   int jobs_made_ = 0;
   bool trouble_ = true;
+  bool poison_ = false;
 
   std::map<std::string, JobState> ended_;
   std::map<std::string, int64_t> epochs_;
+  // By job: the newest attempt that was counted, and restarts since the last checkpoint after what a rank can cause.
+  std::map<std::string, std::pair<int, int>> restarts_;
   std::set<std::tuple<std::string, int64_t, std::string>> agreed_;  // Job, epoch, worker: said that it is prepared.
   std::set<std::tuple<std::string, int, uint64_t>> metrics_;
   int64_t last_event_revision_ = 0;

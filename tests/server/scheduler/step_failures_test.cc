@@ -1,4 +1,5 @@
 // How attempts end: classes of exit codes, restarts, backoff, budget.
+#include "server/scheduler/decisions.h"
 #include "tests/server/scheduler/cluster.h"
 
 namespace p2::scheduler {
@@ -121,6 +122,97 @@ TEST_F(StepFailuresTest, TheBudgetIsSpentWithoutProgress) {
   EXPECT_THAT(JobA().message, HasSubstr("Segmentation fault in step 7"));
 }
 
+TEST_F(StepFailuresTest, AnEndSaysHowAndWhere) {
+  auto last_end = [&] {
+    std::string text;
+    for (const EventRecord& event : cluster_.events) {
+      if (event.reason == "ATTEMPT_ENDED") text = event.message;
+    }
+    return text;
+  };
+  cluster_.Commit("w0", "job-a", 300);
+  cluster_.EndRank("w0", "job-a", 139);
+  EXPECT_EQ(last_end(), "attempt 1: failed at 300 images, RANK_DIED: rank 0 on w0 died by signal 11");
+  RunAgain();
+  cluster_.Must(PauseJob{{"user:ann"}, "job-a", ""});
+  cluster_.EndRank("w0", "job-a", 40);
+  EXPECT_EQ(last_end(), "attempt 2: stopped at 300 images");
+  cluster_.Must(ResumeJob{{"user:ann"}, "job-a"});
+  cluster_.Run("job-a");
+  cluster_.Report("w0", "job-a", TrainerFinished{TrainerFinished::Outcome::kDone, 0, 1000, ""});
+  cluster_.EndRank("w0", "job-a", 0);
+  EXPECT_EQ(last_end(), "attempt 3: succeeded at 1000 images");
+}
+
+TEST_F(StepFailuresTest, TheLogInAnAttemptBeginsWithAWholeLine) {
+  std::string log;
+  for (int i = 0; i < 300; ++i) absl::StrAppend(&log, "line ", i, "\n");
+  cluster_.EndRank("w0", "job-a", 139, log);
+  const std::string& message = JobA().attempts.back().message;
+  const std::string tail = message.substr(message.find('\n') + 1);
+  EXPECT_EQ(tail.substr(0, 5), "line ");
+  EXPECT_GT(tail.size(), 1000u);
+  EXPECT_LE(tail.size(), 1024u);
+  EXPECT_EQ(tail, log.substr(log.size() - tail.size()));
+  EXPECT_EQ(log[log.size() - tail.size() - 1], '\n');
+}
+
+TEST_F(StepFailuresTest, ALiveAttemptSaysHowFarItIs) {
+  cluster_.Must(Heartbeat{"w0", cluster_.Worker("w0").session, {{"job-a", 1, 640, 10, "step"}}, {{"data", "root-data"}}});
+  EXPECT_EQ(JobA().attempts.back().end_images_seen, 640);
+  cluster_.Report("w0", "job-a", MetricsReported{1, 704, 11, cluster_.now.wall, {{"loss", 1.0}}});
+  EXPECT_EQ(JobA().attempts.back().end_images_seen, 704);
+}
+
+class SuspectTest : public StepFailuresTest, public testing::WithParamInterface<StatusReason> {
+ protected:
+  void EndOnce() {
+    switch (GetParam()) {
+      case StatusReason::kCommunication: return cluster_.EndRank("w0", "job-a", 50, "last words");
+      case StatusReason::kDeviceError: return cluster_.EndRank("w0", "job-a", 51, "last words");
+      default: cluster_.Report("w0", "job-a", AttemptEnded{{{0, 137, /*frozen=*/true, true}}, false, "last words"});
+    }
+  }
+};
+
+TEST_P(SuspectTest, IsFreeThreeTimesThenSpendsTheBudget) {
+  for (int failure = 1; failure <= 6; ++failure) {
+    EndOnce();
+    ASSERT_EQ(JobA().state, JobState::kQueued) << failure;
+    EXPECT_EQ(JobA().attempts.back().reason, GetParam());
+    EXPECT_EQ(JobA().restarts_used, std::max(0, failure - 3)) << failure;
+    RunAgain();
+  }
+  EndOnce();
+  EXPECT_EQ(JobA().state, JobState::kFailed);
+  EXPECT_EQ(JobA().reason, StatusReason::kRestartBudgetSpent);
+  EXPECT_THAT(JobA().message, HasSubstr(std::string(ReasonName(GetParam()))));
+  EXPECT_THAT(JobA().message, HasSubstr("last words"));
+}
+
+TEST_P(SuspectTest, ANewerCheckpointMakesItFreeAgain) {
+  for (int failure = 1; failure <= 20; ++failure) {
+    EndOnce();
+    ASSERT_EQ(JobA().state, JobState::kQueued) << failure;
+    EXPECT_EQ(JobA().restarts_used, 0) << failure;
+    RunAgain();
+    if (failure % 3 == 0) cluster_.Commit("w0", "job-a", 10 * failure);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, SuspectTest,
+                         testing::Values(StatusReason::kCommunication, StatusReason::kDeviceError,
+                                         StatusReason::kRankFrozen));
+
+TEST_F(StepFailuresTest, AWorkerThatStopsIsFreeForEver) {
+  for (int failure = 1; failure <= 20; ++failure) {
+    cluster_.Report("w0", "job-a", AttemptEnded{{{0, 50}}, /*worker_stopped=*/true, ""});
+    ASSERT_EQ(JobA().state, JobState::kQueued) << failure;
+    EXPECT_EQ(JobA().restarts_used, 0) << failure;
+    RunAgain();
+  }
+}
+
 TEST_F(StepFailuresTest, ANewerCheckpointGivesTheBudgetBack) {
   cluster_.EndRank("w0", "job-a", 139);
   RunAgain();
@@ -132,7 +224,7 @@ TEST_F(StepFailuresTest, ANewerCheckpointGivesTheBudgetBack) {
 TEST_F(StepFailuresTest, TheWaitDoublesUpToItsMaximumWithJitter) {
   std::vector<double> waits;
   for (int i = 0; i < 11; ++i) {
-    cluster_.EndRank("w0", "job-a", 50);
+    cluster_.EndRank("w0", "job-a", 40);  // WORKER_STOPPED: free for ever.
     waits.push_back(absl::ToDoubleSeconds(JobA().backoff));
     RunAgain();
   }
