@@ -13,6 +13,7 @@ struct Options {
   std::vector<std::string> jobs;
   std::string condition = "done";
   bool any = false;
+  bool follow = false;  // What it does anyway: accepted because submit has it too.
   std::string timeout;
 };
 
@@ -50,6 +51,7 @@ void AddWait(CLI::App& app, Context& context) {
                            options, Run);
   verb->add_option("JOB", options->jobs, "IDs, or unique prefixes of them")->required();
   verb->add_option("--for", options->condition, "done | STATE | images=N | metric:NAME<=X")->capture_default_str();
+  verb->add_flag("--follow", options->follow, "Show a live line, as it does anyway (submit's flag; here for symmetry)");
   verb->add_flag("--any", options->any, "One job that meets it is enough");
   verb->add_option("--timeout", options->timeout, "Give up after this long (90s, 2h, 3d); exit 8");
 }

@@ -15,9 +15,12 @@
 namespace p2::ctl {
 namespace {
 
-constexpr int kSparkWidth = 16;
+constexpr int kMinSpark = 8;
+constexpr int kMaxSpark = 16;
 constexpr int kMinBar = 8;
 constexpr int kMaxBar = 30;
+// Columns that stay free at the right edge: the terminal's own "^C" must not wrap, or Clear() would leave the line standing.
+constexpr int kEdge = 3;
 
 // Columns of UTF-8 text whose characters are all one column wide.
 int Columns(absl::string_view text) {
@@ -30,6 +33,20 @@ double Fraction(const ProgressState& state) {
 }
 
 std::string Percent(const ProgressState& state) { return absl::StrFormat("%3.0f%%", std::floor(100 * Fraction(state))); }
+// 999, "3.5k", "117k", "10M": rounded down, so that nothing looks done before it is.
+std::string ShortCount(int64_t count) {
+  if (count < 1000) return absl::StrCat(count);
+  absl::string_view units = "kMG";
+  int64_t tenths = count / 100;
+  for (; tenths >= 10'000 && units.size() > 1; tenths /= 1000) units.remove_prefix(1);
+  const bool whole = tenths % 10 == 0 || tenths >= 1000;
+  return absl::StrCat(tenths / 10, whole ? "" : absl::StrCat(".", tenths % 10), units.substr(0, 1));
+}
+std::string ShortCounts(const ProgressState& state) { return absl::StrCat(ShortCount(state.done), "/", ShortCount(state.total)); }
+std::string ShortRate(const ProgressState& state) {
+  const double rate = state.per_second;
+  return absl::StrCat(rate >= 10 ? ShortCount(std::llround(rate)) : FormatRate(rate), "/s");
+}
 std::string Count(const ProgressState& state) {
   return absl::StrCat(FormatCount(state.done), "/", FormatCount(state.total), " ", state.unit);
 }
@@ -77,24 +94,24 @@ std::string Bar(double fraction, int width) {
 }
 
 std::string RenderProgress(const ProgressState& state, int width) {
-  // In the order in which they stand; `rank`: what goes first when room is short (0 stays).
+  // In the order in which they stand; each as short as it gets. `rank`: what goes first when room is short (0 stays).
   struct Part {
     std::string text;
-    int rank;
+    int rank = 0;
   };
-  std::vector<Part> parts;
-  parts.push_back({state.label, 1});
-  parts.push_back({state.phase, 0});
-  const size_t bar = parts.size();
-  parts.push_back({std::string(kMinBar + 2, ' '), 4});
-  parts.push_back({Percent(state), 0});
-  parts.push_back({Count(state), 5});
-  if (state.per_second > 0) parts.push_back({Rate(state), 3});
+  enum { kLabel, kPhase, kBar, kPercent, kCount, kRate, kLoss, kSpark, kEta, kParts };
+  std::array<Part, kParts> parts;
+  parts[kLabel] = {state.label, 1};
+  parts[kPhase] = {state.phase};
+  parts[kBar] = {std::string(kMinBar + 2, ' '), 4};
+  parts[kPercent] = {Percent(state)};
+  parts[kCount] = {ShortCounts(state), 5};
+  if (state.per_second > 0) parts[kRate] = {ShortRate(state), 3};
   if (!state.losses.empty()) {
-    parts.push_back({absl::StrCat("loss ", FormatNumber(state.losses.back())), 6});
-    parts.push_back({Sparkline(state.losses, kSparkWidth), 2});
+    parts[kLoss] = {absl::StrCat("loss ", FormatNumber(state.losses.back())), 6};
+    parts[kSpark] = {Sparkline(state.losses, kMinSpark), 2};
   }
-  parts.push_back({Eta(state), 0});
+  parts[kEta] = {Eta(state)};
 
   const auto total = [&parts] {
     int columns = -1;
@@ -106,9 +123,16 @@ std::string RenderProgress(const ProgressState& state, int width) {
       if (part.rank == rank) part.text.clear();
     }
   }
-  if (!parts[bar].text.empty()) {
+  // What room is left makes them longer, the bar last.
+  const auto widen = [&](size_t part, const std::string& text) {
+    if (!parts[part].text.empty() && total() - Columns(parts[part].text) + Columns(text) <= width) parts[part].text = text;
+  };
+  widen(kSpark, Sparkline(state.losses, kMaxSpark));
+  widen(kCount, Count(state));
+  widen(kRate, Rate(state));
+  if (!parts[kBar].text.empty()) {
     const int room = std::min(kMaxBar, kMinBar + std::max(0, width - total()));
-    parts[bar].text = absl::StrCat("[", Bar(Fraction(state), room), "]");
+    parts[kBar].text = absl::StrCat("[", Bar(Fraction(state), room), "]");
   }
   std::string line;
   for (const Part& part : parts) {
@@ -131,7 +155,7 @@ ProgressLine::ProgressLine(int fd, absl::Duration plain_interval)
 
 void ProgressLine::Update(const ProgressState& state, absl::Time now, bool force) {
   if (terminal_) {
-    Write(absl::StrCat("\r", RenderProgress(state, TerminalWidth(fd_) - 1), "\x1b[K"));
+    Write(absl::StrCat("\r", RenderProgress(state, TerminalWidth(fd_) - kEdge), "\x1b[K"));
     drawn_ = true;
   } else if (force || now - last_plain_ >= plain_interval_) {
     Write(absl::StrCat(RenderPlainProgress(state), "\n"));

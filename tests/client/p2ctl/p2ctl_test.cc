@@ -177,7 +177,7 @@ TEST_F(P2ctlTest, CtrlCOnFollowDetachesAndTheJobGoesOn) {
 
 TEST_F(P2ctlTest, WaitSeesTheEndThroughARestartOfTheServer) {
   server_.SetJob(MakeJob("a", v1::Job::RUNNING));
-  const auto wait = Start({"wait", "a"});
+  const auto wait = Start({"wait", "a", "--follow"});
   ASSERT_TRUE(wait->ReadUntil("a RUNNING", true));
   server_.Stop();
   server_.SetJob(MakeJob("a", v1::Job::SUCCEEDED));

@@ -41,6 +41,35 @@ TEST(RenderProgressTest, NeverExceedsTheWidth) {
   }
 }
 
+TEST(RenderProgressTest, ShowsEveryPartAtEightyColumnsBeforeTheNameOfTheJob) {
+  ProgressState state = State();
+  state.label = "ffhq-gamma0.5-abcde";
+  state.done = 3512;
+  state.total = 20000;
+  state.per_second = 218.4;
+  state.losses = {0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05321};
+  state.eta = absl::Seconds(37 * 60 + 5);
+  EXPECT_EQ(RenderProgress(state, 60), "RUNNING [██▏         ]  17% 3.5k/20k loss 0.05321 ETA 37m05s");
+  EXPECT_EQ(RenderProgress(state, 72), "RUNNING [█▋       ]  17% 3.5k/20k 218/s loss 0.05321 ██▇▆▆▅▃▁ ETA 37m05s");
+  EXPECT_EQ(RenderProgress(state, 77), "RUNNING [██▏         ]  17% 3.5k/20k 218/s loss 0.05321 ██▇▇▇▆▅▄▃▁ ETA 37m05s");
+  EXPECT_EQ(RenderProgress(state, 80), "RUNNING [██▋            ]  17% 3.5k/20k 218/s loss 0.05321 ██▇▇▇▆▅▄▃▁ ETA 37m05s");
+  EXPECT_EQ(RenderProgress(state, 100), "ffhq-gamma0.5-abcde RUNNING [██▋            ]  17% 3.5k/20k 218/s loss 0.05321 ██▇▇▇▆▅▄▃▁ ETA 37m05s");
+  EXPECT_EQ(RenderProgress(state, 120),
+            "ffhq-gamma0.5-abcde RUNNING [██▋            ]  17% 3,512/20,000 images 218.4 images/s loss 0.05321 ██▇▇▇▆▅▄▃▁ ETA 37m05s");
+}
+
+TEST(RenderProgressTest, WritesLargeCountsShort) {
+  ProgressState state = State();
+  state.done = 9'999'999;
+  state.total = 10'000'000;
+  state.per_second = 71'440;
+  EXPECT_THAT(RenderProgress(state, 70), HasSubstr(" 9.9M/10M 71.4k/s "));
+  state.done = 117'200;
+  state.total = 999;
+  state.per_second = 8.44;
+  EXPECT_THAT(RenderProgress(state, 60), HasSubstr(" 117k/999 8.4/s "));
+}
+
 TEST(RenderProgressTest, LeavesOutTheLeastTellingFirst) {
   const std::string narrow = RenderProgress(State(), 80);
   EXPECT_THAT(narrow, StartsWith("RUNNING ["));
