@@ -1,0 +1,18 @@
+// The tools inside p2-trainer: `p2-trainer VERB …`, each in its cmd_<verb>.cc. They work on files and a device of their own;
+// no gang, no service.
+#pragma once
+
+#include <functional>
+
+namespace CLI {
+class App;
+}
+
+namespace p2::trainer {
+
+// What the command line chose; returns the exit code (0 ok, 1 error, 2 usage, 3 not found, 12 verification failed).
+using Verb = std::function<int()>;
+
+// Each adds its subcommand to `app`; its callback sets `*chosen`, which main() runs after parsing and set-up.
+
+}  // namespace p2::trainer
