@@ -74,8 +74,9 @@ absl::StatusOr<std::unique_ptr<PtArchive>> PtArchive::Open(const std::string& pa
   int code = 0;
   archive->zip_ = zip_open(path.c_str(), ZIP_RDONLY, &code);
   if (archive->zip_ == nullptr) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        path, " is no zip archive: ", Reason(code), ". It is truncated, no .pt file, or of torch before 1.6: then load and save it with a newer one"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, " is no zip archive: ", Reason(code),
+                     ". It is truncated, no .pt file, or of torch before 1.6: then load and save it with a newer one"));
   }
   P2_RETURN_IF_ERROR(archive->Load());
   return archive;
@@ -112,7 +113,8 @@ absl::Status PtArchive::Load() {
     if (!root_name_.empty()) return InFile(absl::InvalidArgumentError("holds two data.pkl"));
     root_name_ = std::string(name.substr(0, slash));
   }
-  if (root_name_.empty()) return InFile(absl::InvalidArgumentError("a zip without data.pkl: torch.save did not write it"));
+  if (root_name_.empty())
+    return InFile(absl::InvalidArgumentError("a zip without data.pkl: torch.save did not write it"));
 
   const std::string byte_order = root_name_ + "/byteorder";
   if (zip_name_locate(zip_, byte_order.c_str(), ZIP_FL_ENC_RAW) >= 0) {
@@ -180,13 +182,15 @@ absl::StatusOr<std::vector<uint8_t>> PtArchive::Read(const PickleObject& tensor)
   const PickleObject& storage = *tensor.items[0];
   const size_t element = safetensors::DTypeSize(tensor.dtype);
   if (cached_key_ != storage.text) {
-    P2_ASSIGN_OR_RETURN(std::vector<uint8_t> bytes, ReadEntry(absl::StrCat(root_name_, "/data/", storage.text), file_bytes_));
+    P2_ASSIGN_OR_RETURN(std::vector<uint8_t> bytes,
+                        ReadEntry(absl::StrCat(root_name_, "/data/", storage.text), file_bytes_));
     cached_ = std::move(bytes);
     cached_key_ = storage.text;
   }
   if (cached_.size() != static_cast<uint64_t>(storage.integer) * element) {
-    return InFile(absl::DataLossError(absl::StrCat("storage ", storage.text, " has ", cached_.size(), " bytes; its pickle says ",
-                                                   storage.integer, " elements of ", element)));
+    return InFile(
+        absl::DataLossError(absl::StrCat("storage ", storage.text, " has ", cached_.size(), " bytes; its pickle says ",
+                                         storage.integer, " elements of ", element)));
   }
   std::vector<uint8_t> out(static_cast<size_t>(NumElements(tensor)) * element);
   if (out.empty()) return out;

@@ -22,7 +22,9 @@ class PickleWriter {
   PickleWriter() : text_("\x80\x02") {}
 
   void Raw(absl::string_view opcodes) { text_.append(opcodes.data(), opcodes.size()); }
-  void Global(absl::string_view module, absl::string_view name) { absl::StrAppend(&text_, "c", module, "\n", name, "\n"); }
+  void Global(absl::string_view module, absl::string_view name) {
+    absl::StrAppend(&text_, "c", module, "\n", name, "\n");
+  }
   void String(absl::string_view text) {
     Raw("X");
     Word(static_cast<uint32_t>(text.size()));

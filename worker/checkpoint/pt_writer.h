@@ -11,8 +11,8 @@
 
 namespace p2::checkpoint {
 
-// An OrderedDict of float32 tensors, in the order given. A file there is replaced. On failure none is left half written:
-// an errno's code with the path (RESOURCE_EXHAUSTED for a full disk).
+// An OrderedDict of float32 tensors, in the order given. A file there is replaced. On failure none is left half
+// written: an errno's code with the path (RESOURCE_EXHAUSTED for a full disk).
 absl::Status WritePtModel(const std::string& path, absl::Span<const TensorView> tensors);
 
 // The optimizer's file as published_files.h describes it, one group, step as a tensor; loads into torch.optim.AdamW.

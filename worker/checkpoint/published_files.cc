@@ -19,7 +19,7 @@ namespace {
 
 using Kind = PickleObject::Kind;
 
-constexpr size_t kMaxListed = 20;
+constexpr size_t kMaxListed = 10;
 
 std::string ShapeText(absl::Span<const int64_t> shape) { return absl::StrCat("(", absl::StrJoin(shape, ", "), ")"); }
 
@@ -138,8 +138,8 @@ absl::StatusOr<KeyReport> ReadPublishedModel(PtArchive& archive, absl::Span<cons
       fitting.emplace_back(&parameter, found->second);
       report.loaded.push_back(parameter.name);
     } else {
-      report.wrong_shape.push_back(absl::StrCat(parameter.name, ": ", ShapeText(found->second->shape),
-                                                " in the file, ", ShapeText(parameter.shape), " in the model"));
+      report.wrong_shape.push_back(absl::StrCat(parameter.name, ": ", ShapeText(found->second->shape), " in the file, ",
+                                                ShapeText(parameter.shape), " in the model"));
     }
     by_name.erase(found);
   }
@@ -147,8 +147,7 @@ absl::StatusOr<KeyReport> ReadPublishedModel(PtArchive& archive, absl::Span<cons
     if (by_name.count(name) != 0) report.unexpected.push_back(absl::CHexEscape(name));
   }
   if ((!partial && !report.complete()) || fitting.empty()) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(archive.path(), " does not fit the model:\n", report.ToString()));
+    return absl::FailedPreconditionError(absl::StrCat(archive.path(), " does not fit the model:\n", report.ToString()));
   }
   std::vector<std::vector<float>> values;
   for (const auto& [parameter, tensor] : fitting) {
@@ -198,7 +197,8 @@ absl::StatusOr<PublishedOptimizer> ReadPublishedOptimizer(PtArchive& archive,
   if (betas == nullptr || betas->kind != Kind::kTuple || betas->items.size() != 2) return refused("no betas");
   optimizer.beta1 = Number(betas->items[0]);
   optimizer.beta2 = Number(betas->items[1]);
-  for (const double value : {optimizer.learning_rate, optimizer.epsilon, optimizer.weight_decay, optimizer.beta1, optimizer.beta2}) {
+  for (const double value :
+       {optimizer.learning_rate, optimizer.epsilon, optimizer.weight_decay, optimizer.beta1, optimizer.beta2}) {
     if (!std::isfinite(value)) return refused("lr, betas, eps or weight_decay is no number");
   }
 

@@ -1,7 +1,7 @@
 // The files of the published training code: model000001.pt, ema_0.9999_000001.pt, opt000001.pt.
 //
-// The number is the zero-based step at which the file was saved: 000001 holds two updates (only the save at the very end
-// of an annealed run is named by the count itself). Model and EMA hold a state dict; opt holds
+// The number is the zero-based step at which the file was saved: 000001 holds two updates (only the save at the very
+// end of an annealed run is named by the count itself). Model and EMA hold a state dict; opt holds
 //   {state: {i: {step, exp_avg, exp_avg_sq}}, param_groups: [{lr, betas, eps, weight_decay, …, params: [i, …]}]}
 // with i the parameter's place in the model's order, step a tensor or, from older torch, an int.
 #pragma once
@@ -42,7 +42,7 @@ struct KeyReport {
   std::vector<std::string> wrong_shape;  // "NAME: (2, 3) in the file, (3, 2) in the model"
 
   bool complete() const { return missing.empty() && unexpected.empty() && wrong_shape.empty(); }
-  // One line a kind that is not empty; at most 20 names each.
+  // One line a kind that is not empty; at most 10 names each.
   std::string ToString() const;
 };
 
@@ -52,7 +52,8 @@ absl::StatusOr<std::vector<std::pair<std::string, const PickleObject*>>> StateDi
 
 // Fills `model` from a state dict. Unless `partial`, FAILED_PRECONDITION with the report if it is not complete, and
 // nothing is changed; with `partial` the keys that do not fit keep their values, but at least one must fit.
-absl::StatusOr<KeyReport> ReadPublishedModel(PtArchive& archive, absl::Span<const MutableTensorView> model, bool partial);
+absl::StatusOr<KeyReport> ReadPublishedModel(PtArchive& archive, absl::Span<const MutableTensorView> model,
+                                             bool partial);
 
 struct PublishedOptimizer {
   int64_t step = 0;  // Updates behind it.
@@ -67,7 +68,8 @@ struct PublishedOptimizer {
 // Fills both moments, given in the model's order with its names and shapes. Strict: every parameter has a state of its
 // shape and one common step, or (before the first update) none has and all become zero. FAILED_PRECONDITION naming the
 // parameter otherwise, INVALID_ARGUMENT if the file holds no AdamW state (AMSGrad's third moment included).
-absl::StatusOr<PublishedOptimizer> ReadPublishedOptimizer(PtArchive& archive, absl::Span<const MutableTensorView> exp_avg,
+absl::StatusOr<PublishedOptimizer> ReadPublishedOptimizer(PtArchive& archive,
+                                                          absl::Span<const MutableTensorView> exp_avg,
                                                           absl::Span<const MutableTensorView> exp_avg_sq);
 
 }  // namespace p2::checkpoint

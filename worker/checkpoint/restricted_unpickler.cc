@@ -200,7 +200,8 @@ class Machine {
   // (storage, offset, shape, strides, requires_grad, hooks)
   absl::Status RebuildTensor(const std::vector<const PickleObject*>& arguments) {
     if (arguments.size() != 6 || arguments[0]->kind != Kind::kStorage || arguments[1]->kind != Kind::kInt) {
-      return Refused("_rebuild_tensor_v2 with other arguments than (storage, offset, size, stride, requires_grad, hooks)");
+      return Refused(
+          "_rebuild_tensor_v2 with other arguments than (storage, offset, size, stride, requires_grad, hooks)");
     }
     const int64_t elements = arguments[0]->integer, offset = arguments[1]->integer;
     const auto shape = Lengths(*arguments[2]), strides = Lengths(*arguments[3]);

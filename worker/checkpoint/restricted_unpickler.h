@@ -1,8 +1,8 @@
 // The pickle machine for torch.save files: builds plain data and executes nothing.
 //
 // Protocol 2, the opcodes that torch.save writes, and these globals: collections.OrderedDict, torch.Size,
-// torch._utils._rebuild_tensor_v2, torch._utils._rebuild_parameter, torch.<Type>Storage. Anything else is refused by its
-// name and byte. Not torch's own unpickler: it resolves classes by name and cannot read an OrderedDict.
+// torch._utils._rebuild_tensor_v2, torch._utils._rebuild_parameter, torch.<Type>Storage. Anything else is refused by
+// its name and byte. Not torch's own unpickler: it resolves classes by name and cannot read an OrderedDict.
 #pragma once
 
 #include <cstdint>
@@ -28,10 +28,10 @@ struct PickleObject {
   enum class Kind { kNone, kBool, kInt, kFloat, kString, kTuple, kList, kDict, kGlobal, kStorage, kTensor };
 
   Kind kind = Kind::kNone;
-  int64_t integer = 0;  // kBool (0, 1), kInt; kStorage: its elements; kTensor: offset of the first element.
-  double number = 0;    // kFloat
-  std::string text;     // kString; kGlobal: "module.name"; kStorage: its key, the N of data/N.
-  DType dtype = DType::kF32;               // kStorage, and kGlobal of a storage class
+  int64_t integer = 0;        // kBool (0, 1), kInt; kStorage: its elements; kTensor: offset of the first element.
+  double number = 0;          // kFloat
+  std::string text;           // kString; kGlobal: "module.name"; kStorage: its key, the N of data/N.
+  DType dtype = DType::kF32;  // kStorage, and kGlobal of a storage class
   std::vector<const PickleObject*> items;  // kTuple, kList; kDict: key, value, key, value, …; kTensor: its storage
   std::vector<int64_t> shape;              // kTensor
   std::vector<int64_t> strides;            // kTensor, elements, one a dimension, none negative

@@ -112,8 +112,8 @@ TEST_F(PublishedFilesTest, NamesAreParsedAndWrittenAlike) {
   EXPECT_EQ(ParsePublishedName("/runs/a_b/model000001.pt"), (PublishedName{Kind::kModel, "", 1}));
   EXPECT_EQ(ParsePublishedName("ema_0.9999_500000.pt"), (PublishedName{Kind::kEma, "0.9999", 500000}));
   EXPECT_EQ(ParsePublishedName("opt1234567.pt"), (PublishedName{Kind::kOptimizer, "", 1234567}));
-  for (const char* name : {"model1.pt", "model000001.bin", "ema__000001.pt", "ema_000001.pt", "model0000001.pt", "best.pt",
-                           "model00000x.pt", "model99999999999999999999.pt"}) {
+  for (const char* name : {"model1.pt", "model000001.bin", "ema__000001.pt", "ema_000001.pt", "model0000001.pt",
+                           "best.pt", "model00000x.pt", "model99999999999999999999.pt"}) {
     EXPECT_EQ(ParsePublishedName(name), std::nullopt) << name;
   }
   for (const char* name : {"model000001.pt", "ema_0.9999_500000.pt", "opt1234567.pt"}) {
@@ -238,7 +238,10 @@ TEST_F(PublishedFilesTest, RefusesWhatTorchSaveDoesNotWrite) {
   EXPECT_THAT(refusal({{"a/data.pkl", pickle}, {"a/byteorder", "big"}}), HasSubstr("byteorder"));
   EXPECT_THAT(refusal({{"a/x", pickle}}), HasSubstr("without data.pkl"));
   EXPECT_THAT(refusal({{"a/data.pkl", pickle}, {"b/data.pkl", pickle}}), HasSubstr("two data.pkl"));
-  EXPECT_THAT(refusal({{"a/data.pkl", "\x80\x02" "cos\nsystem\nX\x02\0\0\0id\x85R."s}}), HasSubstr("os.system"));
+  EXPECT_THAT(refusal({{"a/data.pkl",
+                        "\x80\x02"
+                        "cos\nsystem\nX\x02\0\0\0id\x85R."s}}),
+              HasSubstr("os.system"));
   // A zip bomb: 10 MB of the same byte in a few kB.
   EXPECT_THAT(refusal({{"a/data.pkl", std::string(10'000'000, 'N')}}, ZIP_CM_DEFLATE), HasSubstr("is compressed"));
   EXPECT_THAT(refusal({{"a/data.pkl", std::string(kMaxPickleBytes + 1, 'N')}}), HasSubstr("at most"));
@@ -247,9 +250,10 @@ TEST_F(PublishedFilesTest, RefusesWhatTorchSaveDoesNotWrite) {
 }
 
 TEST_F(PublishedFilesTest, RefusesManyTensorsOfOneStorage) {
-  std::string pickle = "\x80\x02](ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\0"s +
-                       "0X\x03\0\0\0cpuJ\x00\x00\x04\x00tQK\x00J\x00\x00\x04\x00\x85K\x01\x85\x89"s +
-                       "ccollections\nOrderedDict\n)RtRe("s;
+  std::string pickle =
+      "\x80\x02](ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\0"s +
+      "0X\x03\0\0\0cpuJ\x00\x00\x04\x00tQK\x00J\x00\x00\x04\x00\x85K\x01\x85\x89"s +
+      "ccollections\nOrderedDict\n)RtRe("s;
   const size_t call = pickle.find("ctorch._utils");
   const std::string one = pickle.substr(call, pickle.size() - call - 2);
   for (int i = 0; i < 8; ++i) pickle += one;
@@ -259,7 +263,9 @@ TEST_F(PublishedFilesTest, RefusesManyTensorsOfOneStorage) {
 }
 
 TEST_F(PublishedFilesTest, ReadsViewsAndOtherTypesAsFloats) {
-  const std::string head = "\x80\x02" "ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\n"s;
+  const std::string head =
+      "\x80\x02"
+      "ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\n"s;
   const std::string tail = "\nX\x01\0\0\0"s + "0X\x03\0\0\0cpuK\x06tQK\x00(K\x03K\x02t(K\x01K\x03t\x89"s +
                            "ccollections\nOrderedDict\n)RtR."s;  // (3, 2), transposed
   const auto read = [&](const std::string& storage_class, const std::string& bytes) {
@@ -272,9 +278,11 @@ TEST_F(PublishedFilesTest, ReadsViewsAndOtherTypesAsFloats) {
   EXPECT_THAT(read("ByteStorage", "\x00\x01\x02\x03\x04\x05"s), ElementsAre(0, 3, 1, 4, 2, 5));
   EXPECT_THAT(read("HalfStorage", "\x00\x3c\x00\xc0\xff\x7b\x01\x00\x00\x7c\x00\x80"s),
               ElementsAre(1, 0x1p-24f, -2, INFINITY, 65504, 0));
-  EXPECT_THAT(read("BFloat16Storage", "\x80\x3f\x00\xc0\x00\x00\x00\x00\x00\x00\x00\x00"s), ElementsAre(1, 0, -2, 0, 0, 0));
+  EXPECT_THAT(read("BFloat16Storage", "\x80\x3f\x00\xc0\x00\x00\x00\x00\x00\x00\x00\x00"s),
+              ElementsAre(1, 0, -2, 0, 0, 0));
   EXPECT_THAT(read("DoubleStorage", std::string(40, '\0') + "\0\0\0\0\0\0\xf0\x3f"s), ElementsAre(0, 0, 0, 0, 0, 1));
-  EXPECT_THAT(read("LongStorage", std::string(40, '\0') + "\xff\xff\xff\xff\xff\xff\xff\xff"s), ElementsAre(0, 0, 0, 0, 0, -1));
+  EXPECT_THAT(read("LongStorage", std::string(40, '\0') + "\xff\xff\xff\xff\xff\xff\xff\xff"s),
+              ElementsAre(0, 0, 0, 0, 0, -1));
 
   const auto archive = Open(WriteZip({{"a/data.pkl", head + "FloatStorage" + tail}, {"a/data/0", "short"}}));
   EXPECT_TRUE(absl::IsDataLoss(archive->Read(archive->root()).status()));

@@ -20,9 +20,11 @@ std::string Message(const std::string& bytes) {
 
 // A tensor of `shape` and `strides` (opcodes) over a storage of `elements` (an opcode).
 std::string Tensor(const std::string& elements, const std::string& shape, const std::string& strides) {
-  return "\x80\x02" "ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\0"s +
+  return "\x80\x02"
+         "ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\0"s +
          "0X\x06\0\0\0cuda:0"s + elements + "tQK\x01(" + shape + "t(" + strides +
-         "t\x89" "ccollections\nOrderedDict\n)RtR.";
+         "t\x89"
+         "ccollections\nOrderedDict\n)RtR.";
 }
 
 TEST(RestrictedUnpicklerTest, ReadsTensorsWhereverTheyWereTrained) {
@@ -34,7 +36,8 @@ TEST(RestrictedUnpicklerTest, ReadsTensorsWhereverTheyWereTrained) {
 }
 
 TEST(RestrictedUnpicklerTest, RefusesTensorsThatLeaveTheirStorage) {
-  EXPECT_THAT(Message(Tensor("K\x06", "K\x02K\x03", "K\x03K\x01")), HasSubstr("up to element 6 of a storage that has 6"));
+  EXPECT_THAT(Message(Tensor("K\x06", "K\x02K\x03", "K\x03K\x01")),
+              HasSubstr("up to element 6 of a storage that has 6"));
   EXPECT_THAT(Message(Tensor("K\x07", "K\x02K\x03", "K\x7fK\x01")), HasSubstr("storage that has 7"));
   // One element shown a million times.
   EXPECT_THAT(Message(Tensor("K\x07", "J\x40\x42\x0f\x00"s, "K\x00"s)), HasSubstr("1000000 elements"));
@@ -46,17 +49,26 @@ TEST(RestrictedUnpicklerTest, RefusesTensorsThatLeaveTheirStorage) {
 }
 
 TEST(RestrictedUnpicklerTest, NamesTheGlobalThatItRefuses) {
-  EXPECT_THAT(Message("\x80\x02" "cos\nsystem\nX\x02\0\0\0id\x85R."s),
+  EXPECT_THAT(Message("\x80\x02"
+                      "cos\nsystem\nX\x02\0\0\0id\x85R."s),
               HasSubstr("byte 2: refused: global \"os.system\""));
-  EXPECT_THAT(Message("\x80\x02" "cbuiltins\neval\n."), HasSubstr("builtins.eval"));
-  EXPECT_THAT(Message("\x80\x02" "ctorch\nload\n."), HasSubstr("torch.load"));
-  EXPECT_THAT(Message("\x80\x02" "c__torch__\nNet\n."), HasSubstr("__torch__.Net"));
+  EXPECT_THAT(Message("\x80\x02"
+                      "cbuiltins\neval\n."),
+              HasSubstr("builtins.eval"));
+  EXPECT_THAT(Message("\x80\x02"
+                      "ctorch\nload\n."),
+              HasSubstr("torch.load"));
+  EXPECT_THAT(Message("\x80\x02"
+                      "c__torch__\nNet\n."),
+              HasSubstr("__torch__.Net"));
 }
 
 TEST(RestrictedUnpicklerTest, RefusesOpcodesAndCallsThatTorchSaveDoesNotMake) {
   EXPECT_THAT(Message("\x80\x02(S'x'\no."), HasSubstr("opcode 0x53"));
   EXPECT_THAT(Message("\x80\x04."), HasSubstr("protocol 4"));
-  EXPECT_THAT(Message("\x80\x02" "ccollections\nOrderedDict\nK\x01\x85R."), HasSubstr("call of collections.OrderedDict"));
+  EXPECT_THAT(Message("\x80\x02"
+                      "ccollections\nOrderedDict\nK\x01\x85R."),
+              HasSubstr("call of collections.OrderedDict"));
   EXPECT_THAT(Message("\x80\x02K\x01)R."), HasSubstr("call of a int"));
   EXPECT_THAT(Message("\x80\x02]}b."), HasSubstr("BUILD"));
   EXPECT_THAT(Message("\x80\x02K\x01Q."), HasSubstr("persistent id"));
@@ -67,18 +79,20 @@ TEST(RestrictedUnpicklerTest, BoundsWhatAFewBytesMayAskFor) {
   EXPECT_THAT(Message("\x80\x02Nr\xff\xff\xff\x7f."), HasSubstr("memo index"));
   EXPECT_THAT(Message("\x80\x02" + std::string(kMaxPickleObjects + 8, 'N')), HasSubstr("objects"));
   EXPECT_THAT(Message("\x80\x02" + std::string(kMaxPickleObjects + 8, '(')), HasSubstr("marks"));
-  EXPECT_THAT(Message("\x80\x02Nq\x00"s + [] {
-                std::string many;
-                for (size_t i = 0; i < kMaxPickleObjects + 8; ++i) many += "h\x00"s;
-                return many;
-              }()),
+  EXPECT_THAT(Message("\x80\x02Nq\x00"s +
+                      [] {
+                        std::string many;
+                        for (size_t i = 0; i < kMaxPickleObjects + 8; ++i) many += "h\x00"s;
+                        return many;
+                      }()),
               HasSubstr("objects"));
   EXPECT_THAT(Message(std::string(kMaxPickleBytes + 1, '.')), HasSubstr("at most"));
 }
 
 TEST(RestrictedUnpicklerTest, TellsDamageByItsByte) {
-  for (const std::string& bytes : {""s, "\x80"s, "\x80\x02"s, "\x80\x02."s, "\x80\x02R."s, "\x80\x02t."s, "\x80\x02(h\x01."s,
-                                   "\x80\x02NN."s, "\x80\x02Na."s, "\x80\x02}(NuN."s, "\x80\x02(."s, "\x80\x02X\x05\0\0\0ab"s}) {
+  for (const std::string& bytes :
+       {""s, "\x80"s, "\x80\x02"s, "\x80\x02."s, "\x80\x02R."s, "\x80\x02t."s, "\x80\x02(h\x01."s, "\x80\x02NN."s,
+        "\x80\x02Na."s, "\x80\x02}(NuN."s, "\x80\x02(."s, "\x80\x02X\x05\0\0\0ab"s}) {
     const absl::StatusOr<Pickle> pickle = Unpickle(bytes);
     EXPECT_TRUE(absl::IsDataLoss(pickle.status())) << pickle.status();
     EXPECT_THAT(std::string(pickle.status().message()), HasSubstr("byte "));
@@ -86,7 +100,9 @@ TEST(RestrictedUnpicklerTest, TellsDamageByItsByte) {
 }
 
 TEST(RestrictedUnpicklerTest, KeepsAListThatHoldsItself) {
-  const absl::StatusOr<Pickle> pickle = Unpickle("\x80\x02]q\x00h\x00" "a."s);
+  const absl::StatusOr<Pickle> pickle = Unpickle(
+      "\x80\x02]q\x00h\x00"
+      "a."s);
   ASSERT_TRUE(pickle.ok()) << pickle.status();
   EXPECT_EQ(pickle->root->items[0], pickle->root);
 }
