@@ -1,6 +1,7 @@
 // p2-trainer: one rank of a training run.
 //   p2-trainer --launch FILE                                      started by p2-worker
 //   p2-trainer --standalone SPEC|PRESET --data DIR --out DIR      by hand, or under torchrun's or Slurm's variables
+//   p2-trainer VERB …                                             tools (verbs.h)
 #include <signal.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -25,6 +26,7 @@
 #include "worker/trainer/spec_seam.h"
 #include "worker/trainer/standalone_sink.h"
 #include "worker/trainer/trainer.h"
+#include "worker/trainer/verbs.h"
 
 namespace p2::trainer {
 namespace {
@@ -166,18 +168,24 @@ int Main(int argc, char** argv) {
   app.add_option("--threads", flags.threads, "CPU threads of this rank; default: cores / ranks on this machine")
       ->needs(standalone)
       ->check(CLI::NonNegativeNumber);
+  Verb chosen;
+  AddInspect(app, &chosen);
+  AddExport(app, &chosen);
+  AddImport(app, &chosen);
+  app.require_subcommand(0, 1);
   app.footer(
       "Exit codes: 0 done, 40 stopped with a checkpoint, 50 a peer left, 51 CUDA error, 52 out of memory, 53 numbers "
       "not finite, 54 data,\n"
       "55 storage, 64 bad spec or usage.");
   try {
     app.parse(argc, argv);
-    if (flags.launch.empty() == flags.standalone.empty())
-      throw CLI::ValidationError("give either --launch or --standalone");
+    const int ways = (chosen != nullptr) + !flags.launch.empty() + !flags.standalone.empty();
+    if (ways != 1) throw CLI::ValidationError("give one of --launch, --standalone or a verb");
     if (!flags.standalone.empty() && (flags.data.empty() || flags.out.empty()))
       throw CLI::ValidationError("--standalone needs --data and --out");
   } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : static_cast<int>(ExitCode::kBadSpec);
+    const int usage = app.get_subcommands().empty() ? static_cast<int>(ExitCode::kBadSpec) : 2;
+    return app.exit(e) == 0 ? 0 : usage;
   }
 
   InitLogging("p2-trainer", LogLevel::kInfo);
@@ -188,6 +196,7 @@ int Main(int argc, char** argv) {
   ::sigaction(SIGINT, &action, nullptr);
   // cuBLAS reads it once; without it its sums may differ from run to run.
   ::setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);
+  if (chosen != nullptr) return chosen();
   return flags.launch.empty() ? RunStandalone(flags) : RunLaunched(flags);
 }
 

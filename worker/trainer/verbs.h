@@ -1,0 +1,26 @@
+// The tools inside p2-trainer: `p2-trainer VERB …`, each in its cmd_<verb>.cc. They work on files and a device of their
+// own; no gang, no service.
+#pragma once
+
+#include <functional>
+
+#include "absl/status/status.h"
+
+namespace CLI {
+class App;
+}
+
+namespace p2::trainer {
+
+// What the command line chose; returns the exit code (0 ok, 1 error, 2 usage, 3 not found, 12 verification failed).
+using Verb = std::function<int()>;
+
+// How a verb ends: 0, or the status's code after its message went to stderr.
+int VerbExitCode(const absl::Status& status);
+
+// Each adds its subcommand to `app`; its callback sets `*chosen`, which main() runs after parsing and set-up.
+void AddExport(CLI::App& app, Verb* chosen);
+void AddImport(CLI::App& app, Verb* chosen);
+void AddInspect(CLI::App& app, Verb* chosen);
+
+}  // namespace p2::trainer
