@@ -14,5 +14,6 @@ namespace p2::trainer {
 using Verb = std::function<int()>;
 
 // Each adds its subcommand to `app`; its callback sets `*chosen`, which main() runs after parsing and set-up.
+void AddCheck(CLI::App& app, Verb* chosen);
 
 }  // namespace p2::trainer
