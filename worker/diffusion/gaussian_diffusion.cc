@@ -13,6 +13,7 @@ GaussianDiffusion::GaussianDiffusion(const spec::NoiseSchedule& schedule, Varian
   alphas_cumprod_prev_ = table(schedule.alphas_cumprod_prev);
   sqrt_alphas_cumprod_ = table(schedule.sqrt_alphas_cumprod);
   sqrt_one_minus_alphas_cumprod_ = table(schedule.sqrt_one_minus_alphas_cumprod);
+  log_one_minus_alphas_cumprod_ = table(schedule.log_one_minus_alphas_cumprod);
   sqrt_recip_alphas_cumprod_ = table(schedule.sqrt_recip_alphas_cumprod);
   sqrt_recipm1_alphas_cumprod_ = table(schedule.sqrt_recipm1_alphas_cumprod);
   posterior_mean_coef1_ = table(schedule.posterior_mean_coef1);
@@ -37,6 +38,10 @@ torch::Tensor GaussianDiffusion::ModelTimesteps(const torch::Tensor& t) const {
 torch::Tensor GaussianDiffusion::QSample(const torch::Tensor& x0, const torch::Tensor& t,
                                          const torch::Tensor& noise) const {
   return Lookup(sqrt_alphas_cumprod_, t) * x0 + Lookup(sqrt_one_minus_alphas_cumprod_, t) * noise;
+}
+
+NormalParameters GaussianDiffusion::QMeanVariance(const torch::Tensor& x0, const torch::Tensor& t) const {
+  return {Lookup(sqrt_alphas_cumprod_, t) * x0, Lookup(log_one_minus_alphas_cumprod_, t)};
 }
 
 NormalParameters GaussianDiffusion::QPosterior(const torch::Tensor& x0, const torch::Tensor& x_t,

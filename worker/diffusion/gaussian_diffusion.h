@@ -48,6 +48,9 @@ class GaussianDiffusion {
   // x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) noise.
   torch::Tensor QSample(const torch::Tensor& x0, const torch::Tensor& t, const torch::Tensor& noise) const;
 
+  // q(x_t | x_0).
+  NormalParameters QMeanVariance(const torch::Tensor& x0, const torch::Tensor& t) const;
+
   // q(x_{t-1} | x_t, x_0); the variance of t = 0, which is 0, is replaced by that of t = 1.
   NormalParameters QPosterior(const torch::Tensor& x0, const torch::Tensor& x_t, const torch::Tensor& t) const;
 
@@ -74,6 +77,7 @@ class GaussianDiffusion {
   const torch::Device device_;
   torch::Tensor timestep_map_;  // (T) int64; undefined: identity
   torch::Tensor alphas_cumprod_, alphas_cumprod_prev_, sqrt_alphas_cumprod_, sqrt_one_minus_alphas_cumprod_;
+  torch::Tensor log_one_minus_alphas_cumprod_;
   torch::Tensor sqrt_recip_alphas_cumprod_, sqrt_recipm1_alphas_cumprod_;
   torch::Tensor posterior_mean_coef1_, posterior_mean_coef2_, posterior_log_variance_clipped_, log_betas_;
   torch::Tensor fixed_large_log_variance_;

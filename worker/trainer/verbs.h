@@ -22,5 +22,6 @@ int VerbExitCode(const absl::Status& status);
 void AddExport(CLI::App& app, Verb* chosen);
 void AddImport(CLI::App& app, Verb* chosen);
 void AddInspect(CLI::App& app, Verb* chosen);
+void AddCheck(CLI::App& app, Verb* chosen);
 
 }  // namespace p2::trainer
