@@ -63,13 +63,13 @@ class JpegDecoder {
   JpegDecoder(const JpegDecoder&) = delete;
   JpegDecoder& operator=(const JpegDecoder&) = delete;
 
-  absl::StatusOr<ImageSize> ReadHeader() {
+  absl::StatusOr<ImageSize> ReadHeader(int64_t max_pixels) {
     if (setjmp(jump_) != 0) return Error();
     jpeg_create_decompress(&cinfo_);
     cinfo_.src = &source_;
     cinfo_.progress = &progress_;
     jpeg_read_header(&cinfo_, TRUE);
-    P2_RETURN_IF_ERROR(CheckSize(cinfo_.image_width, cinfo_.image_height));
+    P2_RETURN_IF_ERROR(CheckSize(cinfo_.image_width, cinfo_.image_height, max_pixels));
     return ImageSize{static_cast<int>(cinfo_.image_width), static_cast<int>(cinfo_.image_height)};
   }
 
@@ -148,11 +148,13 @@ class JpegDecoder {
 
 }  // namespace
 
-absl::StatusOr<ImageSize> PeekJpeg(absl::Span<const uint8_t> file) { return JpegDecoder(file).ReadHeader(); }
+absl::StatusOr<ImageSize> PeekJpeg(absl::Span<const uint8_t> file, int64_t max_pixels) {
+  return JpegDecoder(file).ReadHeader(max_pixels);
+}
 
-absl::StatusOr<Image> DecodeJpeg(absl::Span<const uint8_t> file, int channels) {
+absl::StatusOr<Image> DecodeJpeg(absl::Span<const uint8_t> file, int channels, int64_t max_pixels) {
   JpegDecoder decoder(file);
-  P2_ASSIGN_OR_RETURN(const ImageSize size, decoder.ReadHeader());
+  P2_ASSIGN_OR_RETURN(const ImageSize size, decoder.ReadHeader(max_pixels));
   Image image{size.width, size.height, channels};
   image.pixels.resize(image.row_bytes() * image.height);
   std::vector<uint8_t> row;

@@ -23,10 +23,10 @@ absl::Status PngError(int code) {
 
 uint32_t BigEndian32(const uint8_t* in) { return uint32_t{in[0]} << 24 | in[1] << 16 | in[2] << 8 | in[3]; }
 
-absl::StatusOr<Context> OpenPng(absl::Span<const uint8_t> file, spng_ihdr& header) {
+absl::StatusOr<Context> OpenPng(absl::Span<const uint8_t> file, int64_t max_pixels, spng_ihdr& header) {
   // Before spng looks: it has limits of its own, which do not name the numbers.
   if (file.size() >= 24 && std::memcmp(&file[12], "IHDR", 4) == 0) {
-    P2_RETURN_IF_ERROR(CheckSize(BigEndian32(&file[16]), BigEndian32(&file[20])));
+    P2_RETURN_IF_ERROR(CheckSize(BigEndian32(&file[16]), BigEndian32(&file[20]), max_pixels));
   }
   Context ctx(spng_ctx_new(0));
   if (ctx == nullptr) return absl::ResourceExhaustedError("PNG: out of memory");
@@ -103,15 +103,15 @@ class RowConverter {
 
 }  // namespace
 
-absl::StatusOr<ImageSize> PeekPng(absl::Span<const uint8_t> file) {
+absl::StatusOr<ImageSize> PeekPng(absl::Span<const uint8_t> file, int64_t max_pixels) {
   spng_ihdr header;
-  P2_ASSIGN_OR_RETURN(const Context ctx, OpenPng(file, header));
+  P2_ASSIGN_OR_RETURN(const Context ctx, OpenPng(file, max_pixels, header));
   return ImageSize{static_cast<int>(header.width), static_cast<int>(header.height)};
 }
 
-absl::StatusOr<Image> DecodePng(absl::Span<const uint8_t> file, int channels) {
+absl::StatusOr<Image> DecodePng(absl::Span<const uint8_t> file, int channels, int64_t max_pixels) {
   spng_ihdr header;
-  P2_ASSIGN_OR_RETURN(const Context ctx, OpenPng(file, header));
+  P2_ASSIGN_OR_RETURN(const Context ctx, OpenPng(file, max_pixels, header));
   spng_plte palette = {};
   if (header.color_type == SPNG_COLOR_TYPE_INDEXED) {
     if (int code = spng_get_plte(ctx.get(), &palette)) return PngError(code);

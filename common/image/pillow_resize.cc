@@ -113,7 +113,7 @@ Image ResizeColumns(const Image& image, int height, Filter filter) {
 }
 
 absl::Status CheckImage(const Image& image) {
-  P2_RETURN_IF_ERROR(CheckSize(std::max(image.width, 0), std::max(image.height, 0)));
+  P2_RETURN_IF_ERROR(CheckSize(std::max(image.width, 0), std::max(image.height, 0), kMostPixels));
   if ((image.channels != 1 && image.channels != 3) || image.pixels.size() != image.row_bytes() * image.height) {
     return absl::InvalidArgumentError(absl::StrCat("an image of ", image.width, " x ", image.height, " and ",
                                                    image.channels, " channels cannot hold ", image.pixels.size(),
@@ -134,14 +134,14 @@ double RoundHalfEven(double x) {
 
 absl::StatusOr<Image> PillowResize(const Image& image, int width, int height, Filter filter) {
   P2_RETURN_IF_ERROR(CheckImage(image));
-  P2_RETURN_IF_ERROR(CheckSize(std::max(width, 0), std::max(height, 0)));
+  P2_RETURN_IF_ERROR(CheckSize(std::max(width, 0), std::max(height, 0), kMostPixels));
   const int64_t fewer_columns = int64_t{image.width} - width, fewer_rows = int64_t{image.height} - height;
   if (fewer_columns == 0 && fewer_rows == 0) return image;
   if (fewer_columns == 0) return ResizeColumns(image, height, filter);
   if (fewer_rows == 0) return ResizeRows(image, width, filter);
   if (fewer_rows > 0 && fewer_rows > 2 * fewer_columns)
     return ResizeRows(ResizeColumns(image, height, filter), width, filter);
-  P2_RETURN_IF_ERROR(CheckSize(width, image.height));
+  P2_RETURN_IF_ERROR(CheckSize(width, image.height, kMostPixels));
   return ResizeColumns(ResizeRows(image, width, filter), height, filter);
 }
 
@@ -156,7 +156,7 @@ absl::StatusOr<Image> CenterCropAdm(const Image& image, int resolution) {
   }
   const double scale = static_cast<double>(resolution) / std::min(current->width, current->height);
   const double width = RoundHalfEven(current->width * scale), height = RoundHalfEven(current->height * scale);
-  P2_RETURN_IF_ERROR(CheckSize(static_cast<uint64_t>(width), static_cast<uint64_t>(height)));
+  P2_RETURN_IF_ERROR(CheckSize(static_cast<uint64_t>(width), static_cast<uint64_t>(height), kMaxPixels));
   P2_ASSIGN_OR_RETURN(const Image resized,
                       PillowResize(*current, static_cast<int>(width), static_cast<int>(height), Filter::kBicubic));
   Image crop{resolution, resolution, image.channels};

@@ -14,7 +14,7 @@ namespace p2::image {
 
 enum class Filter { kBox, kBicubic };  // Bicubic with a = -0.5.
 
-// INVALID_ARGUMENT if a side of `image` or of the result is below 1, or the result has more than kMaxPixels.
+// INVALID_ARGUMENT if a side of `image` or of the result is below 1, or the result has more than kMostPixels.
 absl::StatusOr<Image> PillowResize(const Image& image, int width, int height, Filter filter);
 
 // center_crop_arr of the ADM code: while min(w, h) >= 2R, a box resize to (w / 2, h / 2); then bicubic to

@@ -2,14 +2,17 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <set>
 #include <system_error>
 #include <thread>
 #include <vector>
@@ -19,6 +22,7 @@
 #include "common/clock.h"
 #include "common/file_util.h"
 #include "common/image/image_source.h"
+#include "common/image/partial.h"
 #include "common/image/record_pipeline.h"
 #include "common/sha256.h"
 #include "common/status_macros.h"
@@ -39,6 +43,13 @@ class ProgressMeter {
     progress_.eta = absl::InfiniteDuration();
   }
 
+  // What an earlier prepare did: counted, but not in the rate.
+  void Begin(uint64_t images, uint64_t bad, uint64_t bytes) {
+    progress_.done = begun_ = images;
+    progress_.bad = bad;
+    progress_.bytes = bytes;
+  }
+
   void Add(uint64_t images, uint64_t bad, uint64_t bytes) {
     progress_.done += images;
     progress_.bad += bad;
@@ -47,7 +58,7 @@ class ProgressMeter {
     if (!callback_ || (now - last_ < interval_ && progress_.done < progress_.total)) return;
     last_ = now;
     const double seconds = std::max(absl::ToDoubleSeconds(now - start_), 1e-9);
-    progress_.images_per_second = static_cast<double>(progress_.done) / seconds;
+    progress_.images_per_second = static_cast<double>(progress_.done - begun_) / seconds;
     progress_.eta = absl::Seconds(static_cast<double>(progress_.total - progress_.done) / progress_.images_per_second);
     callback_(progress_);
   }
@@ -57,10 +68,11 @@ class ProgressMeter {
   const absl::Duration interval_;
   const absl::Time start_;
   absl::Time last_;
+  uint64_t begun_ = 0;
   PrepareProgress progress_;
 };
 
-// `output`.tmp while it is being filled: locked, and gone again unless published.
+// `output`.tmp while it is being filled: locked, and gone again unless published or kept.
 class Staging {
  public:
   static absl::StatusOr<std::unique_ptr<Staging>> Create(const std::string& output) {
@@ -74,10 +86,6 @@ class Staging {
           absl::StrCat("another prepare is writing ", staging->path_, "; wait for it or stop it"));
     }
     staging->owned_ = true;
-    for (fs::directory_iterator it(staging->path_, error), end; !error && it != end; it.increment(error)) {
-      fs::remove_all(it->path(), error);  // Left by a prepare that was killed.
-    }
-    if (error) return absl::InternalError(absl::StrCat("cannot empty ", staging->path_, ": ", error.message()));
     return staging;
   }
   ~Staging() {
@@ -85,7 +93,20 @@ class Staging {
     if (owned_) fs::remove_all(path_, ignored);
   }
 
+  // Removes everything but `files`: what a prepare that was killed left.
+  absl::Status RemoveAllBut(const std::set<std::string>& files) {
+    std::error_code error;
+    for (fs::directory_iterator it(path_, error), end; !error && it != end; it.increment(error)) {
+      if (!files.contains(it->path().filename())) fs::remove_all(it->path(), error);
+    }
+    if (error) return absl::InternalError(absl::StrCat("cannot empty ", path_, ": ", error.message()));
+    return absl::OkStatus();
+  }
+  // From now on it stays, whatever happens.
+  void Keep() { owned_ = false; }
+
   absl::Status Publish() {
+    P2_RETURN_IF_ERROR(RemoveFile(kPartialFile));
     P2_RETURN_IF_ERROR(SyncDirectory(path_));
     if (renameat2(AT_FDCWD, path_.c_str(), AT_FDCWD, output_.c_str(), RENAME_NOREPLACE) != 0) {
       return FileError("rename to", output_);
@@ -98,6 +119,11 @@ class Staging {
 
  private:
   explicit Staging(const std::string& output) : output_(output), path_(output + ".tmp") {}
+
+  absl::Status RemoveFile(const char* name) {
+    const std::string path = absl::StrCat(path_, "/", name);
+    return unlink(path.c_str()) == 0 || errno == ENOENT ? absl::OkStatus() : FileError("remove", path);
+  }
 
   const std::string output_;
   const std::string path_;
@@ -126,6 +152,13 @@ absl::Status CheckOptions(const PrepareOptions& options) {
   }
   if (options.threads < 0 || options.shard_bytes < 1) {
     return absl::InvalidArgumentError("threads may not be negative, nor shard_bytes 0");
+  }
+  const DecodeLimits& limits = options.limits;
+  if (limits.max_pixels < 1 || limits.max_pixels > kMostPixels || limits.max_file_bytes < 1 ||
+      limits.max_file_bytes > kMostFileBytes) {
+    return absl::InvalidArgumentError(absl::StrCat("max_pixels is ", limits.max_pixels, ", max_file_bytes ",
+                                                   limits.max_file_bytes, "; 1 to ", kMostPixels, " and 1 to ",
+                                                   kMostFileBytes, " are possible"));
   }
   return absl::OkStatus();
 }
@@ -165,6 +198,13 @@ class ShardSet {
   ShardSet(std::string directory, ShardHeader shape, uint64_t records_per_shard)
       : directory_(std::move(directory)), header_(shape), records_per_shard_(records_per_shard) {}
 
+  // After these, which lie there.
+  void Begin(const std::vector<ShardInfo>& shards) {
+    shards_ = shards;
+    for (const ShardInfo& shard : shards) header_.first += shard.count;
+  }
+  const std::vector<ShardInfo>& closed() const { return shards_; }
+
   absl::Status Append(absl::Span<const uint8_t> record) {
     if (writer_ == nullptr) {
       P2_ASSIGN_OR_RETURN(writer_, ShardWriter::Create(directory_, shards_.size(), header_));
@@ -203,17 +243,90 @@ absl::Status NoneReadable(const std::string& input, const DatasetManifest& manif
       absl::StrCat("none of the ", manifest.bad_count, " images in ", input, " can be read: ", reasons));
 }
 
+// Reads a shard that the manifest, or what is kept, describes; `record` hears of each record's digest. DATA_LOSS says
+// what is wrong with it.
+absl::Status CheckShard(const std::string& directory, const ShardInfo& shard, uint64_t record_bytes,
+                        std::stop_token stop, const std::function<void(const Fingerprint::Digest&)>& record_done) {
+  const std::string path = absl::StrCat(directory, "/", shard.file);
+  const UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd.ok()) return errno == ENOENT ? absl::DataLossError(absl::StrCat(path, " is missing")) : FileError("open", path);
+  std::array<uint8_t, kShardHeaderBytes> header;
+  P2_RETURN_IF_ERROR(PReadAll(fd.get(), path, 0, absl::MakeSpan(header)));
+  std::vector<uint8_t> record(record_bytes);
+  Sha256 sha;
+  sha.Update(header);
+  for (uint64_t i = 0; i < shard.count; ++i) {
+    if (stop.stop_requested()) return Cancelled();
+    P2_RETURN_IF_ERROR(PReadAll(fd.get(), path, kShardHeaderBytes + i * record.size(), absl::MakeSpan(record)));
+    sha.Update(record);
+    record_done(Fingerprint::OfRecord(record));
+  }
+  const std::string digest = Hex(sha.Finish());
+  if (digest != shard.sha256) {
+    return absl::DataLossError(absl::StrCat(path, " is damaged: its SHA-256 is ", digest, ", the manifest says ",
+                                            shard.sha256));
+  }
+  struct stat info;
+  if (fstat(fd.get(), &info) != 0) return FileError("stat", path);
+  if (static_cast<uint64_t>(info.st_size) != shard.bytes) {
+    return absl::DataLossError(absl::StrCat(path, " has ", info.st_size, " bytes, the manifest says ", shard.bytes));
+  }
+  absl::StatusOr<ShardHeader> decoded = DecodeShardHeader(header);
+  if (!decoded.ok()) return absl::DataLossError(absl::StrCat(path, ": ", decoded.status().message()));
+  return absl::OkStatus();
+}
+
+absl::Status Stopped(const Partial& partial, const std::string& staging) {
+  if (partial.shards.empty()) return absl::CancelledError("stopped; nothing was left behind");
+  return absl::CancelledError(absl::StrCat("stopped; the ", partial.shards.size(), " complete shards (",
+                                           partial.images_done, " images) stay in ", staging,
+                                           "; the same command goes on there"));
+}
+
+// What the bytes of the dataset depend on.
+absl::StatusOr<std::string> IdentityOfWork(const ImageSource& source, const PrepareOptions& options,
+                                           uint64_t records_per_shard) {
+  P2_ASSIGN_OR_RETURN(const std::string input, source.Identity());
+  return Sha256Hex(absl::StrCat(P2_VERSION, " ", options.name, " ", options.resolution, " ", options.channels, " ",
+                                options.exif, " ", options.limits.max_pixels, " ", options.limits.max_file_bytes, " ",
+                                records_per_shard, " ", input));
+}
+
+// What an earlier prepare of the same work left in `directory` and still is what it was, its records' digests added to
+// `fingerprint`; else nothing done.
+absl::StatusOr<Partial> Resume(const std::string& directory, const std::string& identity, uint64_t record_bytes,
+                               uint64_t records_per_shard, std::stop_token stop, Fingerprint& fingerprint) {
+  absl::StatusOr<Partial> partial = LoadPartial(directory);
+  Partial nothing{.identity = identity};
+  if (!partial.ok() || partial->identity != identity) return nothing;
+  Fingerprint kept;
+  for (size_t i = 0; i < partial->shards.size(); ++i) {
+    const ShardInfo& shard = partial->shards[i];
+    if (shard.file != ShardFileName(i) || shard.count != records_per_shard) return nothing;
+    const absl::Status whole = CheckShard(directory, shard, record_bytes, stop,
+                                          [&kept](const Fingerprint::Digest& digest) { kept.Add(digest); });
+    if (absl::IsCancelled(whole)) return whole;
+    if (!whole.ok()) return nothing;
+  }
+  fingerprint = std::move(kept);
+  return *std::move(partial);
+}
+
 }  // namespace
 
 absl::StatusOr<DatasetManifest> PrepareDataset(const PrepareOptions& given) {
   PrepareOptions options = given;
   while (options.output.size() > 1 && options.output.back() == '/') options.output.pop_back();
   P2_RETURN_IF_ERROR(CheckOptions(options));
-  P2_ASSIGN_OR_RETURN(const std::unique_ptr<ImageSource> source, ImageSource::Open(options.input));
+  const std::string parent = fs::path(options.output).parent_path().string();
+  P2_ASSIGN_OR_RETURN(const std::unique_ptr<ImageSource> source,
+                      ImageSource::Open(options.input, {.resolution = options.resolution,
+                                                        .max_file_bytes = options.limits.max_file_bytes,
+                                                        .scratch = parent.empty() ? "." : parent}));
   const uint64_t total = source->names().size();
   if (total == 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("no image in ", options.input, ": ", source->others(), " files, none named .jpg, .jpeg or .png"));
+    return absl::InvalidArgumentError(absl::StrCat("no image in ", options.input, ": ", source->others(),
+                                                   " files, none named .jpg, .jpeg, .png, .gif or .webp"));
   }
   P2_ASSIGN_OR_RETURN(const std::optional<DatasetManifest> existing, FindExisting(options));
 
@@ -223,35 +336,56 @@ absl::StatusOr<DatasetManifest> PrepareDataset(const PrepareOptions& given) {
   manifest.channels = options.channels;
   manifest.created_by = absl::StrCat("p2 ", P2_VERSION);
   const uint64_t record_bytes = manifest.record_bytes();
-  if (!existing) P2_RETURN_IF_ERROR(CheckSpace(options.output, total * record_bytes + total * record_bytes / 100));
+  const uint64_t shard_bytes = std::max(options.shard_bytes, total * record_bytes / 512);
+  const uint64_t records_per_shard = std::max<uint64_t>(1, shard_bytes / record_bytes);
   P2_ASSIGN_OR_RETURN(const std::unique_ptr<Staging> staging, Staging::Create(options.output));
 
-  const uint64_t shard_bytes = std::max(options.shard_bytes, total * record_bytes / 512);
-  const uint32_t side = static_cast<uint32_t>(options.resolution);
-  ShardSet shards(staging->path(), {static_cast<uint32_t>(options.channels), side, side},
-                  std::max<uint64_t>(1, shard_bytes / record_bytes));
+  Partial partial;
   Fingerprint fingerprint;
+  if (!existing) {
+    P2_ASSIGN_OR_RETURN(const std::string identity, IdentityOfWork(*source, options, records_per_shard));
+    P2_ASSIGN_OR_RETURN(partial, Resume(staging->path(), identity, record_bytes, records_per_shard, options.stop, fingerprint));
+    if (!partial.shards.empty()) staging->Keep();
+    const uint64_t left = (total - std::min(total, partial.images_done)) * record_bytes;
+    P2_RETURN_IF_ERROR(CheckSpace(options.output, left + left / 100));
+  }
+  std::set<std::string> kept = {kPartialFile};
+  for (const ShardInfo& shard : partial.shards) kept.insert(shard.file);
+  P2_RETURN_IF_ERROR(staging->RemoveAllBut(kept));
+
+  const uint32_t side = static_cast<uint32_t>(options.resolution);
+  ShardSet shards(staging->path(), {static_cast<uint32_t>(options.channels), side, side}, records_per_shard);
+  shards.Begin(partial.shards);
   {
     const int cores = static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1u, 16u));
-    RecordPipeline pipeline(*source, options, options.threads > 0 ? options.threads : cores);
+    RecordPipeline pipeline(*source, options, options.threads > 0 ? options.threads : cores, partial.images_done);
     ProgressMeter meter(options.progress, options.progress_interval, total);
+    meter.Begin(partial.images_done, partial.bad_count, fingerprint.count() * record_bytes);
     Record record;
-    for (const std::string& name : source->names()) {
+    for (uint64_t i = partial.images_done; i < total; ++i) {
       const absl::Status read = pipeline.Next(record);
-      if (options.stop.stop_requested()) return Cancelled();
+      if (options.stop.stop_requested()) return Stopped(partial, staging->path());
       if (!read.ok()) {
-        ++manifest.bad_count;
-        if (manifest.bad_images.size() < kMaxBadImagesListed) {
-          manifest.bad_images.push_back({name, std::string(read.message())});
+        ++partial.bad_count;
+        if (partial.bad_images.size() < kMaxBadImagesListed) {
+          partial.bad_images.push_back({source->names()[i], std::string(read.message())});
         }
         meter.Add(1, 1, 0);
         continue;
       }
       fingerprint.Add(record.digest);
       if (!existing) P2_RETURN_IF_ERROR(shards.Append(record.pixels));
+      if (shards.closed().size() > partial.shards.size()) {
+        partial.shards = shards.closed();
+        partial.images_done = i + 1;
+        P2_RETURN_IF_ERROR(SavePartial(partial, staging->path()));
+        staging->Keep();
+      }
       meter.Add(1, 0, record_bytes);
     }
   }
+  manifest.bad_count = partial.bad_count;
+  manifest.bad_images = std::move(partial.bad_images);
   manifest.count = fingerprint.count();
   if (manifest.count == 0) return NoneReadable(options.input, manifest);
   manifest.fingerprint = fingerprint.Finish(options.resolution, options.channels);
@@ -273,36 +407,22 @@ absl::StatusOr<DatasetManifest> VerifyDataset(const std::string& directory,
   P2_ASSIGN_OR_RETURN(DatasetManifest manifest, LoadManifest(directory));
   ProgressMeter meter(progress, PrepareOptions().progress_interval, manifest.count);
   Fingerprint fingerprint;
-  std::vector<uint8_t> record(manifest.record_bytes());
+  std::string wrong;
   for (const ShardInfo& shard : manifest.shards) {
-    const std::string path = absl::StrCat(directory, "/", shard.file);
-    const UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
-    if (!fd.ok())
-      return errno == ENOENT ? absl::DataLossError(absl::StrCat(path, " is missing")) : FileError("open", path);
-    std::array<uint8_t, kShardHeaderBytes> header;
-    P2_RETURN_IF_ERROR(PReadAll(fd.get(), path, 0, absl::MakeSpan(header)));
-    Sha256 sha;
-    sha.Update(header);
-    for (uint64_t i = 0; i < shard.count; ++i) {
-      if (stop.stop_requested()) return Cancelled();
-      P2_RETURN_IF_ERROR(PReadAll(fd.get(), path, kShardHeaderBytes + i * record.size(), absl::MakeSpan(record)));
-      sha.Update(record);
-      fingerprint.Add(Fingerprint::OfRecord(record));
-      meter.Add(1, 0, record.size());
-    }
-    const std::string digest = Hex(sha.Finish());
-    if (digest != shard.sha256) {
-      return absl::DataLossError(absl::StrCat(path, " is damaged: its SHA-256 is ", digest, ", the manifest says ",
-                                              shard.sha256, "; prepare the dataset again"));
-    }
-    absl::StatusOr<ShardHeader> decoded = DecodeShardHeader(header);
-    if (!decoded.ok()) return absl::DataLossError(absl::StrCat(path, ": ", decoded.status().message()));
+    const absl::Status status =
+        CheckShard(directory, shard, manifest.record_bytes(), stop, [&](const Fingerprint::Digest& digest) {
+          fingerprint.Add(digest);
+          meter.Add(1, 0, manifest.record_bytes());
+        });
+    if (!status.ok() && !absl::IsDataLoss(status)) return status;
+    if (!status.ok()) absl::StrAppend(&wrong, status.message(), "\n");
   }
   if (const std::string found = fingerprint.Finish(manifest.resolution, manifest.channels);
       found != manifest.fingerprint) {
-    return absl::DataLossError(
-        absl::StrCat(directory, ": the records' fingerprint is ", found, ", the manifest says ", manifest.fingerprint));
+    absl::StrAppend(&wrong, directory, ": the records' fingerprint is ", found, ", the manifest says ",
+                    manifest.fingerprint, "\n");
   }
+  if (!wrong.empty()) return absl::DataLossError(wrong + "prepare the dataset again, or copy it again");
   return manifest;
 }
 

@@ -1,4 +1,4 @@
-// Turns a directory or a ZIP of images into a dataset directory (common/image/shard.h).
+// Turns a directory, ZIP, tar or LMDB of images into a dataset directory (common/image/shard.h).
 #pragma once
 
 #include <cstdint>
@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "common/image/decode.h"
 #include "common/image/shard.h"
 
 namespace p2::image {
@@ -23,9 +24,10 @@ struct PrepareProgress {
 };
 
 struct PrepareOptions {
-  // REQUIRED. A directory (searched recursively) or a .zip. Images: names that end in .jpg, .jpeg or .png, in any case;
-  // each directory sorted by name, as the published code does, so the order is the same on every machine and in both
-  // kinds of input.
+  // REQUIRED. A directory (searched recursively), a .zip, a .tar (also .tar.gz, .tar.zst, or a directory of them), or an
+  // LMDB (its directory or data file). Images: names that end in .jpg, .jpeg, .png, .gif or .webp, in any case; in an
+  // LMDB also values that begin as such files do. The order is by name (common/image/image_source.h), as the published
+  // code does, so it is the same on every machine and in every kind of input.
   std::string input;
   // REQUIRED. The dataset directory to make; its parent exists. Written as `output`.tmp and renamed at the end.
   std::string output;
@@ -35,6 +37,10 @@ struct PrepareOptions {
   int resolution = 0;
   // 3 (RGB) or 1 (grey).
   int channels = 3;
+  // Turn images upright by their EXIF orientation; the published code does not.
+  bool exif = false;
+  // What passes them is a bad image.
+  DecodeLimits limits;
   // Decoding threads; 0: one a core, at most 16.
   int threads = 0;
   // Bytes of pixels being decoded at once, over all threads; one image always may.
@@ -45,7 +51,7 @@ struct PrepareOptions {
   absl::Duration progress_interval = absl::Milliseconds(100);
   // Called in the caller's thread; once more at the end. May be empty.
   std::function<void(const PrepareProgress&)> progress;
-  // Ends the work with CANCELLED, nothing left behind.
+  // Ends the work with CANCELLED; the message says what is kept.
   std::stop_token stop;
 };
 
@@ -55,10 +61,14 @@ struct PrepareOptions {
 // is wrong, the input holds no image, or not one readable (with the numbers and the first reasons). ALREADY_EXISTS:
 // `output` is something else. RESOURCE_EXHAUSTED: the disk has too little space (checked first, numbers given).
 // ABORTED: another prepare is writing the same output. CANCELLED: stopped.
+//
+// An end before the end, a killed process among them, keeps the complete shards in `output`.tmp. The next prepare of the
+// same input (names, sizes and times of its files) with the same options checks their digests and goes on after them;
+// the dataset is the same to the byte. Of another input or with other options it starts anew.
 absl::StatusOr<DatasetManifest> PrepareDataset(const PrepareOptions& options);
 
 // Reads every byte again: headers, sizes, SHA-256 of each shard, and the fingerprint. Returns the manifest;
-// DATA_LOSS names the shard that differs. `progress` counts images, as above.
+// DATA_LOSS names everything that differs, a line each. `progress` counts images, as above.
 absl::StatusOr<DatasetManifest> VerifyDataset(const std::string& directory,
                                               const std::function<void(const PrepareProgress&)>& progress = {},
                                               std::stop_token stop = {});

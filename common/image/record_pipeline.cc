@@ -14,9 +14,11 @@ constexpr uint64_t kBytesPerPixel = 12;
 
 absl::Status Cancelled() { return absl::CancelledError("stopped before the end"); }
 
-absl::Status MakeRecord(absl::Span<const uint8_t> file, int resolution, int channels, Record& record) {
-  P2_ASSIGN_OR_RETURN(const Image image, Decode(file, channels));
-  P2_ASSIGN_OR_RETURN(const Image crop, CenterCropAdm(image, resolution));
+absl::Status MakeRecord(absl::Span<const uint8_t> file, const PrepareOptions& options, Record& record) {
+  const int channels = options.channels;
+  P2_ASSIGN_OR_RETURN(Image image, Decode(file, channels, options.limits));
+  if (options.exif) image = Upright(std::move(image), ExifOrientation(file));
+  P2_ASSIGN_OR_RETURN(const Image crop, CenterCropAdm(image, options.resolution));
   record.pixels.resize(crop.pixels.size());
   const size_t plane = record.pixels.size() / channels;
   for (int c = 0; c < channels; ++c) {
@@ -28,8 +30,8 @@ absl::Status MakeRecord(absl::Span<const uint8_t> file, int resolution, int chan
 
 }  // namespace
 
-RecordPipeline::RecordPipeline(const ImageSource& source, const PrepareOptions& options, int threads)
-    : source_(source), options_(options), window_(static_cast<size_t>(threads) * 4) {
+RecordPipeline::RecordPipeline(const ImageSource& source, const PrepareOptions& options, int threads, size_t first)
+    : source_(source), options_(options), window_(static_cast<size_t>(threads) * 4), taken_(first), delivered_(first) {
   for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { Work(); });
 }
 
@@ -78,7 +80,7 @@ void RecordPipeline::Work() {
 
 absl::Status RecordPipeline::Make(ImageReader& reader, size_t index, Record& record) {
   P2_ASSIGN_OR_RETURN(const std::vector<uint8_t> file, reader.Read(index));
-  P2_ASSIGN_OR_RETURN(const ImageSize size, PeekSize(file));
+  P2_ASSIGN_OR_RETURN(const ImageSize size, PeekSize(file, options_.limits));
   const uint64_t cost = static_cast<uint64_t>(size.width) * size.height * kBytesPerPixel;
   {
     absl::MutexLock lock(&mutex_);
@@ -89,7 +91,7 @@ absl::Status RecordPipeline::Make(ImageReader& reader, size_t index, Record& rec
     if (stopping_) return Cancelled();
     decoding_bytes_ += cost;
   }
-  const absl::Status made = MakeRecord(file, options_.resolution, options_.channels, record);
+  const absl::Status made = MakeRecord(file, options_, record);
   absl::MutexLock lock(&mutex_);
   decoding_bytes_ -= cost;
   return made;

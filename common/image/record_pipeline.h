@@ -26,8 +26,8 @@ struct Record {
 // consumer; the pixels being decoded stay within the options' budget. Next belongs to one thread.
 class RecordPipeline {
  public:
-  // `source` and `options` must outlive this. REQUIRES: threads >= 1.
-  RecordPipeline(const ImageSource& source, const PrepareOptions& options, int threads);
+  // Begins at image `first`. `source` and `options` must outlive this. REQUIRES: threads >= 1.
+  RecordPipeline(const ImageSource& source, const PrepareOptions& options, int threads, size_t first);
   // Stops and joins the threads.
   ~RecordPipeline();
   RecordPipeline(const RecordPipeline&) = delete;
@@ -55,8 +55,8 @@ class RecordPipeline {
 
   absl::Mutex mutex_;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
-  size_t taken_ ABSL_GUARDED_BY(mutex_) = 0;
-  size_t delivered_ ABSL_GUARDED_BY(mutex_) = 0;
+  size_t taken_ ABSL_GUARDED_BY(mutex_);
+  size_t delivered_ ABSL_GUARDED_BY(mutex_);
   uint64_t decoding_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
   std::map<size_t, Outcome> ready_ ABSL_GUARDED_BY(mutex_);
 };

@@ -78,6 +78,41 @@ TEST_F(DatasetTest, SaysHowToRegisterWhenNoServerAnswers) {
   EXPECT_EQ(Json::parse(registered.out)["root"], "disk");
 }
 
+TEST_F(DatasetTest, ValidatesByDirectoryAndByNameAndSaysWhatDiffers) {
+  ASSERT_EQ(P2ctl({"dataset", "prepare", images_, "mine", "--resolution", "8", "--root", root_}).exit_code, 0);
+  const std::string directory = root_ + "/datasets/mine";
+  const P2ctlResult good = P2ctl({"dataset", "validate", directory, "-o", "json"});
+  ASSERT_EQ(good.exit_code, 0) << good.err;
+  EXPECT_EQ(Json::parse(good.out)["valid"], true);
+  EXPECT_EQ(Json::parse(good.out)["imageCount"], "3");
+  EXPECT_EQ(P2ctl({"dataset", "validate", "mine"}).exit_code, 0);
+  std::fstream shard(directory + "/shard-00000.p2s", std::ios::in | std::ios::out | std::ios::binary);
+  shard.seekp(100);
+  shard.put(static_cast<char>(77));
+  shard.close();
+  const P2ctlResult bad = P2ctl({"dataset", "validate", "mine"});
+  EXPECT_EQ(bad.exit_code, 12);
+  EXPECT_THAT(bad.err, AllOf(HasSubstr("shard-00000.p2s is damaged"), HasSubstr("the records' fingerprint is")));
+  EXPECT_EQ(P2ctl({"dataset", "validate", "other"}).exit_code, 3);
+}
+
+TEST_F(DatasetTest, AdvisesFromTheManifest) {
+  ASSERT_EQ(P2ctl({"dataset", "prepare", images_, "mine", "--resolution", "8", "--root", root_}).exit_code, 0);
+  const P2ctlResult result = P2ctl({"dataset", "advise", root_ + "/datasets/mine", "--images-per-second", "100", "-o", "json"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const Json json = Json::parse(result.out);
+  EXPECT_EQ(json["resembles"], "metfaces");
+  EXPECT_EQ(json["gamma"], 1.0);
+  EXPECT_NEAR(json["hours"].get<double>(), 4.44, 0.01);
+  EXPECT_THAT(result.err, HasSubstr("p2ctl submit own-64 --dataset mine"));
+}
+
+TEST_F(DatasetTest, TakesLimits) {
+  const P2ctlResult result = P2ctl({"dataset", "prepare", images_, "mine", "--resolution", "8", "--root", root_, "--max-pixels", "63"});
+  EXPECT_EQ(result.exit_code, 2);
+  EXPECT_THAT(result.err, HasSubstr("8 x 8 pixels; at most 63"));
+}
+
 TEST_F(DatasetTest, RefusesWhatIsNoRootAndWhatIsNotThere) {
   const P2ctlResult no_root = P2ctl({"dataset", "prepare", images_, "mine", "--resolution", "8", "--root", images_});
   EXPECT_EQ(no_root.exit_code, 6);

@@ -179,7 +179,7 @@ TEST(PrepareDatasetTest, NamesAnInputThatIsMissingEmptyOrNoZip) {
   WriteBytes(dir / "in/readme.txt", {1});
   const absl::Status empty = PrepareDataset(Options(dir / "in", dir / "out")).status();
   EXPECT_EQ(empty.code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_THAT(std::string(empty.message()), HasSubstr("1 files, none named .jpg, .jpeg or .png"));
+  EXPECT_THAT(std::string(empty.message()), HasSubstr("1 files, none named .jpg, .jpeg, .png, .gif or .webp"));
   WriteBytes(dir / "in.zip", {'P', 'K', 1, 2, 3});
   const absl::Status zip = PrepareDataset(Options(dir / "in.zip", dir / "out")).status();
   EXPECT_EQ(zip.code(), absl::StatusCode::kInvalidArgument);
@@ -218,6 +218,93 @@ TEST(PrepareDatasetTest, KeepsAnEqualOutputAndRefusesAnother) {
 
   fs::create_directories(dir / "mine");
   EXPECT_EQ(PrepareDataset(Options(dir / "in", dir / "mine")).status().code(), absl::StatusCode::kAlreadyExists);
+}
+
+// Stops after `done` images; what the stop said.
+std::string StopAfter(PrepareOptions options, uint64_t done) {
+  std::stop_source stop;
+  options.stop = stop.get_token();
+  options.progress_interval = absl::ZeroDuration();
+  options.progress = [&](const PrepareProgress& progress) {
+    if (progress.done >= done) stop.request_stop();
+  };
+  const absl::Status status = PrepareDataset(options).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kCancelled) << status;
+  return std::string(status.message());
+}
+
+// Images done before this session, from the first call of progress.
+uint64_t DoneAtStart(PrepareOptions options) {
+  uint64_t first = 0;
+  options.progress_interval = absl::ZeroDuration();
+  options.progress = [&](const PrepareProgress& progress) { first = first == 0 ? progress.done : first; };
+  const absl::StatusOr<DatasetManifest> manifest = PrepareDataset(options);
+  EXPECT_TRUE(manifest.ok()) << manifest.status();
+  return first - 1;
+}
+
+TEST(PrepareDatasetTest, GoesOnAfterTheCompleteShardsOfAStoppedOne) {
+  TempDir dir;
+  for (int i = 0; i < 50; ++i) {
+    WriteBytes(dir / absl::StrCat("in/", i + 10, ".png"), i % 9 == 4 ? std::vector<uint8_t>{1} : Grey(static_cast<uint8_t>(i)));
+  }
+  PrepareOptions options = Options(dir / "in", dir / "whole");
+  options.shard_bytes = 16 * 6;
+  ASSERT_TRUE(PrepareDataset(options).ok());
+  options.output = dir / "out";
+  EXPECT_THAT(StopAfter(options, 20), HasSubstr("complete shards"));
+  EXPECT_TRUE(fs::exists(dir / "out.tmp/shard-00001.p2s"));
+  WriteBytes(dir / "out.tmp/shard-00040.p2s", {1, 2, 3});
+  StopAfter(options, 30);  // Once more.
+  EXPECT_GE(DoneAtStart(options), 20u);
+  EXPECT_FALSE(fs::exists(dir / "out.tmp"));
+  std::vector<std::string> files;
+  for (const auto& entry : fs::directory_iterator(dir / "whole")) files.push_back(entry.path().filename());
+  for (const std::string& file : files) EXPECT_EQ(ReadBytes(dir / ("out/" + file)), ReadBytes(dir / ("whole/" + file))) << file;
+  EXPECT_EQ(std::distance(fs::directory_iterator(dir / "out"), {}), static_cast<std::ptrdiff_t>(files.size()));
+}
+
+TEST(PrepareDatasetTest, StartsAnewWhereWhatWasKeptDoesNotFit) {
+  TempDir dir;
+  for (int i = 0; i < 30; ++i) WriteBytes(dir / absl::StrCat("in/", i + 10, ".png"), Grey(static_cast<uint8_t>(i)));
+  PrepareOptions options = Options(dir / "in", dir / "out");
+  options.shard_bytes = 16 * 5;
+  const auto stop_and = [&](auto change) {
+    fs::remove_all(dir / "out");
+    StopAfter(options, 17);
+    EXPECT_TRUE(fs::exists(dir / "out.tmp/partial.json"));
+    PrepareOptions changed = options;
+    change(changed);
+    return DoneAtStart(changed);
+  };
+  EXPECT_GT(stop_and([](PrepareOptions&) {}), 0u);
+  EXPECT_EQ(stop_and([](PrepareOptions& o) { o.channels = 3; }), 0u);
+  EXPECT_EQ(stop_and([](PrepareOptions& o) { o.exif = true; }), 0u);
+  EXPECT_EQ(stop_and([&](PrepareOptions&) { WriteBytes(dir / "in/new.png", Grey(1)); }), 0u);
+  EXPECT_EQ(stop_and([&](PrepareOptions&) { WriteBytes(dir / "out.tmp/partial.json", {'{'}); }), 0u);
+  EXPECT_EQ(stop_and([&](PrepareOptions&) {
+              std::vector<uint8_t> shard = ReadBytes(dir / "out.tmp/shard-00000.p2s");
+              shard.back() ^= 1;
+              WriteBytes(dir / "out.tmp/shard-00000.p2s", shard);
+            }),
+            0u);
+}
+
+TEST(PrepareDatasetTest, ListsWhatPassesALimit) {
+  TempDir dir;
+  WriteBytes(dir / "in/a.png", Grey(1));
+  const std::string large = *EncodePng(Image{8, 8, 1, std::vector<uint8_t>(64, 3)});
+  WriteBytes(dir / "in/b.png", {large.begin(), large.end()});
+  WriteBytes(dir / "in/c.png", std::vector<uint8_t>(3000, 1));
+  PrepareOptions options = Options(dir / "in", dir / "out");
+  options.limits = {.max_pixels = 63, .max_file_bytes = 2000};
+  const absl::StatusOr<DatasetManifest> manifest = PrepareDataset(options);
+  ASSERT_TRUE(manifest.ok()) << manifest.status();
+  ASSERT_EQ(manifest->bad_images.size(), 2u);
+  EXPECT_THAT(manifest->bad_images[0].reason, HasSubstr("8 x 8 pixels; at most 63"));
+  EXPECT_THAT(manifest->bad_images[1].reason, HasSubstr("2000"));
+  options.limits.max_pixels = 0;
+  EXPECT_EQ(PrepareDataset(options).status().code(), absl::StatusCode::kInvalidArgument);
 }
 
 TEST(PrepareDatasetTest, ReplacesWhatAKilledPrepareLeft) {
@@ -324,6 +411,7 @@ TEST(VerifyDatasetTest, NamesTheShardThatWasDamaged) {
     const absl::Status status = VerifyDataset(dir / "out").status();
     EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
     EXPECT_THAT(std::string(status.message()), HasSubstr("shard-00001.p2s"));
+    EXPECT_THAT(std::string(status.message()), Not(HasSubstr("shard-00000.p2s")));
   }
   fs::resize_file(path, good.size() - 1);
   EXPECT_THAT(std::string(VerifyDataset(dir / "out").status().message()), HasSubstr("too early"));

@@ -5,6 +5,7 @@ pillow.txt, one line a fact, the digests are SHA-256 of raw bytes:
   decode FILE MODE WIDTH HEIGHT RGB-DIGEST L-DIGEST      Image.open(FILE).convert("RGB") and .convert("L")
   resize FILE CONVERTED FILTER WIDTH HEIGHT DIGEST       .convert(CONVERTED).resize((WIDTH, HEIGHT), FILTER)
   crop   FILE CONVERTED RESOLUTION DIGEST                the published code's center_crop_arr
+  exif   FILE ORIENTATION RGB-DIGEST                     ImageOps.exif_transpose(Image.open(FILE)).convert("RGB")
 """
 import hashlib
 import io
@@ -13,7 +14,7 @@ import struct
 import zlib
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 RNG = np.random.default_rng(20220400)
@@ -70,6 +71,103 @@ def jpeg(array, mode, **options):
 def without_adobe(data):
     at = data.index(b"\xff\xee")
     return data[:at] + data[at + 2 + struct.unpack(">H", data[at + 2:at + 4])[0]:]
+
+
+def webp(array, mode, **options):
+    out = io.BytesIO()
+    Image.fromarray(array, mode=mode).save(out, "WEBP", **options)
+    return out.getvalue()
+
+
+def small_frame(animation):
+    """The first frame shrunk to a part of the canvas, at (4, 2): header fields of its ANMF chunk and a picture of 12 x 9."""
+    at = animation.index(b"ANMF")
+    size = struct.unpack("<I", animation[at + 4:at + 8])[0]
+    picture_chunk = webp(picture(3, 12, 9), "RGB", lossless=True)[12:]
+    u24 = lambda v: struct.pack("<I", v)[:3]
+    frame = u24(2) + u24(1) + u24(11) + u24(8) + animation[at + 20:at + 24] + picture_chunk
+    body = animation[8:at] + b"ANMF" + struct.pack("<I", len(frame)) + frame + animation[at + 8 + size + size % 2:]
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def lzw(indices, bits):
+    """GIF's compressed blocks, without compression: a clear code before the code size would grow."""
+    codes, clear = [], 1 << bits
+    for i, index in enumerate(indices):
+        if i % (clear - 2) == 0:
+            codes.append(clear)
+        codes.append(int(index))
+    codes.append(clear + 1)
+    total = sum(code << (n * (bits + 1)) for n, code in enumerate(codes))
+    raw = total.to_bytes((len(codes) * (bits + 1) + 7) // 8, "little")
+    blocks = b"".join(bytes([len(raw[i:i + 255])]) + raw[i:i + 255] for i in range(0, len(raw), 255))
+    return bytes([bits]) + blocks + b"\0"
+
+
+def gif(indices, screen, left=0, top=0, palette=b"", local=b"", interlaced=False, transparent=None, bits=4, more=b""):
+    """Palettes are the bytes of a power of two of colours."""
+    def size_bits(colours):
+        return 0x80 | (len(colours) // 3).bit_length() - 2 if colours else 0
+    height, width = indices.shape
+    out = b"GIF89a" + struct.pack("<HHBBB", *screen, size_bits(palette), 0, 0) + palette
+    if transparent is not None:
+        out += b"!\xf9\4" + struct.pack("<BHB", 1, 10, transparent) + b"\0"
+    out += b"," + struct.pack("<HHHHB", left, top, width, height, size_bits(local) | (0x40 if interlaced else 0)) + local
+    if interlaced:
+        indices = np.concatenate([indices[a::b] for a, b in ((0, 8), (4, 8), (2, 4), (1, 2))])
+    return out + lzw(indices.reshape(-1), bits) + more + b";"
+
+
+def with_exif(save, orientation, **options):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return save(exif=exif.tobytes(), **options)
+
+
+def new_files():
+    """Of their own generator: the pictures above stay what they were."""
+    rng = np.random.default_rng(20260101)
+    rgb, rgba = picture(3), picture(4)
+    rgba[5:9, 3:20, 3] = 0
+    yield "lossy.webp", webp(rgb, "RGB", quality=80)
+    yield "lossy_low.webp", webp(picture(3, 61, 47), "RGB", quality=5)
+    yield "lossy_large.webp", webp(picture(3, 128, 97), "RGB", quality=92)
+    yield "lossy_alpha.webp", webp(rgba, "RGBA", quality=85)
+    yield "lossless.webp", webp(rgb, "RGB", lossless=True)
+    yield "lossless_alpha.webp", webp(rgba, "RGBA", lossless=True, exact=True)
+    for name, options in (("lossless", {"lossless": True}), ("lossy", {"quality": 75})):
+        out = io.BytesIO()
+        frames = [Image.fromarray(picture(4), mode="RGBA") for _ in range(3)]
+        frames[0].save(out, "WEBP", save_all=True, append_images=frames[1:], duration=40, background=(200, 10, 10, 255), **options)
+        yield f"animated_{name}.webp", out.getvalue()
+        if name == "lossless":
+            yield "animated_small_frame.webp", small_frame(out.getvalue())
+    colours = rng.integers(0, 256, 48, dtype=np.uint8).tobytes()
+    others = rng.integers(0, 256, 48, dtype=np.uint8).tobytes()
+    ramp = bytes(v for i in range(16) for v in (i, i, i))
+    indices = rng.integers(0, 16, (H, W))
+    yield "plain.gif", gif(indices, (W, H), palette=colours)
+    yield "interlaced.gif", gif(indices, (W, H), palette=colours, interlaced=True)
+    yield "local_palette.gif", gif(indices, (W, H), palette=colours, local=others)
+    yield "transparent.gif", gif(indices, (W, H), palette=colours, transparent=5)
+    yield "inside.gif", gif(indices[:9, :11], (W, H), 7, 3, palette=colours)
+    yield "inside_transparent.gif", gif(indices[:9, :11], (W, H), 7, 3, palette=colours, transparent=5)
+    yield "outside.gif", gif(indices, (20, 10), 4, 6, palette=colours)
+    yield "grey_ramp.gif", gif(indices, (W, H), palette=ramp)
+    yield "no_palette.gif", gif(indices, (W, H))
+    yield "short_palette.gif", gif(indices, (W, H), palette=colours[:24])
+    yield "animated.gif", gif(indices, (W, H), palette=colours, more=gif(15 - indices, (W, H), palette=others)[13 + 48:-1])
+    out = io.BytesIO()
+    Image.fromarray(picture(3, 61, 47), mode="RGB").quantize(200).save(out, "GIF")
+    yield "saved.gif", out.getvalue()
+    for orientation in range(1, 9):
+        yield f"exif{orientation}.jpg", with_exif(lambda **o: jpeg(rgb, "RGB", quality=85, **o), orientation)
+    tiff = Image.Exif()
+    tiff[0x0112] = 6
+    yield "exif6.png", png(rgb, 8, 2, chunk(b"eXIf", tiff.tobytes()[6:]))
+    yield "exif8.webp", with_exif(lambda **o: webp(rgb, "RGB", lossless=True, **o), 8)
+    yield "xmp3.webp", webp(rgb, "RGB", lossless=True, xmp=b'<x:xmpmeta><rdf tiff:Orientation="3"/></x:xmpmeta>')
+    yield "exif_wrong.jpg", with_exif(lambda **o: jpeg(rgb, "RGB", quality=85, **o), 9)
 
 
 def files():
@@ -133,11 +231,14 @@ def center_crop(image, resolution):
 
 def main():
     facts = []
-    for name, data in files():
+    for name, data in [*files(), *new_files()]:
         with open(os.path.join(HERE, name), "wb") as out:
             out.write(data)
         image = Image.open(io.BytesIO(data))
         facts.append(f"decode {name} {image.mode} {image.width} {image.height} {digest(image.convert('RGB'))} {digest(image.convert('L'))}")
+        if "exif" in name or "xmp" in name:
+            upright = ImageOps.exif_transpose(image)
+            facts.append(f"exif {name} {image.getexif().get(0x0112, 1)} {digest(upright.convert('RGB'))}")
     for name in ("rgb8.png", "grey8.png", "rgb_low_quality.jpg", "palette8.png", "rgb8_tall.png"):
         image = Image.open(os.path.join(HERE, name))
         for mode in ("RGB", "L"):

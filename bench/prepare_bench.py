@@ -1,0 +1,138 @@
+#!/usr/bin/env python3
+"""Images/s of `p2ctl dataset prepare` against Pillow with the same work (decode, box halves, bicubic, crop).
+
+Makes JPEGs and PNGs, then for each kind and for 1 and 2 threads runs the two in turn, several rounds; prints JSON with
+the median rate of each and their ratio, for one thread also by CPU seconds (which a busy machine disturbs less). Pillow runs in as many processes as p2 has threads, its files read and its
+records hashed and written in this program, as p2ctl does. Needs Pillow and numpy (.venv), and a built p2ctl.
+
+  .venv/bin/python bench/prepare_bench.py --p2ctl build/release/bin/p2ctl
+"""
+import argparse
+import hashlib
+import json
+import multiprocessing
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+import PIL
+from PIL import Image
+
+
+def make_images(folder, kind, count, width, height):
+    os.makedirs(folder)
+    rng = np.random.default_rng(1)
+    y, x = np.mgrid[0:height, 0:width]
+    for i in range(count):
+        planes = [127 + 90 * np.sin(x / rng.uniform(9, 60) + c) * np.cos(y / rng.uniform(9, 60)) for c in range(3)]
+        noisy = np.stack(planes, -1) + rng.normal(0, 6, (height, width, 3))
+        image = Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8))
+        image.save(os.path.join(folder, f"{i:05d}.{kind}"), quality=90) if kind == "jpg" else image.save(
+            os.path.join(folder, f"{i:05d}.{kind}"), compress_level=6)
+
+
+def record(job):
+    path, resolution = job
+    image = Image.open(path).convert("RGB")
+    while min(*image.size) >= 2 * resolution:
+        image = image.resize(tuple(side // 2 for side in image.size), resample=Image.BOX)
+    scale = resolution / min(*image.size)
+    image = image.resize(tuple(round(side * scale) for side in image.size), resample=Image.BICUBIC)
+    left, top = (image.size[0] - resolution) // 2, (image.size[1] - resolution) // 2
+    array = np.asarray(image.crop((left, top, left + resolution, top + resolution)))
+    planes = np.ascontiguousarray(array.transpose(2, 0, 1)).tobytes()
+    return planes, hashlib.sha256(planes).digest()
+
+
+def run_pillow(folder, out, resolution, pool):
+    jobs = [(os.path.join(folder, name), resolution) for name in sorted(os.listdir(folder))]
+    start, start_cpu = time.perf_counter(), time.process_time()
+    whole = hashlib.sha256()
+    with open(out, "wb") as shard:
+        for planes, _ in pool.imap(record, jobs, chunksize=8) if pool else map(record, jobs):
+            shard.write(planes)
+            whole.update(planes)
+        shard.flush()
+        os.fsync(shard.fileno())
+    digest = hashlib.sha256(open(out, "rb").read()).hexdigest()  # p2 reads its shard back, too.
+    seconds, cpu = time.perf_counter() - start, time.process_time() - start_cpu
+    os.remove(out)
+    return len(jobs) / seconds, len(jobs) / cpu, digest
+
+
+def run_p2(p2ctl, folder, root, resolution, threads):
+    """Images/s and images per CPU second, from the start of the program until the dataset is there."""
+    dataset = os.path.join(root, "datasets", "bench")
+    start = time.perf_counter()
+    # No server is there: what follows preparing, trying to register, is not in the time (but in the CPU seconds).
+    process = subprocess.Popen([p2ctl, "--addr", "127.0.0.1:1", "dataset", "prepare", folder, "bench", "--resolution",
+                                str(resolution), "--root", root, "--workers", str(threads), "-q", "--timeout", "1s"],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not os.path.exists(dataset):
+        if time.perf_counter() - start > 300:
+            process.kill()
+            sys.exit("p2ctl made no dataset in 300 s")
+        time.sleep(0.002)
+    seconds = time.perf_counter() - start
+    _, _, usage = os.wait4(process.pid, 0)
+    process.returncode = 0
+    records = hashlib.sha256()
+    with open(os.path.join(dataset, "shard-00000.p2s"), "rb") as shard:
+        shard.seek(64)
+        records.update(shard.read())
+    shutil.rmtree(dataset)
+    count = len(os.listdir(folder))
+    return count / seconds, count / (usage.ru_utime + usage.ru_stime), records.hexdigest()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--p2ctl", default="build/release/bin/p2ctl")
+    parser.add_argument("--images", type=int, default=300)
+    parser.add_argument("--size", default="256x256", help="width x height of the images")
+    parser.add_argument("--resolution", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    width, height = map(int, options.size.split("x"))
+    results, per_core = [], {}
+    with tempfile.TemporaryDirectory() as work:
+        root = os.path.join(work, "root")
+        subprocess.run([options.p2ctl, "root", "init", root], check=True, capture_output=True)
+        for kind in ("jpg", "png"):
+            folder = os.path.join(work, kind)
+            make_images(folder, kind, options.images, width, height)
+            for threads in (1, 2):
+                p2, pillow, p2_cpu, pillow_cpu = [], [], [], []
+                pool = multiprocessing.Pool(threads) if threads > 1 else None
+                for _ in range(options.rounds):
+                    rate, per_cpu, ours = run_p2(options.p2ctl, folder, root, options.resolution, threads)
+                    p2.append(rate)
+                    p2_cpu.append(per_cpu)
+                    rate, per_cpu, theirs = run_pillow(folder, os.path.join(work, "shard"), options.resolution, pool)
+                    pillow.append(rate)
+                    pillow_cpu.append(per_cpu)
+                    if ours != theirs:
+                        sys.exit("the records differ")
+                if pool:
+                    pool.terminate()
+                if threads == 1:  # Other processes' CPU seconds are not seen from here.
+                    per_core[kind] = round(statistics.median(a / b for a, b in zip(p2_cpu, pillow_cpu)), 3)
+                results.append({"kind": kind, "threads": threads, "p2_images_per_second": round(statistics.median(p2), 1),
+                                "pillow_images_per_second": round(statistics.median(pillow), 1),
+                                "ratio": round(statistics.median(a / b for a, b in zip(p2, pillow)), 3),
+                                "p2_rounds": [round(v, 1) for v in p2], "pillow_rounds": [round(v, 1) for v in pillow]})
+    by = {(r["kind"], r["threads"]): r["p2_images_per_second"] for r in results}
+    scaling = {kind: round(by[kind, 2] / by[kind, 1], 3) for kind in ("jpg", "png")}
+    print(json.dumps({"pillow": PIL.__version__, "size": options.size, "resolution": options.resolution, "images": options.images,
+                      "cpu": platform.processor() or platform.machine(), "cores": os.cpu_count(), "load_average": os.getloadavg(),
+                      "ratio_per_cpu_second": per_core, "p2_two_threads_over_one": scaling, "results": results}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
