@@ -2,6 +2,7 @@
 // no gang, no service.
 #pragma once
 
+#include <atomic>
 #include <functional>
 
 namespace CLI {
@@ -13,6 +14,12 @@ namespace p2::trainer {
 // What the command line chose; returns the exit code (0 ok, 1 error, 2 usage, 3 not found, 12 verification failed).
 using Verb = std::function<int()>;
 
-// Each adds its subcommand to `app`; its callback sets `*chosen`, which main() runs after parsing and set-up.
+// Each adds its subcommand to `app`; its callback sets `*chosen`, which main() runs after parsing and set-up. Those that
+// take `stop` end with 40 soon after it is set; it must outlive them.
+
+// Draws images from a checkpoint.
+void AddSampleVerb(CLI::App& app, const std::atomic<bool>& stop, Verb* chosen);
+// Stochastic reconstruction of images (the paper's Fig. 2).
+void AddReconstructVerb(CLI::App& app, const std::atomic<bool>& stop, Verb* chosen);
 
 }  // namespace p2::trainer
