@@ -1,7 +1,8 @@
 // NumPy's .npz of one array of 8-bit images, as evaluators of samples read it: `arr_0`, uint8, (N, H, W, C).
 //
-// The file is a ZIP with one stored (uncompressed) member arr_0.npy: a header of version 1.0, then the bytes, row-major.
-// ZIP64 fields are always there, so that size does not change the layout; dates are fixed: equal images give equal bytes.
+// The file is a ZIP with one stored (uncompressed) member arr_0.npy: a header of version 1.0, then the bytes,
+// row-major. ZIP64 fields are always there, so that size does not change the layout; dates are fixed: equal images give
+// equal bytes.
 #pragma once
 
 #include <cstdint>

@@ -20,7 +20,8 @@ std::string WriteGoldenCheckpoint(const std::string& parent, const std::string& 
     for (const auto& parameter : unet->named_parameters()) {
       memory.push_back((parameter.value() * factor).contiguous());
       const torch::Tensor& values = memory.back();
-      file.tensors.push_back({parameter.key(), values.sizes().vec(),
+      file.tensors.push_back({parameter.key(),
+                              values.sizes().vec(),
                               {values.const_data_ptr<float>(), static_cast<size_t>(values.numel())}});
     }
     snapshot.tensors.push_back(std::move(file));

@@ -14,8 +14,8 @@ training: {images: 8, batch: 8}
 ema: [{name: "0.9999", rate: 0.9999}]
 )";
 
-// Writes a checkpoint under `parent` and returns its directory: the average holds the golden weights, the model itself half
-// of each. Records a test failure if it cannot.
+// Writes a checkpoint under `parent` and returns its directory: the average holds the golden weights, the model itself
+// half of each. Records a test failure if it cannot.
 std::string WriteGoldenCheckpoint(const std::string& parent, const std::string& spec_json);
 
 }  // namespace p2::testing

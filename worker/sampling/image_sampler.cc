@@ -48,8 +48,7 @@ absl::StatusOr<bool> ImageSampler::DrawCell(const Cell& cell, const ChainStart& 
   const torch::NoGradGuard no_grad;
   const int64_t size = unet_.options().image_size;
   const std::vector<int64_t> shape{cell_size_, unet_.options().in_channels, size, size};
-  const NoiseSource noise =
-      CounterNoise(options_.seed, random::kSampleStream, cell.first, shape, diffusion_.device());
+  const NoiseSource noise = CounterNoise(options_.seed, random::kSampleStream, cell.first, shape, diffusion_.device());
   const std::optional<torch::Tensor> drawn =
       Denoise([this](const torch::Tensor& x, const torch::Tensor& t) { return unet_.forward(x, t); }, diffusion_,
               start.x(cell.first, noise(std::nullopt)), start.timestep, noise, options_.sampler,

@@ -1,9 +1,10 @@
-// Draws images by index, many at once, so that an image's bits depend on its index and nothing else: not on how many are
-// drawn with it, nor on the threads, the ranks, or where an interrupted run went on.
+// Draws images by index, many at once, so that an image's bits depend on its index and nothing else: not on how many
+// are drawn with it, nor on the threads, the ranks, or where an interrupted run went on.
 //
-// A convolution's bits depend on the batch that it sees (measured: oneDNN's of 1, 2, 3, 4 and 8 images all differ, by
-// 3e-6) and on its threads. Therefore the model only ever sees one *cell*: CellSize() images with consecutive indices, the
-// first a multiple of it, computed by one thread on a CPU. Threads work on different cells.
+// A convolution's bits depend on the batch that it sees (measured with oneDNN: an image in a batch of 2, 3, 4 or 8 differs
+// from the image alone by up to 3e-6) and on its threads. Therefore the model only ever sees one *cell*: CellSize()
+// images with consecutive indices, the first a multiple of it, computed by one thread on a CPU. Threads work on different
+// cells.
 #pragma once
 
 #include <torch/types.h>
@@ -51,8 +52,8 @@ struct DrawCallbacks {
   std::function<bool()> stopping;
 };
 
-// Noise comes from stream `sample` of the random map, g = index (worker/random/streams.h). Confined to one thread; on a CPU it sets
-// torch's threads to one. May throw as torch does.
+// Noise comes from stream `sample` of the random map, g = index (worker/random/streams.h). Confined to one thread; on a
+// CPU it sets torch's threads to one. May throw as torch does.
 class ImageSampler {
  public:
   // `unet` and `diffusion` lie on one device and must outlive it.

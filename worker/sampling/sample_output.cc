@@ -127,8 +127,7 @@ std::vector<uint64_t> SampleOutput::Missing(int64_t begin, int64_t end) const {
 
 absl::Status SampleOutput::Write(uint64_t index, const image::Image& image) const {
   if (options_.format == SampleFormat::kPng) return image::WritePng(image, ImagePath(index));
-  return ReplaceFile(ImagePath(index),
-                     {reinterpret_cast<const char*>(image.pixels.data()), image.pixels.size()});
+  return ReplaceFile(ImagePath(index), {reinterpret_cast<const char*>(image.pixels.data()), image.pixels.size()});
 }
 
 absl::StatusOr<std::vector<uint8_t>> SampleOutput::ReadPart(uint64_t index) const {
@@ -143,10 +142,8 @@ absl::StatusOr<std::vector<uint8_t>> SampleOutput::ReadPart(uint64_t index) cons
 
 absl::Status SampleOutput::Assemble() const {
   if (options_.format == SampleFormat::kNpz) {
-    P2_ASSIGN_OR_RETURN(
-        const auto npz,
-        image::NpzWriter::Create(TemporaryPath(),
-                                 {options_.count, options_.height, options_.width, options_.channels}));
+    P2_ASSIGN_OR_RETURN(const auto npz, image::NpzWriter::Create(TemporaryPath(), {options_.count, options_.height,
+                                                                                   options_.width, options_.channels}));
     for (int64_t i = 0; i < options_.count; ++i) {
       P2_ASSIGN_OR_RETURN(const auto pixels, ReadPart(options_.first + static_cast<uint64_t>(i)));
       P2_RETURN_IF_ERROR(npz->Append(pixels));

@@ -65,7 +65,8 @@ class SampleOutput {
   const SampleOutputOptions options_;
 };
 
-// Writes sample.json, or compares with the one that is there: FAILED_PRECONDITION naming what differs. Makes the directory.
+// Writes sample.json, or compares with the one that is there: FAILED_PRECONDITION naming what differs. Makes the
+// directory.
 absl::Status ClaimDirectory(const std::string& directory, int rank, const std::map<std::string, std::string>& run);
 
 // About as many columns as rows.

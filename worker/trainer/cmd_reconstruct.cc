@@ -88,7 +88,8 @@ absl::StatusOr<std::vector<int>> Timesteps(const ReconstructFlags& flags, const 
   }
   for (const double snr : flags.snrs) {
     P2_ASSIGN_OR_RETURN(const int t, sampling::NearestSnr(spaced.schedule, snr));
-    absl::FPrintF(stderr, "SNR %g: timestep %d, whose SNR is %.4g\n", snr, spaced.timestep_map[t], spaced.schedule.snr[t]);
+    absl::FPrintF(stderr, "SNR %g: timestep %d, whose SNR is %.4g\n", snr, spaced.timestep_map[t],
+                  spaced.schedule.snr[t]);
     if (std::find(timesteps.begin(), timesteps.end(), t) == timesteps.end()) timesteps.push_back(t);
   }
   return timesteps;
@@ -142,7 +143,9 @@ absl::StatusOr<bool> Reconstruct(const ReconstructFlags& flags, const std::atomi
   int64_t images = 0, steps = 0;
   for (const int t : timesteps) {
     sampling::SampleOutputOptions options{.directory = absl::StrCat(flags.out, "/", ColumnName(setup, t)),
-                                          .first = flags.first, .count = count, .rank = setup.place.rank,
+                                          .first = flags.first,
+                                          .count = count,
+                                          .rank = setup.place.rank,
                                           .run = setup.run};
     P2_ASSIGN_OR_RETURN(auto output, sampling::SampleOutput::Open(std::move(options)));
     std::vector<uint64_t> missing = output->Missing(share.begin, share.end);
@@ -164,10 +167,10 @@ absl::StatusOr<bool> Reconstruct(const ReconstructFlags& flags, const std::atomi
     };
     callbacks.on_step = [&](int64_t n) { progress.AddSteps(n); };
     callbacks.stopping = [&] { return stop.load(); };
-    P2_ASSIGN_OR_RETURN(const bool done,
-                        sampler.Draw(column.missing,
-                                     sampling::FromImages(*setup.diffusion, inputs, flags.first, column.timestep),
-                                     callbacks));
+    P2_ASSIGN_OR_RETURN(
+        const bool done,
+        sampler.Draw(column.missing, sampling::FromImages(*setup.diffusion, inputs, flags.first, column.timestep),
+                     callbacks));
     if (!(all = done)) break;
   }
   const std::string summary = progress.Finish();
@@ -195,7 +198,9 @@ void AddReconstructVerb(CLI::App& app, const std::atomic<bool>& stop, Verb* chos
       ->type_name("X[,Y…]")
       ->delimiter(',')
       ->check(CLI::PositiveNumber);
-  where->add_option("--timestep", flags->timestep, "A timestep, counted from 0")->type_name("T")->check(CLI::NonNegativeNumber);
+  where->add_option("--timestep", flags->timestep, "A timestep, counted from 0")
+      ->type_name("T")
+      ->check(CLI::NonNegativeNumber);
   where->require_option(1);
   verb->add_option("--count", flags->count, "Images; default: all files, 8 of a dataset")
       ->type_name("N")

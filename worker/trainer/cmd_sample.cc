@@ -1,4 +1,5 @@
-// p2-trainer sample: images from a checkpoint, by index. Under torchrun's or Slurm's variables each rank draws its share.
+// p2-trainer sample: images from a checkpoint, by index. Under torchrun's or Slurm's variables each rank draws its
+// share.
 #include <cstdio>
 #include <memory>
 
@@ -21,8 +22,8 @@ struct SampleFlags : SamplingFlags {
 absl::StatusOr<bool> Draw(const SampleFlags& flags, const std::atomic<bool>& stop) {
   P2_ASSIGN_OR_RETURN(const sampling::SampleFormat format, sampling::ParseSampleFormat(flags.format));
   P2_ASSIGN_OR_RETURN(const SamplingSetup setup, SetUpSampling(flags));
-  sampling::SampleOutputOptions options{.directory = flags.out, .format = format, .first = flags.first,
-                                        .count = flags.count, .rank = setup.place.rank};
+  sampling::SampleOutputOptions options{
+      .directory = flags.out, .format = format, .first = flags.first, .count = flags.count, .rank = setup.place.rank};
   options.height = options.width = setup.spec.model.image_size;
   options.channels = setup.spec.model.in_channels;
   options.run = setup.run;
@@ -73,9 +74,8 @@ void AddSampleVerb(CLI::App& app, const std::atomic<bool>& stop, Verb* chosen) {
                    "png: a file an image; npz: one file for evaluators; grid: one sheet. Default: png")
       ->check(CLI::IsMember({"png", "npz", "grid"}));
   verb->footer("Exit codes: 0 done, 1 error, 2 usage, 40 stopped (the same command goes on).");
-  verb->callback([flags, &stop, chosen] {
-    *chosen = [flags, &stop] { return RunDrawing([&] { return Draw(*flags, stop); }); };
-  });
+  verb->callback(
+      [flags, &stop, chosen] { *chosen = [flags, &stop] { return RunDrawing([&] { return Draw(*flags, stop); }); }; });
 }
 
 }  // namespace p2::trainer

@@ -43,8 +43,8 @@ absl::StatusOr<std::string> WeightsFile(const SamplingFlags& flags, const checkp
   if (flags.raw || (emas.empty() && flags.ema.empty())) return std::string(checkpoint::kModelFile);
   if (flags.ema.empty()) return checkpoint::EmaFile(emas.front());
   if (std::find(emas.begin(), emas.end(), flags.ema) == emas.end()) {
-    return absl::InvalidArgumentError(absl::StrCat(checkpoint.directory(), " has no average \"", flags.ema, "\"; it has ",
-                                                   emas.empty() ? "none" : absl::StrJoin(emas, ", ")));
+    return absl::InvalidArgumentError(absl::StrCat(checkpoint.directory(), " has no average \"", flags.ema,
+                                                   "\"; it has ", emas.empty() ? "none" : absl::StrJoin(emas, ", ")));
   }
   return checkpoint::EmaFile(flags.ema);
 }
@@ -57,8 +57,7 @@ absl::StatusOr<std::shared_ptr<model::Unet>> LoadUnet(const TrainSpec& spec, con
   const at::Tensor flat = layout.Allocate(at::kCPU);
   std::vector<checkpoint::MutableTensorView> views;
   for (const optim::FlatView& view : layout.views()) {
-    views.push_back({view.name, view.sizes,
-                     {flat.data_ptr<float>() + view.offset, static_cast<size_t>(view.numel)}});
+    views.push_back({view.name, view.sizes, {flat.data_ptr<float>() + view.offset, static_cast<size_t>(view.numel)}});
   }
   P2_RETURN_IF_ERROR(checkpoint.Read(file, views));
   layout.Bind(*unet, flat.to(device));
@@ -90,7 +89,8 @@ void AddSamplingFlags(CLI::App& verb, SamplingFlags* flags) {
   verb.add_flag("--raw", flags->raw, "Draw from the weights themselves")->excludes(ema);
   verb.add_option("--seed", flags->seed, "Seed of the noise; image I of a seed is always the same")->type_name("S");
   verb.add_option("--first", flags->first, "Index of the first image")->type_name("I");
-  verb.add_option("--batch", flags->batch, "At most this many images in progress at once; default: one a thread. No bit depends on it")
+  verb.add_option("--batch", flags->batch,
+                  "At most this many images in progress at once; default: one a thread. No bit depends on it")
       ->type_name("B")
       ->check(CLI::PositiveNumber);
   verb.add_option("--device", flags->device, "cpu, cuda (the local rank's) or cuda:N; default: a GPU if there is one")

@@ -59,8 +59,8 @@ struct SamplingSetup {
 // May throw as torch does.
 absl::StatusOr<SamplingSetup> SetUpSampling(const SamplingFlags& flags);
 
-// An image of a chain's end, as a PNG has it, or `truncated` as the published .npz has it. x0 (C, H, W). DATA_LOSS if it
-// is not finite.
+// An image of a chain's end, as a PNG has it, or `truncated` as the published .npz has it. x0 (C, H, W). DATA_LOSS if
+// it is not finite.
 absl::StatusOr<image::Image> ToImage(const torch::Tensor& x0, bool truncated);
 
 // Runs `draw` behind the torch seam; says what went wrong. Exit code: 0 done, 1 error, 2 a flag's value, 40 stopped

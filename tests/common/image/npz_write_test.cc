@@ -29,8 +29,10 @@ TEST(NpzWriterTest, NumpyReadsWhatWasWritten) {
   ASSERT_TRUE((*writer)->Finish().ok());
   // testzip compares the CRC; numpy checks the rest.
   const std::string script = absl::StrCat(
-      "import numpy, zipfile; p = '", path, "'; assert zipfile.ZipFile(p).testzip() is None; f = numpy.load(p); "
-      "assert f.files == ['arr_0'], f.files; a = f['arr_0']; assert a.dtype == numpy.uint8 and a.shape == (3, 2, 5, 3); "
+      "import numpy, zipfile; p = '", path,
+      "'; assert zipfile.ZipFile(p).testzip() is None; f = numpy.load(p); "
+      "assert f.files == ['arr_0'], f.files; a = f['arr_0']; assert a.dtype == numpy.uint8 and a.shape == (3, 2, 5, "
+      "3); "
       "e = numpy.arange(30, dtype=numpy.uint8).reshape(2, 5, 3); "
       "[e.reshape(-1).__setitem__(7, 7 + i) or numpy.testing.assert_array_equal(a[i], e) for i in range(3)]");
   const std::string python = P2_SOURCE_DIR "/.tools/venv/bin/python";

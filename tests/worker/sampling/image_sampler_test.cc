@@ -28,8 +28,7 @@ class ImageSamplerTest : public ::testing::Test {
     Images images;
     std::mutex mutex;
     const auto done = ImageSampler(*unet_, diffusion_, {.seed = 5, .threads = threads})
-                          .Draw(indices, start,
-                                {.on_image = [&](uint64_t index, const torch::Tensor& x0) {
+                          .Draw(indices, start, {.on_image = [&](uint64_t index, const torch::Tensor& x0) {
                                   const std::lock_guard<std::mutex> lock(mutex);
                                   EXPECT_TRUE(images.emplace(index, x0.clone()).second) << index;
                                   return absl::OkStatus();
@@ -82,18 +81,18 @@ TEST_F(ImageSamplerTest, StopsBetweenSteps) {
 
 TEST_F(ImageSamplerTest, TheFirstErrorEndsAllThreads) {
   for (const int threads : {1, 2}) {
-    const auto failed = ImageSampler(*unet_, diffusion_, {.threads = threads})
-                            .Draw({0, 1, 2, 3}, FromNoise(diffusion_), {.on_image = [](uint64_t, const torch::Tensor&) {
-                                    return absl::ResourceExhaustedError("full");
-                                  }});
+    const auto failed =
+        ImageSampler(*unet_, diffusion_, {.threads = threads})
+            .Draw({0, 1, 2, 3}, FromNoise(diffusion_),
+                  {.on_image = [](uint64_t, const torch::Tensor&) { return absl::ResourceExhaustedError("full"); }});
     EXPECT_EQ(failed.status().code(), absl::StatusCode::kResourceExhausted);
-    EXPECT_THROW(ImageSampler(*unet_, diffusion_, {.threads = threads})
-                     .Draw({0, 1, 2, 3}, FromNoise(diffusion_),
-                           {.on_image = [](uint64_t, const torch::Tensor&) -> absl::Status {
-                             throw std::runtime_error("torch");
-                           }})
-                     .IgnoreError(),
-                 std::runtime_error);
+    EXPECT_THROW(
+        ImageSampler(*unet_, diffusion_, {.threads = threads})
+            .Draw({0, 1, 2, 3}, FromNoise(diffusion_), {.on_image = [](uint64_t, const torch::Tensor&) -> absl::Status {
+                    throw std::runtime_error("torch");
+                  }})
+            .IgnoreError(),
+        std::runtime_error);
   }
 }
 

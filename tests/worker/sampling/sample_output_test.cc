@@ -21,7 +21,13 @@ std::string Text(const std::string& path) {
 }
 
 SampleOutputOptions Options(const std::string& dir, SampleFormat format) {
-  return {.directory = dir, .format = format, .first = 3, .count = 4, .height = 2, .width = 3, .channels = 1,
+  return {.directory = dir,
+          .format = format,
+          .first = 3,
+          .count = 4,
+          .height = 2,
+          .width = 3,
+          .channels = 1,
           .run = {{"seed", "5"}}};
 }
 

@@ -124,15 +124,14 @@ TEST_F(SamplingProcessTest, TheSameImagesWhateverTheBatchTheThreadsAndTheRanks) 
   EXPECT_EQ(Files(Out("batch")), whole);
   std::vector<pid_t> ranks;
   for (int rank = 0; rank < 4; ++rank) {
-    ranks.push_back(
-        Start(Sample("ranks", 6, {"--threads", "1"}), {absl::StrCat("RANK=", rank), "WORLD_SIZE=4"}));
+    ranks.push_back(Start(Sample("ranks", 6, {"--threads", "1"}), {absl::StrCat("RANK=", rank), "WORLD_SIZE=4"}));
   }
   for (const pid_t rank : ranks) EXPECT_EQ(Wait(rank), 0);
   EXPECT_EQ(Files(Out("ranks")), whole);
   // One of them alone.
   ASSERT_EQ(Run(Sample("one", 1, {"--first", "4", "--threads", "2"})), 0) << Log();
   EXPECT_EQ(Files(Out("one")), (std::map<std::string, std::string>{{"000004.png", whole.at("000004.png")},
-                                                                  {"sample.json", whole.at("sample.json")}}));
+                                                                   {"sample.json", whole.at("sample.json")}}));
 }
 
 TEST_F(SamplingProcessTest, GoesOnAfterSigtermAndSigkill) {
@@ -209,7 +208,8 @@ TEST_F(SamplingProcessTest, ReconstructsPngsToAGridBySnr) {
   const std::string png = dir_ + "/input.png";
   ASSERT_TRUE(image::WritePng(input, png).ok());
   const auto arguments = [&](const std::string& out, const Arguments& more) {
-    Arguments all{"reconstruct", checkpoint_, "--out", Out(out), "--images", png, png, "--steps", "10", "--device", "cpu"};
+    Arguments all{"reconstruct", checkpoint_, "--out", Out(out),   "--images", png,
+                  png,           "--steps",   "10",    "--device", "cpu"};
     all.insert(all.end(), more.begin(), more.end());
     return all;
   };
