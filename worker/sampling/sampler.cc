@@ -24,24 +24,34 @@ torch::Tensor DdimStep(const diffusion::GaussianDiffusion& diffusion, const torc
   return last ? mean : mean + sigma * noise;
 }
 
+torch::Tensor Pixels(const torch::Tensor& levels) {  // (n, C, H, W) in [0, 255] -> (n, H, W, C)
+  return levels.to(torch::kUInt8).permute({0, 2, 3, 1}).contiguous().to(torch::kCPU);
+}
+
 }  // namespace
 
-std::optional<torch::Tensor> Sample(const Denoiser& denoiser, const diffusion::GaussianDiffusion& diffusion,
-                                    const NoiseSource& noise, const SamplerOptions& options, const OnStep& on_step) {
+std::optional<torch::Tensor> Denoise(const Denoiser& denoiser, const diffusion::GaussianDiffusion& diffusion,
+                                     torch::Tensor x, int t, const NoiseSource& noise, const SamplerOptions& options,
+                                     const OnStep& on_step) {
   const torch::NoGradGuard no_grad;
-  const int steps = diffusion.num_timesteps();
-  torch::Tensor x = noise(std::nullopt);  // (n, C, H, W)
+  TORCH_CHECK(t >= 0 && t < diffusion.num_timesteps(), "timestep ", t, " is not one of ", diffusion.num_timesteps());
+  const int steps = t + 1;
   for (int i = 0; i < steps; ++i) {
     const bool last = i + 1 == steps;
-    const torch::Tensor t = at::full({x.size(0)}, steps - 1 - i, x.options().dtype(torch::kInt64));
+    const torch::Tensor now = at::full({x.size(0)}, t - i, x.options().dtype(torch::kInt64));
     const auto prediction =
-        diffusion.PMeanVariance(denoiser(x, diffusion.ModelTimesteps(t)), x, t, options.clip_denoised);
+        diffusion.PMeanVariance(denoiser(x, diffusion.ModelTimesteps(now)), x, now, options.clip_denoised);
     const torch::Tensor step_noise = noise(i);
-    x = options.ddim_eta ? DdimStep(diffusion, x, t, prediction.pred_xstart, *options.ddim_eta, step_noise, last)
+    x = options.ddim_eta ? DdimStep(diffusion, x, now, prediction.pred_xstart, *options.ddim_eta, step_noise, last)
                          : AncestralStep(prediction, step_noise, last);
     if (on_step && !on_step({i, steps, x, prediction.pred_xstart})) return std::nullopt;
   }
   return x;
+}
+
+std::optional<torch::Tensor> Sample(const Denoiser& denoiser, const diffusion::GaussianDiffusion& diffusion,
+                                    const NoiseSource& noise, const SamplerOptions& options, const OnStep& on_step) {
+  return Denoise(denoiser, diffusion, noise(std::nullopt), diffusion.num_timesteps() - 1, noise, options, on_step);
 }
 
 NoiseSource CounterNoise(std::uint64_t seed, std::uint32_t stream, std::uint64_t first_image, at::IntArrayRef shape,
@@ -53,13 +63,8 @@ NoiseSource CounterNoise(std::uint64_t seed, std::uint32_t stream, std::uint64_t
   };
 }
 
-torch::Tensor ToUint8(const torch::Tensor& x) {
-  return ((x.clamp(-1, 1) + 1) / 2 * 255 + 0.5)
-      .clamp(0, 255)
-      .to(torch::kUInt8)
-      .permute({0, 2, 3, 1})
-      .contiguous()
-      .to(torch::kCPU);
-}
+torch::Tensor ToUint8(const torch::Tensor& x) { return Pixels(((x.clamp(-1, 1) + 1) / 2 * 255 + 0.5).clamp(0, 255)); }
+
+torch::Tensor ToUint8Truncated(const torch::Tensor& x) { return Pixels(((x + 1) * 127.5).clamp(0, 255)); }
 
 }  // namespace p2::sampling

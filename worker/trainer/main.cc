@@ -173,6 +173,8 @@ int Main(int argc, char** argv) {
   AddExport(app, &chosen);
   AddImport(app, &chosen);
   AddCheck(app, &chosen);
+  AddSampleVerb(app, g_stop, &chosen);
+  AddReconstructVerb(app, g_stop, &chosen);
   app.require_subcommand(0, 1);
   app.footer(
       "Exit codes: 0 done, 40 stopped with a checkpoint, 50 a peer left, 51 CUDA error, 52 out of memory, 53 numbers "

@@ -216,6 +216,21 @@ absl::StatusOr<TrainOptions> OptionsFromSpec(const std::string& preset_or_file,
   return options;
 }
 
+absl::StatusOr<TrainSpec> SpecFromJson(absl::string_view json) {
+  p2::v1::TrainingSpec spec;
+  const std::string text(json);
+  if (const auto strict = google::protobuf::util::JsonStringToMessage(text, &spec); !strict.ok()) {
+    google::protobuf::util::JsonParseOptions lenient;
+    lenient.ignore_unknown_fields = true;
+    const std::string why(strict.message());
+    if (google::protobuf::util::JsonStringToMessage(text, &spec, lenient).ok()) {
+      return absl::FailedPreconditionError(absl::StrCat("a newer p2 wrote this spec: ", why));
+    }
+    return absl::DataLossError(absl::StrCat("this is no spec: ", why));
+  }
+  return SpecFromProto(spec);
+}
+
 bool HoldsStop(absl::string_view bytes) {
   google::protobuf::io::ArrayInputStream stream(bytes.data(), static_cast<int>(bytes.size()));
   for (bool clean_end = false; !clean_end;) {

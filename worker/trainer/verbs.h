@@ -2,6 +2,7 @@
 // own; no gang, no service.
 #pragma once
 
+#include <atomic>
 #include <functional>
 
 #include "absl/status/status.h"
@@ -23,5 +24,12 @@ void AddExport(CLI::App& app, Verb* chosen);
 void AddImport(CLI::App& app, Verb* chosen);
 void AddInspect(CLI::App& app, Verb* chosen);
 void AddCheck(CLI::App& app, Verb* chosen);
+// Each adds its subcommand to `app`; its callback sets `*chosen`, which main() runs after parsing and set-up. Those that
+// take `stop` end with 40 soon after it is set; it must outlive them.
+
+// Draws images from a checkpoint.
+void AddSampleVerb(CLI::App& app, const std::atomic<bool>& stop, Verb* chosen);
+// Stochastic reconstruction of images (the paper's Fig. 2).
+void AddReconstructVerb(CLI::App& app, const std::atomic<bool>& stop, Verb* chosen);
 
 }  // namespace p2::trainer

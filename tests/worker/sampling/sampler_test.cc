@@ -63,6 +63,28 @@ TEST_P(SamplerGoldenTest, EveryStepAndTheImagesEqualTheReference) {
       ToUint8(*images).to(torch::kInt16) - tensors[name + ".final_uint8_png"].to(torch::kInt16);
   EXPECT_LE(wrong.abs().max().item<int>(), 1);
   EXPECT_LE(wrong.ne(0).sum().item<double>(), 0.005 * static_cast<double>(wrong.numel()));
+  const torch::Tensor cut =
+      ToUint8Truncated(*images).to(torch::kInt16) - tensors[name + ".final_uint8_npz"].to(torch::kInt16);
+  EXPECT_LE(cut.abs().max().item<int>(), 1);
+  EXPECT_LE(cut.ne(0).sum().item<double>(), 0.005 * static_cast<double>(cut.numel()));
+}
+
+TEST_P(SamplerGoldenTest, AChainGoesOnFromTheMiddle) {
+  const std::string& name = GetParam();
+  const GoldenTensors tensors("sampling.safetensors");
+  int step = 0;  // The last one whose state is stored, but for the end.
+  for (int i = 0; i < 9; ++i) {
+    if (tensors.Has(name + ".step" + std::to_string(i) + ".sample")) step = i;
+  }
+  const torch::Tensor x = tensors[name + ".step" + std::to_string(step) + ".sample"], noise = tensors["noise"];
+  SamplerOptions options;
+  if (name != "ancestral10") options.ddim_eta = name == "ddim10_eta1" ? 1.0 : 0.0;
+  const auto unet = testing::GoldenTinyUnet();
+  const auto images =
+      Denoise([&](const torch::Tensor& at, const torch::Tensor& t) { return unet->forward(at, t); },
+              Spaced(name == "ancestral10" ? "10" : "ddim10"), x, 8 - step,
+              [&](std::optional<int> i) { return noise[step + 1 + *i]; }, options);
+  EXPECT_LE(MaxDifference(*images, tensors[name + ".final"]), 3e-4) << "from step " << step;
 }
 
 INSTANTIATE_TEST_SUITE_P(AllCases, SamplerGoldenTest,
@@ -109,6 +131,11 @@ TEST(ToUint8Test, RoundsHalfUpAndClamps) {
   const torch::Tensor pixels = ToUint8(x);
   EXPECT_EQ(pixels.sizes(), (std::vector<int64_t>{1, 1, 6, 1}));
   EXPECT_TRUE(at::equal(pixels.flatten(), at::tensor({0, 0, 128, 255, 255, 0}, torch::kUInt8)));
+}
+
+TEST(ToUint8Test, TruncatesAsThePublishedNpzDoes) {
+  const torch::Tensor x = at::tensor({-2.0f, -1.0f, 0.0f, 1.0f, 3.0f, -1.0f + 1.999f / 127.5f}).view({1, 1, 1, 6});
+  EXPECT_TRUE(at::equal(ToUint8Truncated(x).flatten(), at::tensor({0, 0, 127, 255, 255, 1}, torch::kUInt8)));
 }
 
 }  // namespace
