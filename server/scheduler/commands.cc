@@ -1,4 +1,8 @@
+#include <set>
+#include <string>
+
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "common/status_macros.h"
 #include "server/scheduler/decisions.h"
 
@@ -177,12 +181,52 @@ absl::Status Handle(Draft& draft, const UncordonWorker& command) {
   return absl::OkStatus();
 }
 
+namespace {
+
+// What a dataset says of its root must not contradict what workers report. A root that nobody reports may yet come.
+absl::Status CheckRoot(const Draft& draft, const DatasetRecord& dataset) {
+  std::set<std::string> names;          // Of the dataset's root, as workers know it.
+  std::set<std::string> known;          // `NAME (ID)` of every root.
+  bool name_is_taken = false;           // By another root.
+  for (const auto& [id, worker] : draft.base().workers()) {
+    for (const RootRecord& root : worker->roots) {
+      known.insert(absl::StrCat(root.name, " (", root.id, ")"));
+      if (root.id == dataset.root_id) names.insert(root.name);
+      if (root.name == dataset.root) name_is_taken = true;
+    }
+  }
+  if (!names.empty() && names.count(dataset.root) == 0) {
+    return absl::InvalidArgumentError(absl::StrCat("root ", dataset.root_id, " is \"", absl::StrJoin(names, "\", \""),
+                                                   "\" to the workers, not \"", dataset.root, "\": register it with --root ",
+                                                   *names.begin()));
+  }
+  if (names.empty() && name_is_taken) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("no worker reports a root \"", dataset.root, "\" with the ID ", dataset.root_id, "; the known roots are ",
+                     absl::StrJoin(known, ", "), ": move the dataset below one of them, or name a root of its own"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
 absl::Status Handle(Draft& draft, const RegisterDataset& command) {
   DatasetRecord dataset = command.dataset;
+  if (absl::Status status = CheckRoot(draft, dataset); !status.ok()) return status;
   draft.set_answer(absl::StrCat("datasets/", dataset.id));
   if (DatasetPtr known = draft.base().FindDataset(dataset.id); known != nullptr) {
-    if (known->fingerprint == dataset.fingerprint && known->resolution == dataset.resolution &&
-        known->root_id == dataset.root_id && known->path == dataset.path) {
+    if (known->fingerprint == dataset.fingerprint && known->resolution == dataset.resolution) {
+      if (known->root == dataset.root && known->root_id == dataset.root_id && known->path == dataset.path) {
+        return absl::OkStatus();
+      }
+      DatasetRecord moved = *known;  // The same content, elsewhere: jobs that were made before keep the old place.
+      moved.root = dataset.root;
+      moved.root_id = dataset.root_id;
+      moved.path = dataset.path;
+      draft.Event(absl::StrCat("datasets/", dataset.id), "DATASET_MOVED",
+                  absl::StrCat("from ", known->root, "/", known->path, " to ", moved.root, "/", moved.path),
+                  command.info.actor);
+      draft.Mutate(PutDataset{std::make_shared<const DatasetRecord>(std::move(moved))});
       return absl::OkStatus();
     }
     return absl::AlreadyExistsError(absl::StrCat(

@@ -4,6 +4,7 @@
 namespace p2::scheduler {
 namespace {
 
+using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -188,6 +189,11 @@ TEST_F(StepCommandsTest, ADrainCheckpointsAndMovesTheJobsElsewhere) {
   EXPECT_EQ(JobA().state, JobState::kStarting);
   EXPECT_THAT(cluster_.WorkersOf("job-a"), ElementsAre("w1"));
   EXPECT_EQ(JobA().restarts_used, 0);
+  EXPECT_EQ(JobA().attempts.front().message, "its worker is drained");
+  std::vector<std::string> said;
+  for (const EventRecord& event : cluster_.events) said.push_back(event.message);
+  EXPECT_THAT(said, Contains("attempt 1: stopped at 200 images: its worker is drained"));
+  EXPECT_THAT(said, Contains("PAUSING -> QUEUED: its worker is drained; goes on elsewhere from 200 images"));
 }
 
 TEST_F(StepCommandsTest, ADatasetNameStandsForOneContent) {
@@ -197,6 +203,38 @@ TEST_F(StepCommandsTest, ADatasetNameStandsForOneContent) {
   EXPECT_THAT(cluster_.MutationsOf<PutDataset>(), IsEmpty());
   set.dataset.fingerprint = "f2";
   EXPECT_TRUE(absl::IsAlreadyExists(cluster_.Do(set)));
+}
+
+TEST_F(StepCommandsTest, TheSameContentElsewhereCorrectsThePlace) {
+  RegisterDataset set{By(), {"mnist", "data", "root-data", "sets/mnist", 32, 1, 5000, 1000, 0, "f1"}};
+  cluster_.Must(set);
+  const absl::Time made = cluster_.state.FindDataset("mnist")->create_time;
+  cluster_.Wait(absl::Seconds(5));
+  set.dataset.path = "moved/mnist";
+  set.dataset.root = "away";
+  set.dataset.root_id = "root-away";
+  cluster_.Must(set);
+  const DatasetRecord& known = *cluster_.state.FindDataset("mnist");
+  EXPECT_EQ(known.path, "moved/mnist");
+  EXPECT_EQ(known.root, "away");
+  EXPECT_EQ(known.root_id, "root-away");
+  EXPECT_EQ(known.create_time, made);
+  EXPECT_EQ(cluster_.events.back().reason, "DATASET_MOVED");
+}
+
+TEST_F(StepCommandsTest, ADatasetsRootIsWhatTheWorkersReport) {
+  RegisterDataset set{By(), {"mnist", "away", "root-data", "sets/mnist", 32, 1, 5000, 1000, 0, "f1"}};
+  const absl::Status other_name = cluster_.Do(set);
+  EXPECT_TRUE(absl::IsInvalidArgument(other_name)) << other_name;
+  EXPECT_THAT(std::string(other_name.message()), HasSubstr("root root-data is \"data\" to the workers, not \"away\""));
+  set.dataset.root = "data";
+  set.dataset.root_id = "root-unknown";
+  const absl::Status other_id = cluster_.Do(set);
+  EXPECT_TRUE(absl::IsFailedPrecondition(other_id)) << other_id;
+  EXPECT_THAT(std::string(other_id.message()), HasSubstr("root-unknown; the known roots are data (root-data)"));
+  // Nobody sees it yet, and nobody says otherwise.
+  set.dataset.root = "away";
+  EXPECT_TRUE(cluster_.Do(set).ok());
 }
 
 }  // namespace
