@@ -145,12 +145,14 @@ absl::Status Export(const ExportFlags& flags) {
   std::string directory = flags.checkpoint;
   while (directory.size() > 1 && directory.back() == '/') directory.pop_back();
   P2_ASSIGN_OR_RETURN(auto opened, checkpoint::Checkpoint::Open(directory));
-  std::vector<std::string> warnings;
-  P2_ASSIGN_OR_RETURN(const TrainOptions options,
-                      OptionsFromSpec(absl::StrCat(directory, "/", checkpoint::kSpecFile), {}, &warnings));
-  P2_ASSIGN_OR_RETURN(std::vector<spec::ParameterShape> parameters, spec::WalkUnet(options.spec.model));
+  absl::StatusOr<TrainSpec> spec = SpecFromJson(opened->spec_json());
+  if (!spec.ok()) {
+    return absl::Status(spec.status().code(),
+                        absl::StrCat(directory, "/", checkpoint::kSpecFile, ": ", spec.status().message()));
+  }
+  P2_ASSIGN_OR_RETURN(std::vector<spec::ParameterShape> parameters, spec::WalkUnet(spec->model));
   const int64_t step = std::max<int64_t>(opened->state().step - 1, 0);
-  return Exporter{flags, std::move(opened), options.spec, std::move(parameters), step}.Run();
+  return Exporter{flags, std::move(opened), *spec, std::move(parameters), step}.Run();
 }
 
 }  // namespace
