@@ -123,8 +123,8 @@ class FilesTest(unittest.TestCase):
         keys = next(c for c in self.golden_models() if c["name"] == "tiny32")["state_dict"]
         torch.save(collections.OrderedDict((key, weights[key].float()) for key, _ in keys), self.dir / "model000000.pt")
         self.run_p2("p2-trainer", "import", "--model", self.dir / "model000000.pt", "--spec", self.write("tiny.yaml", TINY),
-                    "--out", self.dir / "tiny")
-        out = self.export(next((self.dir / "tiny/checkpoints").iterdir()), "--format", "diffusers")
+                    "--set", "ema=[{rate: 0.5}]", "--out", self.dir / "tiny")
+        out = self.export(next((self.dir / "tiny/checkpoints").iterdir()), "--format", "diffusers", "--raw")
         unet, report = UNet2DModel.from_pretrained(out / "unet", output_loading_info=True)
         self.assertEqual((report["missing_keys"], report["unexpected_keys"]), ([], []))
         cases = safetensors.torch.load_file(GOLDEN / "tiny_cases.safetensors")
