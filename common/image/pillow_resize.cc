@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -14,17 +15,7 @@ namespace {
 
 constexpr int kPrecisionBits = 32 - 8 - 2;  // 8 for the pixel, 2 against overflow by bicubic's overshoot.
 
-double Box(double x) { return x > -0.5 && x <= 0.5 ? 1.0 : 0.0; }
-
-double Bicubic(double x) {
-  constexpr double a = -0.5;
-  x = std::fabs(x);
-  if (x < 1.0) return ((a + 2.0) * x - (a + 3.0)) * x * x + 1;
-  if (x < 2.0) return (((x - 5) * x + 8) * x - 4) * a;
-  return 0.0;
-}
-
-// The weights of one axis: output i is the sum over j < counts[i] of weights[i * stride + j] * input[firsts[i] + j].
+// ResampleTaps in fixed point.
 struct Taps {
   int stride = 0;
   std::vector<int> firsts;
@@ -33,33 +24,12 @@ struct Taps {
 };
 
 Taps MakeTaps(int in_size, int out_size, Filter filter) {
-  const double scale = static_cast<double>(in_size) / out_size;
-  const double filter_scale = std::max(scale, 1.0);
-  const double support = (filter == Filter::kBox ? 0.5 : 2.0) * filter_scale;
-  const double inverse_scale = 1.0 / filter_scale;
-  Taps taps;
-  taps.stride = static_cast<int>(std::ceil(support)) * 2 + 1;
-  taps.firsts.resize(out_size);
-  taps.counts.resize(out_size);
-  taps.weights.resize(static_cast<size_t>(out_size) * taps.stride);
-  std::vector<double> row(taps.stride);
-  for (int i = 0; i < out_size; ++i) {
-    const double center = (i + 0.5) * scale;
-    const int first = std::max(static_cast<int>(center - support + 0.5), 0);
-    const int count = std::min(static_cast<int>(center + support + 0.5), in_size) - first;
-    double sum = 0.0;
-    for (int j = 0; j < count; ++j) {
-      const double x = (j + first - center + 0.5) * inverse_scale;
-      row[j] = filter == Filter::kBox ? Box(x) : Bicubic(x);
-      sum += row[j];
-    }
-    taps.firsts[i] = first;
-    taps.counts[i] = count;
-    for (int j = 0; j < count; ++j) {
-      const double weight = (sum != 0.0 ? row[j] / sum : row[j]) * (1 << kPrecisionBits);
-      taps.weights[static_cast<size_t>(i) * taps.stride + j] =
-          static_cast<int32_t>(weight < 0 ? weight - 0.5 : weight + 0.5);
-    }
+  ResampleTaps exact = MakeResampleTaps(in_size, out_size, filter);
+  Taps taps{exact.stride, std::move(exact.firsts), std::move(exact.counts), {}};
+  taps.weights.reserve(exact.weights.size());
+  for (const double share : exact.weights) {
+    const double weight = share * (1 << kPrecisionBits);
+    taps.weights.push_back(static_cast<int32_t>(weight < 0 ? weight - 0.5 : weight + 0.5));
   }
   return taps;
 }

@@ -9,10 +9,9 @@
 
 #include "absl/status/statusor.h"
 #include "common/image/image.h"
+#include "common/image/resample_taps.h"
 
 namespace p2::image {
-
-enum class Filter { kBox, kBicubic };  // Bicubic with a = -0.5.
 
 // INVALID_ARGUMENT if a side of `image` or of the result is below 1, or the result has more than kMostPixels.
 absl::StatusOr<Image> PillowResize(const Image& image, int width, int height, Filter filter);

@@ -1,24 +1,16 @@
 #include "worker/metrics/clean_resize.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "common/image/decode.h"
+#include "common/image/resample_taps.h"
 
 namespace p2::metrics {
 namespace {
-
-double Bicubic(double x) {
-  constexpr double a = -0.5;
-  x = std::fabs(x);
-  if (x < 1.0) return ((a + 2.0) * x - (a + 3.0)) * x * x + 1;
-  if (x < 2.0) return (((x - 5) * x + 8) * x - 4) * a;
-  return 0.0;
-}
 
 struct Plane {
   int width = 0;
@@ -26,41 +18,17 @@ struct Plane {
   std::vector<float> pixels;
 };
 
-// One output's weights, and the first input that they belong to.
-struct Taps {
-  int first = 0;
-  std::vector<double> weights;
-};
-
-std::vector<Taps> MakeTaps(int in_size, int out_size) {
-  const double scale = static_cast<double>(in_size) / out_size;
-  const double filter_scale = std::max(scale, 1.0), support = 2.0 * filter_scale, inverse_scale = 1.0 / filter_scale;
-  std::vector<Taps> taps(static_cast<size_t>(out_size));
-  for (int i = 0; i < out_size; ++i) {
-    Taps& out = taps[static_cast<size_t>(i)];
-    const double center = (i + 0.5) * scale;
-    out.first = std::max(static_cast<int>(center - support + 0.5), 0);
-    const int end = std::min(static_cast<int>(center + support + 0.5), in_size);
-    double sum = 0.0;
-    for (int j = out.first; j < end; ++j) {
-      out.weights.push_back(Bicubic((j - center + 0.5) * inverse_scale));
-      sum += out.weights.back();
-    }
-    for (double& weight : out.weights) weight /= sum;
-  }
-  return taps;
-}
-
 Plane ResizeRows(const Plane& in, int width) {
   if (in.width == width) return in;
-  const std::vector<Taps> taps = MakeTaps(in.width, width);
+  const image::ResampleTaps taps = image::MakeResampleTaps(in.width, width, image::Filter::kBicubic);
   Plane out{width, in.height, {}};
   out.pixels.reserve(static_cast<size_t>(width) * static_cast<size_t>(in.height));
   for (int y = 0; y < in.height; ++y) {
     const float* row = in.pixels.data() + static_cast<size_t>(y) * static_cast<size_t>(in.width);
-    for (const Taps& tap : taps) {
+    for (int x = 0; x < width; ++x) {
+      const double* weights = &taps.weights[static_cast<size_t>(x) * static_cast<size_t>(taps.stride)];
       double sum = 0.0;
-      for (size_t j = 0; j < tap.weights.size(); ++j) sum += row[static_cast<size_t>(tap.first) + j] * tap.weights[j];
+      for (int j = 0; j < taps.counts[x]; ++j) sum += row[taps.firsts[x] + j] * weights[j];
       out.pixels.push_back(static_cast<float>(sum));
     }
   }
@@ -69,16 +37,17 @@ Plane ResizeRows(const Plane& in, int width) {
 
 Plane ResizeColumns(const Plane& in, int height) {
   if (in.height == height) return in;
-  const std::vector<Taps> taps = MakeTaps(in.height, height);
+  const image::ResampleTaps taps = image::MakeResampleTaps(in.height, height, image::Filter::kBicubic);
   const size_t width = static_cast<size_t>(in.width);
   Plane out{in.width, height, {}};
   out.pixels.reserve(width * static_cast<size_t>(height));
   std::vector<double> sums(width);
-  for (const Taps& tap : taps) {
+  for (int y = 0; y < height; ++y) {
+    const double* weights = &taps.weights[static_cast<size_t>(y) * static_cast<size_t>(taps.stride)];
     std::fill(sums.begin(), sums.end(), 0.0);
-    for (size_t j = 0; j < tap.weights.size(); ++j) {
-      const float* row = in.pixels.data() + (static_cast<size_t>(tap.first) + j) * width;
-      for (size_t x = 0; x < width; ++x) sums[x] += row[x] * tap.weights[j];
+    for (int j = 0; j < taps.counts[y]; ++j) {
+      const float* row = in.pixels.data() + static_cast<size_t>(taps.firsts[y] + j) * width;
+      for (size_t x = 0; x < width; ++x) sums[x] += row[x] * weights[j];
     }
     for (const double sum : sums) out.pixels.push_back(static_cast<float>(sum));
   }
