@@ -39,8 +39,8 @@ constexpr int kDownloadTimeoutFactor = 10;
 absl::Status CheckOptions(const ClientOptions& options) {
   const size_t colon = options.address.rfind(':');
   int port = 0;
-  if (colon == std::string::npos || colon == 0 || !absl::SimpleAtoi(options.address.substr(colon + 1), &port) || port < 1 ||
-      port > 65535) {
+  if (colon == std::string::npos || colon == 0 || !absl::SimpleAtoi(options.address.substr(colon + 1), &port) ||
+      port < 1 || port > 65535) {
     return absl::InvalidArgumentError(
         absl::StrCat("server address \"", options.address, "\" is not HOST:PORT (for example 127.0.0.1:7250)"));
   }
@@ -57,7 +57,8 @@ std::shared_ptr<grpc::Channel> MakeChannel(const ClientOptions& options) {
   grpc::ChannelArguments arguments;
   // The retries of RetryPolicy and WatchReader replace gRPC's own; the channel must not back off longer than they do.
   arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
-  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, static_cast<int>(absl::ToInt64Milliseconds(options.initial_backoff)));
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS,
+                   static_cast<int>(absl::ToInt64Milliseconds(options.initial_backoff)));
   arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, static_cast<int>(absl::ToInt64Milliseconds(options.max_backoff)));
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, static_cast<int>(absl::ToInt64Milliseconds(options.max_backoff)));
   arguments.SetMaxReceiveMessageSize(kMaxReceiveBytes);
@@ -77,7 +78,8 @@ std::string UserName() {
   const passwd* entry = getpwuid(geteuid());
   std::string name = entry != nullptr ? entry->pw_name : absl::StrCat("uid-", geteuid());
   // It travels as metadata too, where only ASCII may stand.
-  std::replace_if(name.begin(), name.end(), [](char c) { return !absl::ascii_isgraph(c); }, '?');
+  std::replace_if(
+      name.begin(), name.end(), [](char c) { return !absl::ascii_isgraph(c); }, '?');
   return name;
 }
 
@@ -161,13 +163,13 @@ const ClientOptions& Client::options() const { return impl_->options; }
 absl::string_view ClientVersion() { return P2_VERSION; }
 
 // The unary calls: those that only read, and those that carry a request_id.
-#define P2_READ(stub, Service, Method, Request, Response)                           \
-  absl::StatusOr<v1::Response> Client::Method(const v1::Request& request) {         \
-    return impl_->Call(impl_->stub, &v1::Service::Stub::Method, request);           \
+#define P2_READ(stub, Service, Method, Request, Response)                   \
+  absl::StatusOr<v1::Response> Client::Method(const v1::Request& request) { \
+    return impl_->Call(impl_->stub, &v1::Service::Stub::Method, request);   \
   }
-#define P2_CHANGE(stub, Service, Method, Request, Response)                                           \
-  absl::StatusOr<v1::Response> Client::Method(v1::Request request) {                                  \
-    return impl_->Call(impl_->stub, &v1::Service::Stub::Method, WithRequestId(std::move(request)));   \
+#define P2_CHANGE(stub, Service, Method, Request, Response)                                         \
+  absl::StatusOr<v1::Response> Client::Method(v1::Request request) {                                \
+    return impl_->Call(impl_->stub, &v1::Service::Stub::Method, WithRequestId(std::move(request))); \
   }
 
 P2_READ(jobs, JobService, GetJob, GetJobRequest, Job)
@@ -206,19 +208,20 @@ std::unique_ptr<Stream<v1::WatchJobsResponse>> Client::WatchJobs(const v1::Watch
   using Reader = client::WatchReader<v1::WatchJobsRequest, v1::WatchJobsResponse>;
   return std::make_unique<Reader>(
       impl_->options, request,
-      Reader::Protocol{
-          .open = [this](grpc::ClientContext* context, const auto& resume) { return impl_->jobs->WatchJobs(context, resume); },
-          .accept = [](v1::WatchJobsResponse event, auto& resume) -> std::optional<v1::WatchJobsResponse> {
-            resume.set_start_revision(std::max(resume.start_revision(), event.revision() + 1));
-            if (event.type() == v1::WatchJobsResponse::PROGRESS) return std::nullopt;
-            return event;
-          },
-          .repair = [](const absl::Status& error, auto& resume) {
-            if (!absl::IsOutOfRange(error) || resume.start_revision() == 0) return false;
-            resume.set_start_revision(0);
-            return true;
-          },
-          .endless = true});
+      Reader::Protocol{.open = [this](grpc::ClientContext* context,
+                                      const auto& resume) { return impl_->jobs->WatchJobs(context, resume); },
+                       .accept = [](v1::WatchJobsResponse event, auto& resume) -> std::optional<v1::WatchJobsResponse> {
+                         resume.set_start_revision(std::max(resume.start_revision(), event.revision() + 1));
+                         if (event.type() == v1::WatchJobsResponse::PROGRESS) return std::nullopt;
+                         return event;
+                       },
+                       .repair =
+                           [](const absl::Status& error, auto& resume) {
+                             if (!absl::IsOutOfRange(error) || resume.start_revision() == 0) return false;
+                             resume.set_start_revision(0);
+                             return true;
+                           },
+                       .endless = true});
 }
 
 std::unique_ptr<Stream<v1::StreamMetricsResponse>> Client::StreamMetrics(const v1::StreamMetricsRequest& request) {
@@ -241,7 +244,8 @@ std::unique_ptr<Stream<v1::ReadLogsResponse>> Client::ReadLogs(const v1::ReadLog
   return std::make_unique<Reader>(
       impl_->options, request,
       Reader::Protocol{
-          .open = [this](grpc::ClientContext* context, const auto& resume) { return impl_->logs->ReadLogs(context, resume); },
+          .open = [this](grpc::ClientContext* context,
+                         const auto& resume) { return impl_->logs->ReadLogs(context, resume); },
           .accept = [given](v1::ReadLogsResponse batch, auto& resume) -> std::optional<v1::ReadLogsResponse> {
             v1::ReadLogsResponse fresh;
             for (v1::LogEntry& entry : *batch.mutable_entries()) {
@@ -260,37 +264,38 @@ std::unique_ptr<Stream<v1::Event>> Client::FollowEvents(const v1::FollowEventsRe
   using Reader = client::WatchReader<v1::FollowEventsRequest, v1::FollowEventsResponse, v1::Event>;
   return std::make_unique<Reader>(
       impl_->options, request,
-      Reader::Protocol{
-          .open = [this](grpc::ClientContext* context,
-                         const auto& resume) { return impl_->events->FollowEvents(context, resume); },
-          .accept = [](v1::FollowEventsResponse response, auto& resume) -> std::optional<v1::Event> {
-            if (!response.has_event()) return std::nullopt;
-            resume.set_start_revision(response.event().revision() + 1);
-            return std::move(*response.mutable_event());
-          },
-          .endless = true});
+      Reader::Protocol{.open = [this](grpc::ClientContext* context,
+                                      const auto& resume) { return impl_->events->FollowEvents(context, resume); },
+                       .accept = [](v1::FollowEventsResponse response, auto& resume) -> std::optional<v1::Event> {
+                         if (!response.has_event()) return std::nullopt;
+                         resume.set_start_revision(response.event().revision() + 1);
+                         return std::move(*response.mutable_event());
+                       },
+                       .endless = true});
 }
 
 absl::StatusOr<v1::Artifact> Client::DownloadArtifact(absl::string_view name, const std::string& path) {
   v1::GetArtifactRequest request;
   request.set_name(std::string(name));
   v1::Artifact artifact;
-  P2_RETURN_IF_ERROR(impl_->Retry(kDownloadTimeoutFactor * impl_->options.timeout, [&](absl::Time deadline) -> absl::Status {
-    grpc::ClientContext context;
-    context.set_deadline(absl::ToChronoTime(deadline));
-    P2_ASSIGN_OR_RETURN(const std::unique_ptr<client::FileSink> sink, client::FileSink::Create(path));
-    const std::unique_ptr<grpc::ClientReader<v1::GetArtifactResponse>> reader = impl_->artifacts->GetArtifact(&context, request);
-    absl::Status written = absl::OkStatus();
-    for (v1::GetArtifactResponse chunk; written.ok() && reader->Read(&chunk);) {
-      if (chunk.has_artifact()) artifact = chunk.artifact();
-      written = sink->Append(chunk.data());
-    }
-    if (!written.ok()) context.TryCancel();
-    const absl::Status finished = FromGrpcStatus(reader->Finish());
-    P2_RETURN_IF_ERROR(written);
-    P2_RETURN_IF_ERROR(finished);
-    return sink->Commit(artifact.size_bytes(), artifact.sha256());
-  }));
+  P2_RETURN_IF_ERROR(
+      impl_->Retry(kDownloadTimeoutFactor * impl_->options.timeout, [&](absl::Time deadline) -> absl::Status {
+        grpc::ClientContext context;
+        context.set_deadline(absl::ToChronoTime(deadline));
+        P2_ASSIGN_OR_RETURN(const std::unique_ptr<client::FileSink> sink, client::FileSink::Create(path));
+        const std::unique_ptr<grpc::ClientReader<v1::GetArtifactResponse>> reader =
+            impl_->artifacts->GetArtifact(&context, request);
+        absl::Status written = absl::OkStatus();
+        for (v1::GetArtifactResponse chunk; written.ok() && reader->Read(&chunk);) {
+          if (chunk.has_artifact()) artifact = chunk.artifact();
+          written = sink->Append(chunk.data());
+        }
+        if (!written.ok()) context.TryCancel();
+        const absl::Status finished = FromGrpcStatus(reader->Finish());
+        P2_RETURN_IF_ERROR(written);
+        P2_RETURN_IF_ERROR(finished);
+        return sink->Commit(artifact.size_bytes(), artifact.sha256());
+      }));
   return artifact;
 }
 

@@ -56,8 +56,9 @@ absl::Status FileSink::Commit(int64_t size_bytes, absl::string_view sha256) {
   EVP_DigestFinal_ex(digest_.get(), digest, &length);
   const std::string got = absl::BytesToHexString(absl::string_view(reinterpret_cast<const char*>(digest), length));
   if (size_bytes_ != size_bytes || got != sha256) {
-    return absl::DataLossError(absl::StrCat(path_, ": received ", size_bytes_, " bytes with SHA-256 ", got, ", the record says ",
-                                            size_bytes, " bytes with ", sha256, "; nothing was kept"));
+    return absl::DataLossError(absl::StrCat(path_, ": received ", size_bytes_, " bytes with SHA-256 ", got,
+                                            ", the record says ", size_bytes, " bytes with ", sha256,
+                                            "; nothing was kept"));
   }
   if (fsync(fd_) != 0) return Error("sync");
   if (rename(temporary_.c_str(), path_.c_str()) != 0) return Error("rename to");

@@ -8,8 +8,7 @@
 namespace p2::client {
 
 bool IsConnectionLost(const absl::Status& status) {
-  return absl::IsUnavailable(status) ||
-         (absl::IsInternal(status) && absl::StrContains(status.message(), "RST_STREAM"));
+  return absl::IsUnavailable(status) || (absl::IsInternal(status) && absl::StrContains(status.message(), "RST_STREAM"));
 }
 
 absl::Duration Backoff::Next() {

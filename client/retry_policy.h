@@ -9,12 +9,12 @@
 
 namespace p2::client {
 
-// True for failures of the connection, which say nothing about the request: UNAVAILABLE, and what gRPC makes of a stream
-// that was cut (a reset reported as INTERNAL).
+// True for failures of the connection, which say nothing about the request: UNAVAILABLE, and what gRPC makes of a
+// stream that was cut (a reset reported as INTERNAL).
 bool IsConnectionLost(const absl::Status& status);
 
-// Waits that double from `initial` to `max`, each drawn from [half, whole] so that many clients do not come back at once.
-// Thread-compatible.
+// Waits that double from `initial` to `max`, each drawn from [half, whole] so that many clients do not come back at
+// once. Thread-compatible.
 class Backoff {
  public:
   // REQUIRES: 0 < initial <= max.

@@ -1,13 +1,13 @@
 // A server's stream that is taken up again where it broke.
 #pragma once
 
+#include <grpcpp/client_context.h>
+#include <grpcpp/support/sync_stream.h>
+
 #include <functional>
 #include <memory>
 #include <optional>
 #include <utility>
-
-#include <grpcpp/client_context.h>
-#include <grpcpp/support/sync_stream.h>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
@@ -64,8 +64,8 @@ class WatchReader : public Stream<Message> {
         finished_ = absl::StatusOr<std::optional<Message>>(std::optional<Message>());
       } else if (status.ok() || IsConnectionLost(status) || absl::IsCancelled(status)) {
         if (absl::Now() - last_contact > reconnect_for_) {
-          finished_ = absl::UnavailableError(absl::StrCat("the server was away for more than ",
-                                                          absl::FormatDuration(reconnect_for_), ": ", status.message()));
+          finished_ = absl::UnavailableError(absl::StrCat(
+              "the server was away for more than ", absl::FormatDuration(reconnect_for_), ": ", status.message()));
         } else {
           cancelled_.WaitForNotificationWithTimeout(backoff_.Next());
         }

@@ -10,8 +10,8 @@
 
 namespace p2 {
 
-// {"ts":"2026-11-23T09:00:00.123456Z","level":"info","component":"p2d","msg":"…", fields…} without a newline. Bytes that
-// are not UTF-8 or are control characters come out escaped.
+// {"ts":"2026-11-23T09:00:00.123456Z","level":"info","component":"p2d","msg":"…", fields…} without a newline. Bytes
+// that are not UTF-8 or are control characters come out escaped.
 std::string FormatLogLine(absl::Time time, LogLevel level, absl::string_view component,
                           const std::map<std::string, std::string>& fields, absl::string_view message);
 

@@ -2,8 +2,8 @@
 //
 //   P2_LOG(kInfo) << "worker " << name << " is suspect after " << silence;
 //
-// Two sinks: logging_spdlog.cc for the daemons and p2ctl, logging_stderr.cc for p2-trainer (no fmt or spdlog may share a
-// process with torch). A program links exactly one of them; libraries link only this header. Thread-safe.
+// Two sinks: logging_spdlog.cc for the daemons and p2ctl, logging_stderr.cc for p2-trainer (no fmt or spdlog may share
+// a process with torch). A program links exactly one of them; libraries link only this header. Thread-safe.
 #pragma once
 
 #include <sstream>
@@ -15,7 +15,8 @@ namespace p2 {
 
 enum class LogLevel { kDebug = 0, kInfo = 1, kWarning = 2, kError = 3 };
 
-// Implemented by the sink. `component` stands in every later line ("p2d", "p2-worker"); lines below `level` are dropped.
+// Implemented by the sink. `component` stands in every later line ("p2d", "p2-worker"); lines below `level` are
+// dropped.
 void InitLogging(absl::string_view component, LogLevel level);
 bool LogEnabled(LogLevel level);
 // `message` may hold any bytes; the sink escapes them. Never pass a secret.
@@ -41,7 +42,7 @@ class LogLine {
 
 }  // namespace p2
 
-#define P2_LOG(level)                                   \
-  if (!::p2::LogEnabled(::p2::LogLevel::level)) {       \
-  } else                                                \
+#define P2_LOG(level)                             \
+  if (!::p2::LogEnabled(::p2::LogLevel::level)) { \
+  } else                                          \
     ::p2::LogLine(::p2::LogLevel::level).stream()

@@ -12,13 +12,12 @@
 #define P2_STATUS_CONCAT_INNER(a, b) a##b
 #define P2_STATUS_CONCAT(a, b) P2_STATUS_CONCAT_INNER(a, b)
 
-#define P2_RETURN_IF_ERROR(expr)                                         \
-  do {                                                                   \
+#define P2_RETURN_IF_ERROR(expr)                                            \
+  do {                                                                      \
     if (absl::Status p2_status = (expr); !p2_status.ok()) return p2_status; \
   } while (false)
 
-#define P2_ASSIGN_OR_RETURN(lhs, expr) \
-  P2_ASSIGN_OR_RETURN_IMPL(P2_STATUS_CONCAT(p2_status_or_, __LINE__), lhs, expr)
+#define P2_ASSIGN_OR_RETURN(lhs, expr) P2_ASSIGN_OR_RETURN_IMPL(P2_STATUS_CONCAT(p2_status_or_, __LINE__), lhs, expr)
 
 #define P2_ASSIGN_OR_RETURN_IMPL(result, lhs, expr) \
   auto result = (expr);                             \

@@ -30,7 +30,8 @@ void CheckAddress(const char* flag, const std::string& address, bool insecure, s
 absl::StatusOr<ServerOptions> ParseServerOptions(const std::vector<std::string>& arguments,
                                                  const EnvironmentReader& getenv) {
   ServerOptions options;
-  LayeredOptions layers("p2d", "the coordinator of p2. Keeps the jobs, decides where they run, serves gRPC and /metrics.",
+  LayeredOptions layers("p2d",
+                        "the coordinator of p2. Keeps the jobs, decides where they run, serves gRPC and /metrics.",
                         P2_VERSION, "P2D_");
   CLI::App& app = layers.app();
   app.add_option("--data-dir", options.data_dir, "Directory of everything that p2d keeps")->capture_default_str();

@@ -39,8 +39,8 @@ struct ServerOptions {
   absl::Duration shutdown_grace = absl::Seconds(5);
 };
 
-// The program's arguments, resolved. CANCELLED with the text to print for --help and --version; INVALID_ARGUMENT names the
-// flag, variable or line of the file, its value, and what would be right.
+// The program's arguments, resolved. CANCELLED with the text to print for --help and --version; INVALID_ARGUMENT names
+// the flag, variable or line of the file, its value, and what would be right.
 absl::StatusOr<ServerOptions> ParseServerOptions(const std::vector<std::string>& arguments,
                                                  const EnvironmentReader& getenv);
 

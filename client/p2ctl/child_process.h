@@ -13,8 +13,9 @@
 
 namespace p2::ctl {
 
-// In a process group of its own, so that the terminal's Ctrl-C does not reach it; gets SIGTERM if the thread that started it
-// dies. Its output is appended to a log file. Confined to one thread, which must be the one that outlives it.
+// In a process group of its own, so that the terminal's Ctrl-C does not reach it; gets SIGTERM if the thread that
+// started it dies. Its output is appended to a log file. Confined to one thread, which must be the one that outlives
+// it.
 class ChildProcess {
  public:
   ChildProcess(std::string name, std::string log_path) : name_(std::move(name)), log_path_(std::move(log_path)) {}
@@ -25,7 +26,8 @@ class ChildProcess {
 
   // `argv[0]`: path of the program. NOT_FOUND if there is none.
   absl::Status Start(std::vector<std::string> argv, absl::Time now);
-  // Starts it again as before, with its backoff: at most once in 10 s when it keeps dying. REQUIRES: it has been started.
+  // Starts it again as before, with its backoff: at most once in 10 s when it keeps dying. REQUIRES: it has been
+  // started.
   void RestartIfDead(absl::Time now);
 
   // Collects its end. True while it runs.

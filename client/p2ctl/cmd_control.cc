@@ -39,16 +39,18 @@ absl::StatusOr<std::vector<v1::Job>> Chosen(Context& context, const Options& opt
     P2_ASSIGN_OR_RETURN(Client * client, context.client());
     v1::ListJobsRequest request;
     request.set_label_selector(options.selector);
-    P2_ASSIGN_OR_RETURN(Page<v1::Job> page, CollectPages(*client, &Client::ListJobs, &v1::ListJobsResponse::jobs, request));
+    P2_ASSIGN_OR_RETURN(Page<v1::Job> page,
+                        CollectPages(*client, &Client::ListJobs, &v1::ListJobsResponse::jobs, request));
     jobs = std::move(page.items);
     std::erase_if(jobs, [fits](const v1::Job& job) { return !fits(job.state()); });
-    if (jobs.empty()) return absl::NotFoundError(absl::StrCat("no job in a fitting state matches -l ", options.selector));
+    if (jobs.empty())
+      return absl::NotFoundError(absl::StrCat("no job in a fitting state matches -l ", options.selector));
   }
   return jobs;
 }
 
-// Changes all jobs, also after one has failed; the first failure decides the exit code. `rows`: show people the jobs as they
-// stand then.
+// Changes all jobs, also after one has failed; the first failure decides the exit code. `rows`: show people the jobs as
+// they stand then.
 template <typename Change>
 absl::StatusOr<int> ChangeAll(Context& context, const Options& options, Fits fits, bool rows, Change change) {
   P2_ASSIGN_OR_RETURN(Client * client, context.client());
@@ -68,7 +70,8 @@ absl::StatusOr<int> ChangeAll(Context& context, const Options& options, Fits fit
   }
   if (!changed.empty() && (rows || !people)) {
     const Listing listing = JobListing(changed);
-    P2_RETURN_IF_ERROR(context.Print(jobs.size() == 1 ? listing.FormatOne(context.style()) : listing.Format(context.style())));
+    P2_RETURN_IF_ERROR(
+        context.Print(jobs.size() == 1 ? listing.FormatOne(context.style()) : listing.Format(context.style())));
   }
   if (!first_error.ok()) return first_error;
   return kOk;
@@ -91,11 +94,13 @@ absl::StatusOr<int> RunResume(Context& context, const Options& options) {
 }
 
 absl::StatusOr<int> RunDelete(Context& context, const Options& options) {
-  return ChangeAll(context, options, IsTerminal, false, [&](Client& client, const v1::Job& job, size_t count) -> absl::StatusOr<v1::Job> {
-    P2_RETURN_IF_ERROR(client.DeleteJob(ChangeRequest<v1::DeleteJobRequest>(context, job.name(), count)).status());
-    context.Say(absl::StrCat("deleted ", IdOf(job.name())));
-    return job;
-  });
+  return ChangeAll(
+      context, options, IsTerminal, false,
+      [&](Client& client, const v1::Job& job, size_t count) -> absl::StatusOr<v1::Job> {
+        P2_RETURN_IF_ERROR(client.DeleteJob(ChangeRequest<v1::DeleteJobRequest>(context, job.name(), count)).status());
+        context.Say(absl::StrCat("deleted ", IdOf(job.name())));
+        return job;
+      });
 }
 
 void Add(CLI::App& app, Context& context, const std::string& name, const std::string& help, const std::string& examples,
@@ -110,14 +115,17 @@ void Add(CLI::App& app, Context& context, const std::string& name, const std::st
 }  // namespace
 
 void AddControlVerbs(CLI::App& app, Context& context) {
-  Add(app, context, "stop", "Checkpoint, then end jobs (CANCELLED)", "  p2ctl stop mnist-demo-abcde --reason 'loss is flat'\n  p2ctl stop -l sweep=a",
+  Add(app, context, "stop", "Checkpoint, then end jobs (CANCELLED)",
+      "  p2ctl stop mnist-demo-abcde --reason 'loss is flat'\n  p2ctl stop -l sweep=a",
       RunWithReason<v1::StopJobRequest, &Client::StopJob>, true);
   Add(app, context, "kill", "End jobs now, without a checkpoint (CANCELLED)", "  p2ctl kill mnist-demo-abcde",
       RunWithReason<v1::KillJobRequest, &Client::KillJob>, true);
   Add(app, context, "pause", "Checkpoint, and give the devices back (PAUSED)", "  p2ctl pause mnist-demo-abcde",
       RunWithReason<v1::PauseJobRequest, &Client::PauseJob>, true);
-  Add(app, context, "resume", "Queue paused jobs again, from their newest good checkpoint", "  p2ctl resume mnist-demo-abcde", RunResume, false);
-  Add(app, context, "delete", "Delete ended jobs with all they wrote; pinned checkpoints stay", "  p2ctl delete mnist-demo-abcde", RunDelete, false);
+  Add(app, context, "resume", "Queue paused jobs again, from their newest good checkpoint",
+      "  p2ctl resume mnist-demo-abcde", RunResume, false);
+  Add(app, context, "delete", "Delete ended jobs with all they wrote; pinned checkpoints stay",
+      "  p2ctl delete mnist-demo-abcde", RunDelete, false);
 }
 
 }  // namespace p2::ctl

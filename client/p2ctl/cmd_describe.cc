@@ -37,8 +37,9 @@ absl::StatusOr<Facts> Gather(Context& context, const std::string& ref) {
   P2_ASSIGN_OR_RETURN(facts.job, context.ResolveJob(ref));
   v1::ListCheckpointsRequest checkpoints;
   checkpoints.set_parent(facts.job.name());
-  P2_ASSIGN_OR_RETURN(Page<v1::Checkpoint> checkpoint_page,
-                      CollectPages(*client, &Client::ListCheckpoints, &v1::ListCheckpointsResponse::checkpoints, checkpoints));
+  P2_ASSIGN_OR_RETURN(
+      Page<v1::Checkpoint> checkpoint_page,
+      CollectPages(*client, &Client::ListCheckpoints, &v1::ListCheckpointsResponse::checkpoints, checkpoints));
   facts.checkpoints = std::move(checkpoint_page.items);
   v1::ListEventsRequest events;
   events.set_resource(facts.job.name());
@@ -73,28 +74,41 @@ std::string AttemptsText(const v1::Job& job, const TableStyle& style) {
   for (const v1::Attempt& attempt : job.attempts()) {
     const absl::Time end = attempt.has_end_time() ? ToTime(attempt.end_time()) : absl::Now();
     const std::string outcome = v1::Attempt::Outcome_Name(attempt.outcome());
-    rows.push_back({{absl::StrCat(attempt.number())},
-                    {absl::StrCat(attempt.epoch())},
-                    {outcome, attempt.outcome() == v1::Attempt::FAILED ? "red" : ""},
-                    {attempt.reason() == v1::STATUS_REASON_UNSPECIFIED ? "" : v1::StatusReason_Name(attempt.reason())},
-                    {attempt.has_exit_code() ? absl::StrCat(attempt.exit_code()) : ""},
-                    {FormatLocalTime(attempt.start_time())},
-                    {attempt.has_start_time() ? FormatShortDuration(end - ToTime(attempt.start_time())) : ""},
-                    {absl::StrCat(FormatCount(attempt.start_images_seen()), " to ", FormatCount(attempt.end_images_seen()))},
-                    {IdOf(attempt.resumed_from())},
-                    {PlacementText(attempt)}});
+    rows.push_back(
+        {{absl::StrCat(attempt.number())},
+         {absl::StrCat(attempt.epoch())},
+         {outcome, attempt.outcome() == v1::Attempt::FAILED ? "red" : ""},
+         {attempt.reason() == v1::STATUS_REASON_UNSPECIFIED ? "" : v1::StatusReason_Name(attempt.reason())},
+         {attempt.has_exit_code() ? absl::StrCat(attempt.exit_code()) : ""},
+         {FormatLocalTime(attempt.start_time())},
+         {attempt.has_start_time() ? FormatShortDuration(end - ToTime(attempt.start_time())) : ""},
+         {absl::StrCat(FormatCount(attempt.start_images_seen()), " to ", FormatCount(attempt.end_images_seen()))},
+         {IdOf(attempt.resumed_from())},
+         {PlacementText(attempt)}});
   }
   return Section("Attempts (ranks as rank:worker/slot)",
-                 {{"#", true}, {"EPOCH", true}, {"OUTCOME"}, {"REASON"}, {"EXIT", true}, {"STARTED"}, {"TOOK", true}, {"IMAGES"}, {"RESUMED FROM"}, {"RANKS"}},
+                 {{"#", true},
+                  {"EPOCH", true},
+                  {"OUTCOME"},
+                  {"REASON"},
+                  {"EXIT", true},
+                  {"STARTED"},
+                  {"TOOK", true},
+                  {"IMAGES"},
+                  {"RESUMED FROM"},
+                  {"RANKS"}},
                  rows, style);
 }
 
 std::string ErrorsText(const v1::Job& job) {
   std::string text;
   for (const v1::Attempt& attempt : job.attempts()) {
-    if (attempt.message().empty() || attempt.outcome() == v1::Attempt::SUCCEEDED || attempt.outcome() == v1::Attempt::LIVE) continue;
-    absl::StrAppend(&text, "\n", Indented(absl::StrCat("attempt ", attempt.number(), ": ",
-                                                       absl::StripTrailingAsciiWhitespace(attempt.message()))));
+    if (attempt.message().empty() || attempt.outcome() == v1::Attempt::SUCCEEDED ||
+        attempt.outcome() == v1::Attempt::LIVE)
+      continue;
+    absl::StrAppend(&text, "\n",
+                    Indented(absl::StrCat("attempt ", attempt.number(), ": ",
+                                          absl::StripTrailingAsciiWhitespace(attempt.message()))));
   }
   return text.empty() ? "" : absl::StrCat("\nLast errors:", text, "\n");
 }
@@ -110,7 +124,8 @@ std::string CheckpointsText(const Facts& facts, const TableStyle& style) {
                     {FormatLocalTime(checkpoint.create_time())},
                     {absl::StrCat(checkpoint.root(), ":", checkpoint.path())}});
   }
-  return Section(absl::StrCat("Checkpoints (", std::min(kShownCheckpoints, facts.checkpoints.size()), " newest of ", facts.checkpoints.size(), ")"),
+  return Section(absl::StrCat("Checkpoints (", std::min(kShownCheckpoints, facts.checkpoints.size()), " newest of ",
+                              facts.checkpoints.size(), ")"),
                  {{"ID"}, {"STATE"}, {"IMAGES", true}, {"SIZE", true}, {"CREATED"}, {"WHERE"}}, rows, style);
 }
 
@@ -119,7 +134,9 @@ std::string EventsText(const Facts& facts, const TableStyle& style) {
   const size_t shown = std::min(kShownEvents, facts.events.size());
   for (size_t i = facts.events.size() - shown; i < facts.events.size(); ++i) {
     const v1::Event& event = facts.events[i];
-    rows.push_back({{FormatLocalTime(event.time())}, {event.reason()}, {event.actor()},
+    rows.push_back({{FormatLocalTime(event.time())},
+                    {event.reason()},
+                    {event.actor()},
                     {absl::StrReplaceAll(event.message(), {{"\n", " "}})}});
   }
   return Section(absl::StrCat("Events (", shown, " newest of ", facts.events.size(), ")"),
@@ -144,30 +161,39 @@ std::string HeadText(const Facts& facts) {
   const v1::JobProgress& progress = job.progress();
   std::string out;
   const auto line = [&out](absl::string_view key, absl::string_view value) {
-    if (!value.empty()) absl::StrAppend(&out, key, ":", std::string(13 - key.size(), ' '), absl::StrReplaceAll(value, {{"\n", "\n  "}}), "\n");
+    if (!value.empty())
+      absl::StrAppend(&out, key, ":", std::string(13 - key.size(), ' '), absl::StrReplaceAll(value, {{"\n", "\n  "}}),
+                      "\n");
   };
   line("Job", IdOf(job.name()));
   line("State", StateText(job));
   if (job.has_not_before() && job.state() == v1::Job::QUEUED) line("Not before", FormatLocalTime(job.not_before()));
-  const double fraction = progress.images_total() > 0 ? static_cast<double>(progress.images_seen()) / static_cast<double>(progress.images_total()) : 0;
-  line("Progress", absl::StrCat("[", Bar(fraction, kBarWidth), "] ", static_cast<int>(100 * fraction), "%  ",
-                                FormatCount(progress.images_seen()), " of ", FormatCount(progress.images_total()), " images"));
+  const double fraction = progress.images_total() > 0 ? static_cast<double>(progress.images_seen()) /
+                                                            static_cast<double>(progress.images_total())
+                                                      : 0;
+  line("Progress",
+       absl::StrCat("[", Bar(fraction, kBarWidth), "] ", static_cast<int>(100 * fraction), "%  ",
+                    FormatCount(progress.images_seen()), " of ", FormatCount(progress.images_total()), " images"));
   if (job.state() == v1::Job::RUNNING) {
     line("Rate", absl::StrCat(FormatRate(progress.images_per_second()), " images/s",
-                              progress.has_eta_seconds() ? absl::StrCat(", ETA ", FormatShortDuration(absl::Seconds(progress.eta_seconds()))) : "",
+                              progress.has_eta_seconds()
+                                  ? absl::StrCat(", ETA ", FormatShortDuration(absl::Seconds(progress.eta_seconds())))
+                                  : "",
                               progress.phase().empty() ? "" : absl::StrCat(" (", progress.phase(), ")")));
   }
   if (progress.has_loss()) line("Loss", FormatNumber(progress.loss()));
   line("Preset", job.preset());
   line("Dataset", job.spec().data().dataset());
-  line("Devices", absl::StrCat(job.spec().resources().devices(), job.spec().resources().kind().empty() ? "" : " ", job.spec().resources().kind()));
+  line("Devices", absl::StrCat(job.spec().resources().devices(), job.spec().resources().kind().empty() ? "" : " ",
+                               job.spec().resources().kind()));
   line("Owner", job.owner().empty() ? "" : absl::StrCat(job.owner(), job.owner_verified() ? "" : " (unverified)"));
   std::map<std::string, std::string> labels(job.labels().begin(), job.labels().end());
   line("Labels", absl::StrJoin(labels, ", ", absl::PairFormatter("=")));
   line("Created", FormatLocalTime(job.create_time()));
   line("Started", FormatLocalTime(job.start_time()));
   line("Ended", FormatLocalTime(job.end_time()));
-  line("Restarts", absl::StrCat(job.restarts_used(), " of ", job.spec().restart().budget(), " used since the last progress"));
+  line("Restarts",
+       absl::StrCat(job.restarts_used(), " of ", job.spec().restart().budget(), " used since the last progress"));
   line("Checkpoint", IdOf(job.latest_checkpoint()));
   line("Pinned", PinnedText(facts));
   return out;
@@ -184,15 +210,16 @@ absl::StatusOr<int> Run(Context& context, const Options& options) {
     json["events"] = Json::array();
     for (const v1::Event& event : facts.events) json["events"].push_back(ToJson(event));
     Listing listing({{.name = "id"}, {.name = "state"}});
-    listing.Add(std::move(json), IdOf(facts.job.name()), {IdOf(facts.job.name()), v1::Job::State_Name(facts.job.state())});
+    listing.Add(std::move(json), IdOf(facts.job.name()),
+                {IdOf(facts.job.name()), v1::Job::State_Name(facts.job.state())});
     P2_RETURN_IF_ERROR(context.Print(listing.FormatOne(context.style())));
     return kOk;
   }
   const TableStyle& style = context.style().table;
-  context.PrintText(absl::StrCat(HeadText(facts), AttemptsText(facts.job, style), CheckpointsText(facts, style), "\nSpec (sha256 ",
-                             facts.job.spec_sha256().substr(0, 12), "):\n",
-                             SpecText(facts.job.spec(), facts.job.spec_origins(), style), EventsText(facts, style),
-                             ErrorsText(facts.job)));
+  context.PrintText(absl::StrCat(HeadText(facts), AttemptsText(facts.job, style), CheckpointsText(facts, style),
+                                 "\nSpec (sha256 ", facts.job.spec_sha256().substr(0, 12), "):\n",
+                                 SpecText(facts.job.spec(), facts.job.spec_origins(), style), EventsText(facts, style),
+                                 ErrorsText(facts.job)));
   return kOk;
 }
 
@@ -200,9 +227,10 @@ absl::StatusOr<int> Run(Context& context, const Options& options) {
 
 void AddDescribe(CLI::App& app, Context& context) {
   auto options = std::make_shared<Options>();
-  CLI::App* verb = AddVerb(app, context, "describe",
-                           "Everything about a job: progress, attempts, checkpoints, spec with origins, events, errors",
-                           "  p2ctl describe mnist-demo-abcde\n  p2ctl describe mnist-demo-abcde -o json", options, Run);
+  CLI::App* verb =
+      AddVerb(app, context, "describe",
+              "Everything about a job: progress, attempts, checkpoints, spec with origins, events, errors",
+              "  p2ctl describe mnist-demo-abcde\n  p2ctl describe mnist-demo-abcde -o json", options, Run);
   verb->add_option("JOB", options->job, "ID, or a unique prefix")->required();
 }
 

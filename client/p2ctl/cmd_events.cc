@@ -17,12 +17,16 @@ struct Options {
 };
 
 Listing EventListing(const std::vector<v1::Event>& events) {
-  Listing listing({{.name = "revision", .right = true, .wide = true}, {.name = "time"}, {.name = "resource"}, {.name = "reason"},
-                   {.name = "actor"}, {.name = "message", .truncate = true}});
+  Listing listing({{.name = "revision", .right = true, .wide = true},
+                   {.name = "time"},
+                   {.name = "resource"},
+                   {.name = "reason"},
+                   {.name = "actor"},
+                   {.name = "message", .truncate = true}});
   for (const v1::Event& event : events) {
     listing.Add(ToJson(event), absl::StrCat(event.revision()),
-                {absl::StrCat(event.revision()), TimeCell(event.time()), event.resource(), event.reason(), event.actor(),
-                 Cell(absl::StrReplaceAll(event.message(), {{"\n", " "}}), event.message())});
+                {absl::StrCat(event.revision()), TimeCell(event.time()), event.resource(), event.reason(),
+                 event.actor(), Cell(absl::StrReplaceAll(event.message(), {{"\n", " "}}), event.message())});
   }
   return listing;
 }
@@ -38,12 +42,14 @@ absl::StatusOr<int> Run(Context& context, const Options& options) {
       request.set_resource(job.name());
     }
   }
-  P2_ASSIGN_OR_RETURN(Page<v1::Event> page, CollectPages(*client, &Client::ListEvents, &v1::ListEventsResponse::events, request));
+  P2_ASSIGN_OR_RETURN(Page<v1::Event> page,
+                      CollectPages(*client, &Client::ListEvents, &v1::ListEventsResponse::events, request));
   std::vector<v1::Event>& events = page.items;
   v1::FollowEventsRequest follow;
   follow.set_resource(request.resource());
   if (!events.empty()) follow.set_start_revision(events.back().revision() + 1);
-  if (options.tail > 0 && events.size() > static_cast<size_t>(options.tail)) events.erase(events.begin(), events.end() - options.tail);
+  if (options.tail > 0 && events.size() > static_cast<size_t>(options.tail))
+    events.erase(events.begin(), events.end() - options.tail);
   const Listing past = EventListing(events);
   const bool lines = options.follow && context.style().format == OutputFormat::kJson;
   P2_RETURN_IF_ERROR(context.Print(lines ? past.FormatRows(context.style()) : past.Format(context.style())));
@@ -65,8 +71,9 @@ absl::StatusOr<int> Run(Context& context, const Options& options) {
 
 void AddEvents(CLI::App& app, Context& context) {
   auto options = std::make_shared<Options>();
-  CLI::App* verb = AddVerb(app, context, "events", "Show the log of changes, oldest first",
-                           "  p2ctl events --tail 20\n  p2ctl events mnist-demo-abcde -f\n  p2ctl events workers/w0 -o jsonl", options, Run);
+  CLI::App* verb = AddVerb(
+      app, context, "events", "Show the log of changes, oldest first",
+      "  p2ctl events --tail 20\n  p2ctl events mnist-demo-abcde -f\n  p2ctl events workers/w0 -o jsonl", options, Run);
   verb->add_option("RESOURCE", options->job, "Only of this job, or of workers/NAME or datasets/NAME");
   verb->add_flag("-f,--follow", options->follow, "Stay, and print new ones as they come");
   verb->add_option("--tail", options->tail, "Only the newest N; 0: all")->check(CLI::NonNegativeNumber);

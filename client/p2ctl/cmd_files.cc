@@ -31,8 +31,9 @@ absl::StatusOr<int> ListCheckpoints(Context& context, const ListOptions& options
   P2_ASSIGN_OR_RETURN(const v1::Job job, context.ResolveJob(options.job));
   v1::ListCheckpointsRequest request;
   request.set_parent(job.name());
-  P2_ASSIGN_OR_RETURN(const Page<v1::Checkpoint> page,
-                      CollectPages(*client, &Client::ListCheckpoints, &v1::ListCheckpointsResponse::checkpoints, request));
+  P2_ASSIGN_OR_RETURN(
+      const Page<v1::Checkpoint> page,
+      CollectPages(*client, &Client::ListCheckpoints, &v1::ListCheckpointsResponse::checkpoints, request));
   P2_RETURN_IF_ERROR(context.Print(CheckpointListing(page.items).Format(context.style())));
   return kOk;
 }
@@ -48,12 +49,19 @@ absl::StatusOr<std::vector<v1::Artifact>> Artifacts(Context& context, const v1::
 }
 
 Listing ArtifactListing(const std::vector<v1::Artifact>& artifacts) {
-  Listing listing({{.name = "id"}, {.name = "kind"}, {.name = "images", .right = true}, {.name = "size", .right = true},
-                   {.name = "attempt", .right = true}, {.name = "created"}, {.name = "type", .wide = true}, {.name = "sha256", .wide = true}});
+  Listing listing({{.name = "id"},
+                   {.name = "kind"},
+                   {.name = "images", .right = true},
+                   {.name = "size", .right = true},
+                   {.name = "attempt", .right = true},
+                   {.name = "created"},
+                   {.name = "type", .wide = true},
+                   {.name = "sha256", .wide = true}});
   for (const v1::Artifact& artifact : artifacts) {
     listing.Add(ToJson(artifact), IdOf(artifact.name()),
-                {IdOf(artifact.name()), artifact.kind(), CountCell(artifact.images_seen()), BytesCell(artifact.size_bytes()),
-                 absl::StrCat(artifact.attempt()), TimeCell(artifact.create_time()), artifact.content_type(), artifact.sha256()});
+                {IdOf(artifact.name()), artifact.kind(), CountCell(artifact.images_seen()),
+                 BytesCell(artifact.size_bytes()), absl::StrCat(artifact.attempt()), TimeCell(artifact.create_time()),
+                 artifact.content_type(), artifact.sha256()});
   }
   return listing;
 }
@@ -84,7 +92,8 @@ absl::StatusOr<int> Get(Context& context, const GetOptions& options) {
   if (ids.empty()) {
     P2_ASSIGN_OR_RETURN(const std::vector<v1::Artifact> artifacts, Artifacts(context, job, options.kind));
     if (artifacts.empty()) {
-      return absl::NotFoundError(absl::StrCat("job ", IdOf(job.name()), " has no ", options.kind.empty() ? "artifacts" : options.kind, " yet"));
+      return absl::NotFoundError(absl::StrCat("job ", IdOf(job.name()), " has no ",
+                                              options.kind.empty() ? "artifacts" : options.kind, " yet"));
     }
     for (const v1::Artifact& artifact : artifacts) ids.push_back(IdOf(artifact.name()));
     if (!options.all) ids.erase(ids.begin(), ids.end() - 1);
@@ -92,7 +101,8 @@ absl::StatusOr<int> Get(Context& context, const GetOptions& options) {
   Listing listing({{.name = "path"}});
   for (const std::string& id : ids) {
     P2_ASSIGN_OR_RETURN(const std::string path, Destination(options, id, ids.size() > 1));
-    P2_ASSIGN_OR_RETURN(const v1::Artifact artifact, client->DownloadArtifact(absl::StrCat(job.name(), "/artifacts/", id), path));
+    P2_ASSIGN_OR_RETURN(const v1::Artifact artifact,
+                        client->DownloadArtifact(absl::StrCat(job.name(), "/artifacts/", id), path));
     Json json = {{"path", path}, {"artifact", ToJson(artifact)}};
     listing.Add(std::move(json), path, {path});
   }
@@ -102,7 +112,8 @@ absl::StatusOr<int> Get(Context& context, const GetOptions& options) {
   return kOk;
 }
 
-void AddList(CLI::App& group, Context& context, const std::string& kind, const std::string& help, const std::string& example) {
+void AddList(CLI::App& group, Context& context, const std::string& kind, const std::string& help,
+             const std::string& example) {
   auto options = std::make_shared<ListOptions>();
   options->kind = kind;
   CLI::App* list = AddVerb(group, context, "list", help, example, options, ListArtifacts);
@@ -110,14 +121,16 @@ void AddList(CLI::App& group, Context& context, const std::string& kind, const s
   if (kind.empty()) list->add_option("--kind", options->kind, "Only this kind: samples");
 }
 
-void AddGet(CLI::App& group, Context& context, const std::string& kind, const std::string& help, const std::string& example) {
+void AddGet(CLI::App& group, Context& context, const std::string& kind, const std::string& help,
+            const std::string& example) {
   auto options = std::make_shared<GetOptions>();
   options->kind = kind;
   CLI::App* get = AddVerb(group, context, "get", help, example, options, Get);
   get->add_option("JOB", options->job, "ID, or a unique prefix")->required();
   CLI::Option* ids = get->add_option("ID", options->ids, "Of the list; default: the newest");
   get->add_flag("--all", options->all, "All of them")->excludes(ids);
-  get->add_option("--out", options->out, "File, or directory for several; default: here, under their own names")->type_name("PATH");
+  get->add_option("--out", options->out, "File, or directory for several; default: here, under their own names")
+      ->type_name("PATH");
 }
 
 }  // namespace
@@ -132,14 +145,17 @@ void AddFiles(CLI::App& app, Context& context) {
 
   CLI::App* samples = app.add_subcommand("samples", "Sample grids: the same noise over a job's life");
   samples->require_subcommand(1);
-  AddList(*samples, context, kSamples, "List a job's sample grids, oldest first", "  p2ctl samples list mnist-demo-abcde");
+  AddList(*samples, context, kSamples, "List a job's sample grids, oldest first",
+          "  p2ctl samples list mnist-demo-abcde");
   AddGet(*samples, context, kSamples, "Download sample grids; prints the paths",
          "  p2ctl samples get mnist-demo-abcde\n  p2ctl samples get mnist-demo-abcde --all --out grids/");
 
   CLI::App* artifact = app.add_subcommand("artifact", "All files that a job wrote for people");
   artifact->require_subcommand(1);
-  AddList(*artifact, context, "", "List a job's artifacts, oldest first", "  p2ctl artifact list mnist-demo-abcde --kind samples");
-  AddGet(*artifact, context, "", "Download artifacts; prints the paths", "  p2ctl artifact get mnist-demo-abcde samples-000001000.png --out first.png");
+  AddList(*artifact, context, "", "List a job's artifacts, oldest first",
+          "  p2ctl artifact list mnist-demo-abcde --kind samples");
+  AddGet(*artifact, context, "", "Download artifacts; prints the paths",
+         "  p2ctl artifact get mnist-demo-abcde samples-000001000.png --out first.png");
 }
 
 }  // namespace p2::ctl

@@ -30,7 +30,8 @@ absl::StatusOr<Less> SortOrder(const std::string& key) {
       {"created", [](const v1::Job& a, const v1::Job& b) { return ToTime(a.create_time()) > ToTime(b.create_time()); }},
       {"name", [](const v1::Job& a, const v1::Job& b) { return a.name() < b.name(); }},
       {"state", [](const v1::Job& a, const v1::Job& b) { return a.state() < b.state(); }},
-      {"images", [](const v1::Job& a, const v1::Job& b) { return a.progress().images_seen() > b.progress().images_seen(); }},
+      {"images",
+       [](const v1::Job& a, const v1::Job& b) { return a.progress().images_seen() > b.progress().images_seen(); }},
       {"loss", [](const v1::Job& a, const v1::Job& b) { return a.progress().loss() < b.progress().loss(); }}};
   const auto found = orders.find(key);
   if (found != orders.end()) return found->second;
@@ -45,7 +46,8 @@ absl::StatusOr<v1::ListJobsRequest> MakeRequest(const Options& options) {
   for (absl::string_view name : absl::StrSplit(options.states, ',', absl::SkipEmpty())) {
     v1::Job::State state;
     if (!v1::Job::State_Parse(absl::AsciiStrToUpper(name), &state)) {
-      return absl::InvalidArgumentError(absl::StrCat("--state \"", name, "\" is no state; QUEUED, STARTING, RUNNING, PAUSING, "
+      return absl::InvalidArgumentError(absl::StrCat("--state \"", name,
+                                                     "\" is no state; QUEUED, STARTING, RUNNING, PAUSING, "
                                                      "PAUSED, CANCELLING, CANCELLED, SUCCEEDED or FAILED"));
     }
     request.add_states(state);
@@ -54,7 +56,8 @@ absl::StatusOr<v1::ListJobsRequest> MakeRequest(const Options& options) {
 }
 
 // Every change of the jobs that the flags choose, a row each, until Ctrl-C.
-absl::StatusOr<int> Watch(Context& context, const std::vector<v1::Job>& jobs, bool all, const v1::ListJobsRequest& filter) {
+absl::StatusOr<int> Watch(Context& context, const std::vector<v1::Job>& jobs, bool all,
+                          const v1::ListJobsRequest& filter) {
   P2_ASSIGN_OR_RETURN(Client * client, context.client());
   v1::WatchJobsRequest request;
   if (!all) {
@@ -81,7 +84,8 @@ absl::StatusOr<int> Watch(Context& context, const std::vector<v1::Job>& jobs, bo
     std::string& etag = shown[job.name()];
     if (!etag.empty() && etag == job.etag()) continue;
     etag = job.etag();
-    const bool wanted_state = filter.states().empty() || std::count(filter.states().begin(), filter.states().end(), job.state()) > 0;
+    const bool wanted_state =
+        filter.states().empty() || std::count(filter.states().begin(), filter.states().end(), job.state()) > 0;
     if (!wanted_state || (!filter.owner().empty() && filter.owner() != job.owner())) continue;
     P2_RETURN_IF_ERROR(context.Print(JobListing({job}).FormatRows(context.style())));
   }
@@ -95,7 +99,8 @@ absl::StatusOr<int> Run(Context& context, const Options& options) {
   }
   Page<v1::Job> page;
   if (options.jobs.empty()) {
-    P2_ASSIGN_OR_RETURN(page, CollectPages(*client, &Client::ListJobs, &v1::ListJobsResponse::jobs, request, options.limit));
+    P2_ASSIGN_OR_RETURN(page,
+                        CollectPages(*client, &Client::ListJobs, &v1::ListJobsResponse::jobs, request, options.limit));
   }
   for (const std::string& ref : options.jobs) {
     P2_ASSIGN_OR_RETURN(page.items.emplace_back(), context.ResolveJob(ref));
@@ -129,9 +134,12 @@ void AddFlags(CLI::App* verb, const std::shared_ptr<Options>& options) {
   verb->add_option("-l,--selector", options->selector, "Only jobs with these labels: key=value,key!=value,key");
   verb->add_option("--state", options->states, "Only these states: RUNNING,QUEUED");
   verb->add_option("--user", options->user, "Only this owner's");
-  verb->add_option("--since", options->since, "Only those made since: 2d, 90s, or a time (of what --limit lets through)");
+  verb->add_option("--since", options->since,
+                   "Only those made since: 2d, 90s, or a time (of what --limit lets through)");
   verb->add_option("--sort", options->sort, "created (default), name, state, images, loss");
-  verb->add_option("--limit", options->limit, "At most this many; 0: all")->capture_default_str()->check(CLI::NonNegativeNumber);
+  verb->add_option("--limit", options->limit, "At most this many; 0: all")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
   verb->add_option("--page-token", options->page_token, "Go on where a list ended (nextPageToken)");
   verb->add_flag("-w,--watch", options->watch, "Stay, and print each change as a row (json: an object a line)");
 }

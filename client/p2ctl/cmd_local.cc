@@ -70,7 +70,8 @@ absl::StatusOr<std::vector<LocalRoot>> MakeRoots(const Options& options, const s
   for (const std::string& text : options.roots) {
     const std::pair<std::string, std::string> parts = absl::StrSplit(text, absl::MaxSplits('=', 1));
     if (!IsDottedId(parts.first) || parts.second.empty()) {
-      return absl::InvalidArgumentError(absl::StrCat("--root \"", text, "\": write NAME=DIR, NAME of [a-z0-9][a-z0-9._-]{0,62}"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("--root \"", text, "\": write NAME=DIR, NAME of [a-z0-9][a-z0-9._-]{0,62}"));
     }
     const std::string path = fs::weakly_canonical(parts.second).string();
     P2_ASSIGN_OR_RETURN(std::string id, ReadRootId(path));
@@ -97,7 +98,8 @@ std::string Tail(const std::string& path) {
 // The pair of daemons, in the order in which they start; they stop in the other one. Confined to one thread.
 class LocalCluster {
  public:
-  LocalCluster(Context& context, Interrupt& interrupt, const Options& options, std::string data_dir, std::string program_dir)
+  LocalCluster(Context& context, Interrupt& interrupt, const Options& options, std::string data_dir,
+               std::string program_dir)
       : context_(context),
         interrupt_(interrupt),
         options_(options),
@@ -132,7 +134,8 @@ class LocalCluster {
         const pid_t before = child->pid();
         child->RestartIfDead(absl::Now());
         if (before > 0 && child->pid() < 0) {
-          context_.Say(absl::StrCat(child->name(), " ended (", child->how_it_ended(), "); starting it again. Log: ", child->log_path()));
+          context_.Say(absl::StrCat(child->name(), " ended (", child->how_it_ended(),
+                                    "); starting it again. Log: ", child->log_path()));
         } else if (before != child->pid() && !Publish().ok()) {
           context_.Say(absl::StrCat("cannot update ", LocalStatePath()));
         }
@@ -140,7 +143,8 @@ class LocalCluster {
     }
   }
 
-  // The worker first: its ranks checkpoint and report while p2d still listens. False: a second signal killed what was left.
+  // The worker first: its ranks checkpoint and report while p2d still listens. False: a second signal killed what was
+  // left.
   bool Stop() {
     const bool worker_ended = StopOne(worker_, kWorkerStop);
     return StopOne(server_, kServerStop) && worker_ended;
@@ -150,17 +154,30 @@ class LocalCluster {
 
  private:
   std::vector<std::string> ServerArguments() const {
-    return {program_dir_ + "/p2d", "--data-dir", data_dir_ + "/p2d", "--listen", state_.address, "--http", state_.http_address,
-            "--ready-file", ReadyFile(server_)};
+    return {program_dir_ + "/p2d", "--data-dir",   data_dir_ + "/p2d", "--listen", state_.address, "--http",
+            state_.http_address,   "--ready-file", ReadyFile(server_)};
   }
   std::vector<std::string> WorkerArguments() const {
-    std::vector<std::string> argv = {program_dir_ + "/p2-worker", "--coordinator", state_.address, "--devices", options_.devices,
-                                     "--data-dir", data_dir_ + "/worker", "--http", state_.worker_http_address,
-                                     "--ready-file", ReadyFile(worker_), "--name", "local"};
-    for (const LocalRoot& root : state_.roots) argv.insert(argv.end(), {"--root", absl::StrCat(root.name, "=", root.path)});
+    std::vector<std::string> argv = {program_dir_ + "/p2-worker",
+                                     "--coordinator",
+                                     state_.address,
+                                     "--devices",
+                                     options_.devices,
+                                     "--data-dir",
+                                     data_dir_ + "/worker",
+                                     "--http",
+                                     state_.worker_http_address,
+                                     "--ready-file",
+                                     ReadyFile(worker_),
+                                     "--name",
+                                     "local"};
+    for (const LocalRoot& root : state_.roots)
+      argv.insert(argv.end(), {"--root", absl::StrCat(root.name, "=", root.path)});
     return argv;
   }
-  std::string ReadyFile(const ChildProcess& child) const { return absl::StrCat(data_dir_, "/", child.name(), ".ready"); }
+  std::string ReadyFile(const ChildProcess& child) const {
+    return absl::StrCat(data_dir_, "/", child.name(), ".ready");
+  }
 
   absl::StatusOr<Json> StartAndWait(ChildProcess& child, std::vector<std::string> argv) {
     const std::string ready_file = ReadyFile(child);
@@ -173,10 +190,12 @@ class LocalCluster {
         if (Json json = Json::parse(file, nullptr, false); json.is_object()) return json;
       }
       if (!child.Running()) {
-        return absl::InternalError(absl::StrCat(child.name(), " did not start (", child.how_it_ended(), "):\n", Tail(child.log_path())));
+        return absl::InternalError(
+            absl::StrCat(child.name(), " did not start (", child.how_it_ended(), "):\n", Tail(child.log_path())));
       }
       if (absl::Now() > deadline) {
-        return absl::DeadlineExceededError(absl::StrCat(child.name(), " was not ready within ", FormatShortDuration(kReadyTimeout), ":\n", Tail(child.log_path())));
+        return absl::DeadlineExceededError(absl::StrCat(
+            child.name(), " was not ready within ", FormatShortDuration(kReadyTimeout), ":\n", Tail(child.log_path())));
       }
       if (interrupt_.WaitFor(kPoll)) return absl::CancelledError("interrupted while starting");
     }
@@ -230,15 +249,17 @@ absl::StatusOr<int> LockState(const std::string& state_path) {
   close(fd);
   const absl::StatusOr<std::optional<LocalState>> other = ReadLocalState(state_path);
   const bool known = other.ok() && other->has_value();
-  return absl::FailedPreconditionError(absl::StrCat("another p2ctl local runs", known ? absl::StrCat(" (pid ", (*other)->pid, ", ", (*other)->address, ")") : "",
-                                                    "; stop it first, or give this one its own XDG_STATE_HOME"));
+  return absl::FailedPreconditionError(absl::StrCat(
+      "another p2ctl local runs", known ? absl::StrCat(" (pid ", (*other)->pid, ", ", (*other)->address, ")") : "",
+      "; stop it first, or give this one its own XDG_STATE_HOME"));
 }
 
 absl::StatusOr<int> Run(Context& context, const Options& options) {
   const std::string state_path = LocalStatePath();
   P2_ASSIGN_OR_RETURN(const int lock, LockState(state_path));
   const auto unlock = absl::MakeCleanup([lock] { close(lock); });
-  const std::string data_dir = fs::absolute(options.data_dir.empty() ? DefaultDataDir() : options.data_dir).lexically_normal().string();
+  const std::string data_dir =
+      fs::absolute(options.data_dir.empty() ? DefaultDataDir() : options.data_dir).lexically_normal().string();
   P2_RETURN_IF_ERROR(MakeDirectories(data_dir));
   P2_ASSIGN_OR_RETURN(std::vector<LocalRoot> roots, MakeRoots(options, data_dir));
   const std::string program_dir = fs::read_symlink("/proc/self/exe").parent_path().string();
@@ -253,8 +274,9 @@ absl::StatusOr<int> Run(Context& context, const Options& options) {
       std::ifstream file(state_path);
       context.PrintText(Json::parse(file).dump() + "\n");
     } else {
-      context.PrintText(absl::StrCat("p2 is ready at ", state.address, " (devices ", options.devices, ", root ", absl::StrJoin(state.roots, ", ", name),
-                                 ", metrics http://", state.http_address, "/metrics, logs ", data_dir, "/logs); Ctrl-C checkpoints and stops\n"));
+      context.PrintText(absl::StrCat("p2 is ready at ", state.address, " (devices ", options.devices, ", root ",
+                                     absl::StrJoin(state.roots, ", ", name), ", metrics http://", state.http_address,
+                                     "/metrics, logs ", data_dir, "/logs); Ctrl-C checkpoints and stops\n"));
     }
     cluster.Keep();
     context.Say("stopping: running jobs checkpoint first; Ctrl-C again kills");
@@ -268,19 +290,26 @@ absl::StatusOr<int> Run(Context& context, const Options& options) {
 
 void AddLocal(CLI::App& app, Context& context) {
   auto options = std::make_shared<Options>();
-  CLI::App* verb = AddVerb(app, context, "local", "Run a server and a worker on this machine until Ctrl-C",
-                           "  p2ctl local\n"
-                           "  p2ctl local --devices cpu:2 --data-dir /data/p2\n"
-                           "  p2ctl local --devices cuda:0,1 --root fast=/nvme/p2 --listen 0 --http 0\n"
-                           "Other commands find it by themselves. The first Ctrl-C checkpoints what runs and stops, the second kills.",
-                           options, Run);
-  verb->add_option("--devices", options->devices, "cpu:N, cuda:0,1 or auto (all GPUs, else CPU slots)")->capture_default_str();
-  verb->add_option("--root", options->roots, "Storage root to offer; repeatable. Default: local=DATA-DIR/root, made when missing")
-      ->type_name("NAME=DIR")->allow_extra_args(false);
-  verb->add_option("--data-dir", options->data_dir, "Database, logs, default root [$XDG_DATA_HOME/p2, ~/.local/share/p2]")->type_name("DIR");
+  CLI::App* verb = AddVerb(
+      app, context, "local", "Run a server and a worker on this machine until Ctrl-C",
+      "  p2ctl local\n"
+      "  p2ctl local --devices cpu:2 --data-dir /data/p2\n"
+      "  p2ctl local --devices cuda:0,1 --root fast=/nvme/p2 --listen 0 --http 0\n"
+      "Other commands find it by themselves. The first Ctrl-C checkpoints what runs and stops, the second kills.",
+      options, Run);
+  verb->add_option("--devices", options->devices, "cpu:N, cuda:0,1 or auto (all GPUs, else CPU slots)")
+      ->capture_default_str();
+  verb->add_option("--root", options->roots,
+                   "Storage root to offer; repeatable. Default: local=DATA-DIR/root, made when missing")
+      ->type_name("NAME=DIR")
+      ->allow_extra_args(false);
+  verb->add_option("--data-dir", options->data_dir,
+                   "Database, logs, default root [$XDG_DATA_HOME/p2, ~/.local/share/p2]")
+      ->type_name("DIR");
   verb->add_option("--listen", options->listen, "gRPC: port or HOST:PORT; 0: any free port")->capture_default_str();
   verb->add_option("--http", options->http, "p2d's /metrics: port or HOST:PORT; 0: any")->capture_default_str();
-  verb->add_option("--worker-http", options->worker_http, "p2-worker's /metrics: port or HOST:PORT; 0: any [7252, or any where --http is 0]");
+  verb->add_option("--worker-http", options->worker_http,
+                   "p2-worker's /metrics: port or HOST:PORT; 0: any [7252, or any where --http is 0]");
 }
 
 }  // namespace p2::ctl

@@ -56,7 +56,7 @@ absl::Status PrintEntry(Context& context, const v1::LogEntry& entry, bool many_r
     return context.Print(LogListing(entry).FormatRows(context.style()));
   }
   context.PrintText(absl::StrCat(many_attempts ? absl::StrCat("[attempt ", entry.attempt(), "] ") : "",
-                             many_ranks ? absl::StrCat("[rank ", entry.rank(), "] ") : "", entry.line(), "\n"));
+                                 many_ranks ? absl::StrCat("[rank ", entry.rank(), "] ") : "", entry.line(), "\n"));
   return absl::OkStatus();
 }
 
@@ -68,7 +68,8 @@ absl::StatusOr<int> Run(Context& context, const Options& options) {
   try {
     pattern = std::regex(options.grep, std::regex::ECMAScript | std::regex::optimize);
   } catch (const std::regex_error& e) {
-    return absl::InvalidArgumentError(absl::StrCat("--grep \"", options.grep, "\" is no regular expression: ", e.what()));
+    return absl::InvalidArgumentError(
+        absl::StrCat("--grep \"", options.grep, "\" is no regular expression: ", e.what()));
   }
   const bool many_ranks = !request.has_rank() && job.spec().resources().devices() > 1;
   const std::unique_ptr<Stream<v1::ReadLogsResponse>> stream = client->ReadLogs(request);
@@ -85,7 +86,8 @@ absl::StatusOr<int> Run(Context& context, const Options& options) {
   }
   if (interrupt.raised()) {
     if (options.follow) {
-      context.Say(absl::StrCat("detached: ", IdOf(job.name()), " goes on. `p2ctl logs -f ", IdOf(job.name()), "` follows again."));
+      context.Say(absl::StrCat("detached: ", IdOf(job.name()), " goes on. `p2ctl logs -f ", IdOf(job.name()),
+                               "` follows again."));
     }
     return kInterrupted;
   }
@@ -112,7 +114,8 @@ void AddLogs(CLI::App& app, Context& context) {
   verb->add_option("--rank", options->rank, "Only this rank, or all")->capture_default_str();
   verb->add_option("--attempt", options->attempt, "Only this attempt, or all; default: the newest");
   verb->add_option("--tail", options->tail, "Only the last lines of each rank; 0: all")->check(CLI::NonNegativeNumber);
-  verb->add_option("--grep", options->grep, "Only lines that match this regular expression (ECMAScript)")->type_name("RE");
+  verb->add_option("--grep", options->grep, "Only lines that match this regular expression (ECMAScript)")
+      ->type_name("RE");
 }
 
 }  // namespace p2::ctl

@@ -36,13 +36,16 @@ struct Row {
 using Rows = std::map<std::pair<int64_t, int>, Row>;
 
 std::vector<Column> Columns(const std::vector<std::string>& metrics, bool many_jobs, bool thinned) {
-  std::vector<Column> columns = {{.name = "job", .wide = !many_jobs}, {.name = "images", .right = true},
-                                 {.name = "step", .right = true}, {.name = "attempt", .right = true, .wide = true},
+  std::vector<Column> columns = {{.name = "job", .wide = !many_jobs},
+                                 {.name = "images", .right = true},
+                                 {.name = "step", .right = true},
+                                 {.name = "attempt", .right = true, .wide = true},
                                  {.name = "time"}};
   for (const std::string& metric : metrics) {
     columns.push_back({.name = metric, .right = true});
     if (!thinned) continue;
-    for (const char* bound : {"_min", "_max"}) columns.push_back({.name = absl::StrCat(metric, bound), .right = true, .wide = true});
+    for (const char* bound : {"_min", "_max"})
+      columns.push_back({.name = absl::StrCat(metric, bound), .right = true, .wide = true});
   }
   return columns;
 }
@@ -60,7 +63,8 @@ Json RowJson(const std::string& job, int64_t images, int attempt, const Row& row
   json["values"] = Json::object();
   for (const auto& [metric, point] : row.points) {
     json["values"][metric] = point->value();
-    if (point->count() > 1) json["ranges"][metric] = {{"count", point->count()}, {"min", point->min()}, {"max", point->max()}};
+    if (point->count() > 1)
+      json["ranges"][metric] = {{"count", point->count()}, {"min", point->min()}, {"max", point->max()}};
   }
   return json;
 }
@@ -109,7 +113,8 @@ absl::StatusOr<v1::QueryMetricsRequest> MakeRequest(const v1::Job& job, const Op
     request.set_max_points(static_cast<int>(std::clamp((end - from) / every, int64_t{1}, kMostPoints)));
   }
   if (!options.attempt.empty() && options.attempt != "all") {
-    return absl::InvalidArgumentError(absl::StrCat("--attempt \"", options.attempt, "\": only all is known (shows superseded points too)"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("--attempt \"", options.attempt, "\": only all is known (shows superseded points too)"));
   }
   request.set_include_superseded(options.attempt == "all");
   return request;
@@ -138,9 +143,11 @@ absl::StatusOr<int> Query(Context& context, const std::vector<v1::Job>& jobs, co
   for (size_t i = 0; i < jobs.size(); ++i) {
     const std::string id = IdOf(jobs[i].name());
     for (const auto& [at, row] : RowsOf(responses[i])) {
-      const bool any = std::any_of(shown.begin(), shown.end(), [&row](const std::string& metric) { return row.points.count(metric) > 0; });
+      const bool any = std::any_of(shown.begin(), shown.end(),
+                                   [&row](const std::string& metric) { return row.points.count(metric) > 0; });
       if (!any) continue;
-      std::vector<Cell> cells = {id, CountCell(at.first), absl::StrCat(row.step), absl::StrCat(at.second), TimeCell(row.time)};
+      std::vector<Cell> cells = {id, CountCell(at.first), absl::StrCat(row.step), absl::StrCat(at.second),
+                                 TimeCell(row.time)};
       for (const std::string& metric : shown) {
         const auto point = row.points.find(metric);
         const bool has = point != row.points.end();
@@ -174,27 +181,36 @@ absl::StatusOr<int> Follow(Context& context, const v1::Job& job, const Options& 
   bool first = true;
   while ((next = stream->Next()).ok() && next->has_value()) {
     const v1::StreamMetricsResponse& point = **next;
-    if (point.images_seen() < range.from_images() || (range.to_images() > 0 && point.images_seen() > range.to_images())) continue;
+    if (point.images_seen() < range.from_images() || (range.to_images() > 0 && point.images_seen() > range.to_images()))
+      continue;
     const std::map<std::string, double> values(point.values().begin(), point.values().end());
     if (shown.empty()) {  // The columns of the first row stay.
       for (const auto& [metric, value] : values) shown.push_back(metric);
     }
     const std::string id = IdOf(job.name());
-    std::vector<Cell> cells = {id, CountCell(point.images_seen()), absl::StrCat(point.step()), absl::StrCat(point.attempt()), TimeCell(point.time())};
+    std::vector<Cell> cells = {id, CountCell(point.images_seen()), absl::StrCat(point.step()),
+                               absl::StrCat(point.attempt()), TimeCell(point.time())};
     for (const std::string& metric : shown) {
       const auto value = values.find(metric);
       cells.push_back(value != values.end() ? ValueCell(value->second) : Cell(""));
     }
-    Json json = {{"job", id}, {"imagesSeen", absl::StrCat(point.images_seen())}, {"step", absl::StrCat(point.step())},
-                 {"time", FormatUtcTime(point.time())}, {"attempt", point.attempt()}, {"values", values}};
+    Json json = {{"job", id},
+                 {"imagesSeen", absl::StrCat(point.images_seen())},
+                 {"step", absl::StrCat(point.step())},
+                 {"time", FormatUtcTime(point.time())},
+                 {"attempt", point.attempt()},
+                 {"values", values}};
     Listing listing(Columns(shown, false, false));
     listing.Add(std::move(json), id, std::move(cells));
-    const bool lines = context.style().format == OutputFormat::kJson || context.style().format == OutputFormat::kJsonLines;
-    P2_RETURN_IF_ERROR(context.Print(first && !lines ? listing.Format(context.style()) : listing.FormatRows(context.style())));
+    const bool lines =
+        context.style().format == OutputFormat::kJson || context.style().format == OutputFormat::kJsonLines;
+    P2_RETURN_IF_ERROR(
+        context.Print(first && !lines ? listing.Format(context.style()) : listing.FormatRows(context.style())));
     first = false;
   }
   if (interrupt.raised()) {
-    context.Say(absl::StrCat("detached: ", IdOf(job.name()), " goes on. `p2ctl metrics -f ", IdOf(job.name()), "` follows again."));
+    context.Say(absl::StrCat("detached: ", IdOf(job.name()), " goes on. `p2ctl metrics -f ", IdOf(job.name()),
+                             "` follows again."));
     return kInterrupted;
   }
   if (!next.ok()) return next.status();
@@ -221,13 +237,17 @@ void AddMetrics(CLI::App& app, Context& context) {
                            options, Run);
   verb->add_option("JOB", options->jobs, "IDs, or unique prefixes")->required();
   verb->add_option("-m,--metric", options->metrics, "Only these: loss,mse,vb,grad_norm,images_per_second,loss_snr_00 …")
-      ->type_name("NAME,..")->allow_extra_args(false);
+      ->type_name("NAME,..")
+      ->allow_extra_args(false);
   verb->add_option("--from", options->from, "First images seen: 500k");
   verb->add_option("--to", options->to, "Last images seen: 10M");
-  CLI::Option* points = verb->add_option("--max-points", options->max_points, "Thin to at most this many points a series (mean; minimum and maximum in wide, csv, json)");
+  CLI::Option* points =
+      verb->add_option("--max-points", options->max_points,
+                       "Thin to at most this many points a series (mean; minimum and maximum in wide, csv, json)");
   points->check(CLI::Range(1, 100'000));
   verb->add_option("--every", options->every, "Thin to about a point every N images")->type_name("N")->excludes(points);
-  verb->add_flag("-f,--follow", options->follow, "Every point from the first on, then new ones as they come, until the job ends");
+  verb->add_flag("-f,--follow", options->follow,
+                 "Every point from the first on, then new ones as they come, until the job ends");
   verb->add_option("--attempt", options->attempt, "all: also points that a rollback superseded")->type_name("all");
 }
 

@@ -19,40 +19,55 @@ struct ChangeOptions {
 };
 
 std::string StateOf(const v1::Worker& worker) {
-  return absl::StrCat(v1::Worker::State_Name(worker.state()), worker.draining() ? ",DRAINING" : worker.cordoned() ? ",CORDONED" : "");
+  return absl::StrCat(v1::Worker::State_Name(worker.state()), worker.draining()   ? ",DRAINING"
+                                                              : worker.cordoned() ? ",CORDONED"
+                                                                                  : "");
 }
 
 Listing WorkerListing(const std::vector<v1::Worker>& workers) {
-  Listing listing({{.name = "name"}, {.name = "state"}, {.name = "slots", .right = true}, {.name = "free", .right = true},
-                   {.name = "devices"}, {.name = "roots"}, {.name = "heartbeat"}, {.name = "jobs", .wide = true},
-                   {.name = "host", .wide = true}, {.name = "address", .wide = true}, {.name = "version", .wide = true},
+  Listing listing({{.name = "name"},
+                   {.name = "state"},
+                   {.name = "slots", .right = true},
+                   {.name = "free", .right = true},
+                   {.name = "devices"},
+                   {.name = "roots"},
+                   {.name = "heartbeat"},
+                   {.name = "jobs", .wide = true},
+                   {.name = "host", .wide = true},
+                   {.name = "address", .wide = true},
+                   {.name = "version", .wide = true},
                    {.name = "reason", .wide = true}});
   for (const v1::Worker& worker : workers) {
-    const auto free = std::count_if(worker.slots().begin(), worker.slots().end(), [](const v1::Slot& slot) { return slot.job().empty(); });
+    const auto free = std::count_if(worker.slots().begin(), worker.slots().end(),
+                                    [](const v1::Slot& slot) { return slot.job().empty(); });
     std::vector<std::string> devices, jobs;
     for (const v1::Slot& slot : worker.slots()) {
-      devices.push_back(slot.device_name().empty() ? slot.kind() : absl::StrCat(slot.kind(), " (", slot.device_name(), ")"));
+      devices.push_back(slot.device_name().empty() ? slot.kind()
+                                                   : absl::StrCat(slot.kind(), " (", slot.device_name(), ")"));
       if (!slot.job().empty()) jobs.push_back(IdOf(slot.job()));
     }
     for (std::vector<std::string>* names : {&devices, &jobs}) {
       std::sort(names->begin(), names->end());
       names->erase(std::unique(names->begin(), names->end()), names->end());
     }
-    const std::string roots = absl::StrJoin(worker.roots(), ",", [](std::string* out, const v1::StorageRoot& root) { out->append(root.name()); });
+    const std::string roots = absl::StrJoin(
+        worker.roots(), ",", [](std::string* out, const v1::StorageRoot& root) { out->append(root.name()); });
     const std::string state = StateOf(worker);
     const bool well = worker.state() == v1::Worker::READY && !worker.cordoned() && !worker.draining();
-    listing.Add(ToJson(worker), IdOf(worker.name()),
-                {IdOf(worker.name()), Cell(state, state, well ? "green" : "yellow"), absl::StrCat(worker.slots_size()),
-                 absl::StrCat(free), absl::StrJoin(devices, ","), roots, TimeCell(worker.last_heartbeat_time()),
-                 absl::StrJoin(jobs, ","), worker.host(), worker.data_address(), worker.version(), worker.cordon_reason()});
+    listing.Add(
+        ToJson(worker), IdOf(worker.name()),
+        {IdOf(worker.name()), Cell(state, state, well ? "green" : "yellow"), absl::StrCat(worker.slots_size()),
+         absl::StrCat(free), absl::StrJoin(devices, ","), roots, TimeCell(worker.last_heartbeat_time()),
+         absl::StrJoin(jobs, ","), worker.host(), worker.data_address(), worker.version(), worker.cordon_reason()});
   }
   return listing;
 }
 
 absl::StatusOr<int> List(Context& context, const ListOptions&) {
   P2_ASSIGN_OR_RETURN(Client * client, context.client());
-  P2_ASSIGN_OR_RETURN(const Page<v1::Worker> page,
-                      CollectPages(*client, &Client::ListWorkers, &v1::ListWorkersResponse::workers, v1::ListWorkersRequest()));
+  P2_ASSIGN_OR_RETURN(
+      const Page<v1::Worker> page,
+      CollectPages(*client, &Client::ListWorkers, &v1::ListWorkersResponse::workers, v1::ListWorkersRequest()));
   P2_RETURN_IF_ERROR(context.Print(WorkerListing(page.items).Format(context.style())));
   return kOk;
 }
@@ -69,15 +84,17 @@ absl::StatusOr<int> Change(Context& context, const ChangeOptions& options) {
     P2_ASSIGN_OR_RETURN(workers.emplace_back(), (client->*kMethod)(std::move(request)));
   }
   const Listing listing = WorkerListing(workers);
-  P2_RETURN_IF_ERROR(context.Print(workers.size() == 1 ? listing.FormatOne(context.style()) : listing.Format(context.style())));
+  P2_RETURN_IF_ERROR(
+      context.Print(workers.size() == 1 ? listing.FormatOne(context.style()) : listing.Format(context.style())));
   return kOk;
 }
 
 void Add(CLI::App& group, Context& context, const std::string& name, const std::string& help,
          absl::StatusOr<int> (*run)(Context&, const ChangeOptions&), bool reason) {
   auto options = std::make_shared<ChangeOptions>();
-  CLI::App* verb = AddVerb(group, context, name, help,
-                           absl::StrCat("  p2ctl node ", name, " w0", reason ? " --reason 'new disk'" : ""), options, run);
+  CLI::App* verb =
+      AddVerb(group, context, name, help,
+              absl::StrCat("  p2ctl node ", name, " w0", reason ? " --reason 'new disk'" : ""), options, run);
   verb->add_option("NODE", options->nodes, "Names (`p2ctl node list`)")->required();
   if (reason) verb->add_option("--reason", options->reason, "Shown in the list and among the events");
 }
@@ -87,10 +104,14 @@ void Add(CLI::App& group, Context& context, const std::string& name, const std::
 void AddNode(CLI::App& app, Context& context) {
   CLI::App* group = app.add_subcommand("node", "Workers, their devices and roots");
   group->require_subcommand(1);
-  AddVerb(*group, context, "list", "List the workers", "  p2ctl node list -o wide", std::make_shared<ListOptions>(), List);
-  Add(*group, context, "cordon", "Start nothing new there; what runs goes on", Change<v1::CordonWorkerRequest, &Client::CordonWorker>, true);
-  Add(*group, context, "uncordon", "End a cordon or a drain", Change<v1::UncordonWorkerRequest, &Client::UncordonWorker>, false);
-  Add(*group, context, "drain", "Cordon, and checkpoint what runs there so that it moves", Change<v1::DrainWorkerRequest, &Client::DrainWorker>, true);
+  AddVerb(*group, context, "list", "List the workers", "  p2ctl node list -o wide", std::make_shared<ListOptions>(),
+          List);
+  Add(*group, context, "cordon", "Start nothing new there; what runs goes on",
+      Change<v1::CordonWorkerRequest, &Client::CordonWorker>, true);
+  Add(*group, context, "uncordon", "End a cordon or a drain",
+      Change<v1::UncordonWorkerRequest, &Client::UncordonWorker>, false);
+  Add(*group, context, "drain", "Cordon, and checkpoint what runs there so that it moves",
+      Change<v1::DrainWorkerRequest, &Client::DrainWorker>, true);
 }
 
 }  // namespace p2::ctl

@@ -30,12 +30,18 @@ absl::StatusOr<int> List(Context& context, const ListOptions&) {
   P2_ASSIGN_OR_RETURN(Client * client, context.client());
   P2_ASSIGN_OR_RETURN(const Page<v1::StorageRoot> page,
                       CollectPages(*client, &Client::ListRoots, &v1::ListRootsResponse::roots, v1::ListRootsRequest()));
-  Listing listing({{.name = "name"}, {.name = "free", .right = true}, {.name = "total", .right = true}, {.name = "workers"},
-                   {.name = "path"}, {.name = "id", .wide = true}});
+  Listing listing({{.name = "name"},
+                   {.name = "free", .right = true},
+                   {.name = "total", .right = true},
+                   {.name = "workers"},
+                   {.name = "path"},
+                   {.name = "id", .wide = true}});
   for (const v1::StorageRoot& root : page.items) {
-    const std::string workers = absl::StrJoin(root.workers(), ",", [](std::string* out, const std::string& name) { out->append(IdOf(name)); });
-    listing.Add(ToJson(root), root.name(),
-                {root.name(), BytesCell(root.free_bytes()), BytesCell(root.total_bytes()), workers, root.path(), root.id()});
+    const std::string workers =
+        absl::StrJoin(root.workers(), ",", [](std::string* out, const std::string& name) { out->append(IdOf(name)); });
+    listing.Add(
+        ToJson(root), root.name(),
+        {root.name(), BytesCell(root.free_bytes()), BytesCell(root.total_bytes()), workers, root.path(), root.id()});
   }
   P2_RETURN_IF_ERROR(context.Print(listing.Format(context.style())));
   return kOk;
@@ -47,10 +53,12 @@ void AddRoot(CLI::App& app, Context& context) {
   CLI::App* group = app.add_subcommand("root", "Storage roots: directories that hold datasets and checkpoints");
   group->require_subcommand(1);
   auto options = std::make_shared<InitOptions>();
-  CLI::App* init = AddVerb(*group, context, "init", "Make a directory a storage root (gives it an ID; harmless if it has one)",
-                           "  p2ctl root init /data/p2", options, Init);
+  CLI::App* init =
+      AddVerb(*group, context, "init", "Make a directory a storage root (gives it an ID; harmless if it has one)",
+              "  p2ctl root init /data/p2", options, Init);
   init->add_option("DIR", options->directory)->required();
-  AddVerb(*group, context, "list", "List the roots that the workers see", "  p2ctl root list", std::make_shared<ListOptions>(), List);
+  AddVerb(*group, context, "list", "List the roots that the workers see", "  p2ctl root list",
+          std::make_shared<ListOptions>(), List);
 }
 
 }  // namespace p2::ctl

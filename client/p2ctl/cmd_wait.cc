@@ -32,7 +32,8 @@ absl::StatusOr<int> Run(Context& context, const Options& options) {
   const bool machine = context.style().format != OutputFormat::kTable && context.style().format != OutputFormat::kWide;
   if (machine && result.exit_code != kInterrupted) {
     const Listing listing = JobListing(result.jobs);
-    P2_RETURN_IF_ERROR(context.Print(result.jobs.size() == 1 ? listing.FormatOne(context.style()) : listing.Format(context.style())));
+    P2_RETURN_IF_ERROR(
+        context.Print(result.jobs.size() == 1 ? listing.FormatOne(context.style()) : listing.Format(context.style())));
   }
   return result.exit_code;
 }
@@ -41,14 +42,15 @@ absl::StatusOr<int> Run(Context& context, const Options& options) {
 
 void AddWait(CLI::App& app, Context& context) {
   auto options = std::make_shared<Options>();
-  CLI::App* verb = AddVerb(app, context, "wait", "Wait until jobs end, or reach a state, a position or a value",
-                           "  p2ctl wait mnist-demo-abcde                    until it has ended\n"
-                           "  p2ctl wait mnist-demo-abcde --for RUNNING\n"
-                           "  p2ctl wait A B --for images=500k --any --timeout 2h\n"
-                           "  p2ctl wait A --for 'metric:loss<=0.05'\n"
-                           "Exit: 0 met, 8 timed out, 10 a job FAILED, 11 a job was CANCELLED (also when that was waited for),\n"
-                           "6 a job ended without meeting it, 130 interrupted; Ctrl-C never cancels a job.",
-                           options, Run);
+  CLI::App* verb =
+      AddVerb(app, context, "wait", "Wait until jobs end, or reach a state, a position or a value",
+              "  p2ctl wait mnist-demo-abcde                    until it has ended\n"
+              "  p2ctl wait mnist-demo-abcde --for RUNNING\n"
+              "  p2ctl wait A B --for images=500k --any --timeout 2h\n"
+              "  p2ctl wait A --for 'metric:loss<=0.05'\n"
+              "Exit: 0 met, 8 timed out, 10 a job FAILED, 11 a job was CANCELLED (also when that was waited for),\n"
+              "6 a job ended without meeting it, 130 interrupted; Ctrl-C never cancels a job.",
+              options, Run);
   verb->add_option("JOB", options->jobs, "IDs, or unique prefixes of them")->required();
   verb->add_option("--for", options->condition, "done | STATE | images=N | metric:NAME<=X")->capture_default_str();
   verb->add_flag("--follow", options->follow, "Show a live line, as it does anyway (submit's flag; here for symmetry)");

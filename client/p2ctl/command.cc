@@ -89,10 +89,12 @@ void Context::PrintError(const absl::Status& error) const {
   absl::Status shown = error;
   if (absl::IsUnavailable(error)) {
     const auto address = Address();
-    shown = absl::UnavailableError(absl::StrCat("the server at ", address.ok() ? address->first : "?", " (from ",
-                                                address.ok() ? address->second : "?", ") is unavailable: ", error.message(),
-                                                "\nstart one on this machine with `p2ctl local`, or name another: --addr HOST:PORT"));
-    error.ForEachPayload([&shown](absl::string_view type, const absl::Cord& payload) { shown.SetPayload(type, payload); });
+    shown = absl::UnavailableError(
+        absl::StrCat("the server at ", address.ok() ? address->first : "?", " (from ",
+                     address.ok() ? address->second : "?", ") is unavailable: ", error.message(),
+                     "\nstart one on this machine with `p2ctl local`, or name another: --addr HOST:PORT"));
+    error.ForEachPayload(
+        [&shown](absl::string_view type, const absl::Cord& payload) { shown.SetPayload(type, payload); });
   }
   std::string text = json ? ErrorJson(shown) : ErrorText(shown);
   if (flags.verbose && !json) absl::StrAppend(&text, "\ncode: ", absl::StatusCodeToString(error.code()));

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
-
 #include <functional>
 #include <memory>
 #include <string>
@@ -76,9 +75,8 @@ CLI::App* AddVerb(CLI::App& parent, Context& context, const std::string& name, c
                   absl::StatusOr<int> (*run)(Context&, const Options&)) {
   CLI::App* verb = parent.add_subcommand(name, help);
   verb->footer(absl::StrCat("Examples:\n", examples, "\nGlobal flags (-o, --addr, --fields …): `p2ctl --help`."));
-  verb->callback([&context, options, run] {
-    context.action = [options, run](Context& c) { return run(c, *options); };
-  });
+  verb->callback(
+      [&context, options, run] { context.action = [options, run](Context& c) { return run(c, *options); }; });
   return verb;
 }
 

@@ -21,8 +21,8 @@ struct Row {
 
 // Table A. AFHQ-Dog's count is what the set holds; the paper prints ten times as many.
 constexpr Row kTableA[] = {
-    {"metfaces", 1'000, 1.0, 0.1, 1'600'000},  {"afhq-dog", 5'000, 1.0, 0.1, 2'400'000},
-    {"flowers", 8'000, 1.0, 0.1, 4'400'000},   {"cub", 12'000, 1.0, 0.1, 4'800'000},
+    {"metfaces", 1'000, 1.0, 0.1, 1'600'000},   {"afhq-dog", 5'000, 1.0, 0.1, 2'400'000},
+    {"flowers", 8'000, 1.0, 0.1, 4'400'000},    {"cub", 12'000, 1.0, 0.1, 4'800'000},
     {"celeba-hq", 30'000, 0.5, 0.0, 4'400'000}, {"ffhq", 70'000, 0.5, 0.0, 18'000'000},
 };
 
@@ -55,10 +55,11 @@ DatasetAdvice AdviseOn(uint64_t image_count, int resolution, double images_per_s
   advice.ema_half_life_images = std::llround(HalfLife(advice.ema_rate));
   if (images_per_second > 0) advice.hours = static_cast<double>(advice.images) / images_per_second / 3600;
   const double passes = static_cast<double>(advice.images) / static_cast<double>(image_count);
-  advice.notes.push_back(absl::StrFormat("%d images; Table A's %s has about %d. %.0f passes over the images.", image_count,
-                                         advice.row, advice.row_images, passes));
+  advice.notes.push_back(absl::StrFormat("%d images; Table A's %s has about %d. %.0f passes over the images.",
+                                         image_count, advice.row, advice.row_images, passes));
   if (Distance(row, image_count) > std::log(3.0)) {
-    advice.notes.push_back("No set of the paper is near this size: take the numbers as a start, and look at samples early.");
+    advice.notes.push_back(
+        "No set of the paper is near this size: take the numbers as a start, and look at samples early.");
   }
   if (resolution != 256) {
     advice.notes.push_back(absl::StrCat("The paper trains at 256 pixels; at ", resolution, " fewer images may do."));

@@ -14,8 +14,8 @@ struct DatasetAdvice {
   std::string preset;
   double gamma = 1;
   double dropout = 0;
-  int64_t images = 0;  // To train on.
-  double ema_rate = 0.9999;  // The presets' too.
+  int64_t images = 0;                // To train on.
+  double ema_rate = 0.9999;          // The presets' too.
   int64_t ema_half_life_images = 0;  // The same EMA, in images, at the paper's batch of 8.
   std::optional<double> hours;
   std::vector<std::string> notes;

@@ -28,20 +28,30 @@ Json DetailJson(absl::string_view type_url, const absl::Cord& payload) {
 
 ExitCode ExitCodeOf(const absl::Status& error) {
   switch (error.code()) {
-    case absl::StatusCode::kOk: return kOk;
-    case absl::StatusCode::kInvalidArgument: return kUsage;
-    case absl::StatusCode::kNotFound: return kNotFound;
-    case absl::StatusCode::kUnauthenticated: return kNotAuthenticated;
+    case absl::StatusCode::kOk:
+      return kOk;
+    case absl::StatusCode::kInvalidArgument:
+      return kUsage;
+    case absl::StatusCode::kNotFound:
+      return kNotFound;
+    case absl::StatusCode::kUnauthenticated:
+      return kNotAuthenticated;
     case absl::StatusCode::kPermissionDenied:
-    case absl::StatusCode::kResourceExhausted: return kDenied;
+    case absl::StatusCode::kResourceExhausted:
+      return kDenied;
     case absl::StatusCode::kAlreadyExists:
     case absl::StatusCode::kFailedPrecondition:
-    case absl::StatusCode::kAborted: return kConflict;
+    case absl::StatusCode::kAborted:
+      return kConflict;
     case absl::StatusCode::kUnavailable:
-    case absl::StatusCode::kDeadlineExceeded: return kUnavailable;
-    case absl::StatusCode::kDataLoss: return kVerificationFailed;
-    case absl::StatusCode::kCancelled: return kInterrupted;
-    default: return kError;
+    case absl::StatusCode::kDeadlineExceeded:
+      return kUnavailable;
+    case absl::StatusCode::kDataLoss:
+      return kVerificationFailed;
+    case absl::StatusCode::kCancelled:
+      return kInterrupted;
+    default:
+      return kError;
   }
 }
 

@@ -10,13 +10,13 @@ namespace p2::ctl {
 enum ExitCode {
   kOk = 0,
   kError = 1,
-  kUsage = 2,              // Wrong command line, or an invalid spec.
+  kUsage = 2,  // Wrong command line, or an invalid spec.
   kNotFound = 3,
   kNotAuthenticated = 4,
-  kDenied = 5,             // Permission or quota.
-  kConflict = 6,           // The state forbids it.
-  kUnavailable = 7,        // The server was not reached, retries included.
-  kTimedOut = 8,           // `wait` only.
+  kDenied = 5,       // Permission or quota.
+  kConflict = 6,     // The state forbids it.
+  kUnavailable = 7,  // The server was not reached, retries included.
+  kTimedOut = 8,     // `wait` only.
   kJobFailed = 10,
   kJobCancelled = 11,
   kVerificationFailed = 12,
@@ -28,8 +28,8 @@ ExitCode ExitCodeOf(const absl::Status& error);
 // "error: …" for people, with what the details add; never ends in a newline.
 std::string ErrorText(const absl::Status& error);
 
-// {"code":"NOT_FOUND","reason":"…","message":"…","details":[…]} on one line. `reason`: of the google.rpc.ErrorInfo if there
-// is one, else the code. `details`: the google.rpc messages as proto JSON with "@type".
+// {"code":"NOT_FOUND","reason":"…","message":"…","details":[…]} on one line. `reason`: of the google.rpc.ErrorInfo if
+// there is one, else the code. `details`: the google.rpc messages as proto JSON with "@type".
 std::string ErrorJson(const absl::Status& error);
 
 }  // namespace p2::ctl

@@ -12,8 +12,8 @@
 
 namespace p2::ctl {
 
-// While one lives, the first `taken` SIGINTs and SIGTERMs are recorded instead of ending the process; a further one ends it
-// as if nothing were installed. At most one at a time. Thread-safe.
+// While one lives, the first `taken` SIGINTs and SIGTERMs are recorded instead of ending the process; a further one
+// ends it as if nothing were installed. At most one at a time. Thread-safe.
 class Interrupt {
  public:
   explicit Interrupt(int taken = 1);

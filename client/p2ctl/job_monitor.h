@@ -16,8 +16,8 @@
 
 namespace p2::ctl {
 
-// Streams changes of state and the values of one metric; asks for progress where the stream brings none. Its methods are
-// for one thread.
+// Streams changes of state and the values of one metric; asks for progress where the stream brings none. Its methods
+// are for one thread.
 class JobMonitor {
  public:
   struct Watched {
@@ -33,7 +33,8 @@ class JobMonitor {
   JobMonitor(const JobMonitor&) = delete;
   JobMonitor& operator=(const JobMonitor&) = delete;
 
-  // Returns when something changed, or after `timeout`. Also asks for the progress of live jobs, at most once a second each.
+  // Returns when something changed, or after `timeout`. Also asks for the progress of live jobs, at most once a second
+  // each.
   void WaitForChange(absl::Duration timeout);
 
   // By resource name.

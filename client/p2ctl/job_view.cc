@@ -23,7 +23,8 @@ std::string ReasonName(v1::StatusReason reason) {
   return reason == v1::STATUS_REASON_UNSPECIFIED ? "" : v1::StatusReason_Name(reason);
 }
 
-void AddLeaves(const Json& json, const std::string& path, const google::protobuf::Map<std::string, std::string>& origins,
+void AddLeaves(const Json& json, const std::string& path,
+               const google::protobuf::Map<std::string, std::string>& origins,
                std::vector<std::vector<TableCell>>& rows) {
   const bool list_of_objects = json.is_array() && !json.empty() && json.front().is_object();
   if (json.is_object() || list_of_objects) {
@@ -37,7 +38,8 @@ void AddLeaves(const Json& json, const std::string& path, const google::protobuf
   auto origin = origins.find(path);
   if (origin == origins.end()) origin = origins.find(absl::StrCat(path, ".0"));
   if (json == "" && origin == origins.end()) return;
-  const std::string text = json.is_string() ? json.get<std::string>() : json.dump(-1, ' ', false, Json::error_handler_t::replace);
+  const std::string text =
+      json.is_string() ? json.get<std::string>() : json.dump(-1, ' ', false, Json::error_handler_t::replace);
   rows.push_back({{absl::StrCat("  ", path)}, {text}, {origin != origins.end() ? origin->second : " "}});
 }
 
@@ -55,13 +57,17 @@ int ExitCodeOfState(v1::Job::State state) {
 std::string ColorOf(v1::Job::State state) {
   switch (state) {
     case v1::Job::RUNNING:
-    case v1::Job::SUCCEEDED: return "green";
-    case v1::Job::FAILED: return "red";
+    case v1::Job::SUCCEEDED:
+      return "green";
+    case v1::Job::FAILED:
+      return "red";
     case v1::Job::QUEUED:
     case v1::Job::STARTING:
     case v1::Job::PAUSING:
-    case v1::Job::PAUSED: return "yellow";
-    default: return "";
+    case v1::Job::PAUSED:
+      return "yellow";
+    default:
+      return "";
   }
 }
 
@@ -87,8 +93,9 @@ Listing JobListing(const std::vector<v1::Job>& jobs) {
   for (const v1::Job& job : jobs) {
     const v1::JobProgress& progress = job.progress();
     const std::string state = v1::Job::State_Name(job.state());
-    const double fraction =
-        progress.images_total() > 0 ? static_cast<double>(progress.images_seen()) / static_cast<double>(progress.images_total()) : 0;
+    const double fraction = progress.images_total() > 0 ? static_cast<double>(progress.images_seen()) /
+                                                              static_cast<double>(progress.images_total())
+                                                        : 0;
     const bool live = job.state() == v1::Job::RUNNING;
     listing.Add(ToJson(job), IdOf(job.name()),
                 {IdOf(job.name()), Cell(state, state, ColorOf(job.state())),
@@ -120,11 +127,13 @@ Listing CheckpointListing(const std::vector<v1::Checkpoint>& checkpoints) {
                    {.name = "manifest", .wide = true}});
   for (const v1::Checkpoint& checkpoint : checkpoints) {
     const std::string state = v1::Checkpoint::State_Name(checkpoint.state());
-    listing.Add(ToJson(checkpoint), IdOf(checkpoint.name()),
-                {IdOf(checkpoint.name()), Cell(state, state, checkpoint.state() == v1::Checkpoint::CORRUPT ? "red" : ""),
-                 CountCell(checkpoint.images_seen()), BytesCell(checkpoint.size_bytes()), absl::StrCat(checkpoint.attempt()),
-                 checkpoint.pinned() ? "yes" : "no", TimeCell(checkpoint.create_time()),
-                 absl::StrJoin(checkpoint.ema_profiles(), ","), checkpoint.root(), checkpoint.path(), checkpoint.manifest_sha256()});
+    listing.Add(
+        ToJson(checkpoint), IdOf(checkpoint.name()),
+        {IdOf(checkpoint.name()), Cell(state, state, checkpoint.state() == v1::Checkpoint::CORRUPT ? "red" : ""),
+         CountCell(checkpoint.images_seen()), BytesCell(checkpoint.size_bytes()), absl::StrCat(checkpoint.attempt()),
+         checkpoint.pinned() ? "yes" : "no", TimeCell(checkpoint.create_time()),
+         absl::StrJoin(checkpoint.ema_profiles(), ","), checkpoint.root(), checkpoint.path(),
+         checkpoint.manifest_sha256()});
   }
   return listing;
 }
@@ -170,8 +179,8 @@ std::string SpecText(const v1::TrainingSpec& spec, const google::protobuf::Map<s
 }
 
 std::string EstimateText(const v1::ResourceEstimate& estimate) {
-  return absl::StrCat("Parameters:         ", FormatCount(estimate.parameters()),
-                      "\nMemory per device:  about ", FormatBytes(estimate.memory_bytes()),
+  return absl::StrCat("Parameters:         ", FormatCount(estimate.parameters()), "\nMemory per device:  about ",
+                      FormatBytes(estimate.memory_bytes()),
                       "\nCheckpoint:         ", FormatBytes(estimate.checkpoint_bytes()),
                       "\nImages per device:  ", absl::StrJoin(estimate.images_per_device(), ", "), " a step",
                       "\nSteps:              ", FormatCount(estimate.steps()), "\n");

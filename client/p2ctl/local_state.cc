@@ -83,7 +83,8 @@ absl::Status WriteLocalState(const LocalState& state, const std::string& path) {
     file << json.dump(2) << "\n";
     if (!file.flush()) return absl::ErrnoToStatus(errno, absl::StrCat("cannot write ", path));
   }
-  if (std::rename(temporary.c_str(), path.c_str()) != 0) return absl::ErrnoToStatus(errno, absl::StrCat("cannot write ", path));
+  if (std::rename(temporary.c_str(), path.c_str()) != 0)
+    return absl::ErrnoToStatus(errno, absl::StrCat("cannot write ", path));
   return absl::OkStatus();
 }
 

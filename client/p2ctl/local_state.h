@@ -19,10 +19,10 @@ struct LocalRoot {
 };
 
 struct LocalState {
-  pid_t pid = 0;                 // Of `p2ctl local`.
-  std::string process_started;   // Field 22 of /proc/PID/stat: a recycled pid is told apart.
-  std::string address;           // gRPC, host:port.
-  std::string http_address;      // p2d's /metrics.
+  pid_t pid = 0;                // Of `p2ctl local`.
+  std::string process_started;  // Field 22 of /proc/PID/stat: a recycled pid is told apart.
+  std::string address;          // gRPC, host:port.
+  std::string http_address;     // p2d's /metrics.
   std::string worker_http_address;
   pid_t server_pid = 0;
   pid_t worker_pid = 0;

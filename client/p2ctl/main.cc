@@ -10,12 +10,19 @@ namespace {
 using p2::ctl::Context;
 
 void AddGlobalFlags(CLI::App& app, Context& context) {
-  app.add_option("--addr", context.flags.addr, "Server, HOST:PORT [P2_ADDR, else what `p2ctl local` runs, else 127.0.0.1:7250]")->group("Global");
-  app.add_option("-o,--output", context.flags.output, "table|wide|json|jsonl|yaml|csv|name [P2_OUTPUT]")->group("Global");
-  app.add_option("--fields", context.flags.fields, "Only these columns, or paths into the JSON: id,state,spec.training.batch")
-      ->group("Global")->allow_extra_args(false);
+  app.add_option("--addr", context.flags.addr,
+                 "Server, HOST:PORT [P2_ADDR, else what `p2ctl local` runs, else 127.0.0.1:7250]")
+      ->group("Global");
+  app.add_option("-o,--output", context.flags.output, "table|wide|json|jsonl|yaml|csv|name [P2_OUTPUT]")
+      ->group("Global");
+  app.add_option("--fields", context.flags.fields,
+                 "Only these columns, or paths into the JSON: id,state,spec.training.batch")
+      ->group("Global")
+      ->allow_extra_args(false);
   app.add_flag("--no-headers", context.flags.no_headers, "Tables and CSV without their first line")->group("Global");
-  app.add_option("--timeout", context.flags.timeout, "Of one call, retries included")->capture_default_str()->group("Global");
+  app.add_option("--timeout", context.flags.timeout, "Of one call, retries included")
+      ->capture_default_str()
+      ->group("Global");
   app.add_option("--request-id", context.flags.request_id, "A change with the same ID is done once")->group("Global");
   app.add_flag("-q,--quiet", context.flags.quiet, "No talk on stderr; lists print IDs alone")->group("Global");
   app.add_flag("-v,--verbose", context.flags.verbose, "Say which server is asked, and error codes")->group("Global");
@@ -57,7 +64,8 @@ int ReportUsage(Context& context, const CLI::App& app, const CLI::ParseError& er
   if (error.get_name() == "RequiredError" && !unknown.empty() && unknown.front().rfind('-', 0) != 0) {
     std::vector<std::string> known;
     for (const CLI::App* subcommand : verb->get_subcommands({})) known.push_back(subcommand->get_name());
-    what = absl::StrCat("\"", unknown.front(), "\" is no command of ", path, p2::spec::DidYouMean(unknown.front(), known));
+    what =
+        absl::StrCat("\"", unknown.front(), "\" is no command of ", path, p2::spec::DidYouMean(unknown.front(), known));
   }
   context.PrintError(absl::InvalidArgumentError(absl::StrCat(what, "; `", path, " --help` shows how")));
   return p2::ctl::kUsage;
@@ -69,9 +77,11 @@ int Run(int argc, char** argv) {
   app.fallthrough();
   app.require_subcommand(1);
   app.get_formatter()->column_width(34);
-  app.footer("Exit codes: 0 ok, 1 error, 2 usage or invalid spec, 3 not found, 4 not authenticated, 5 denied, 6 conflict,\n"
-             "7 server unavailable, 8 wait timed out, 10 job FAILED, 11 job CANCELLED, 12 verification failed, 130 interrupted.\n"
-             "Start here: `p2ctl local` runs a server and a worker on this machine; then `p2ctl submit mnist-demo --follow`.");
+  app.footer(
+      "Exit codes: 0 ok, 1 error, 2 usage or invalid spec, 3 not found, 4 not authenticated, 5 denied, 6 conflict,\n"
+      "7 server unavailable, 8 wait timed out, 10 job FAILED, 11 job CANCELLED, 12 verification failed, 130 "
+      "interrupted.\n"
+      "Start here: `p2ctl local` runs a server and a worker on this machine; then `p2ctl submit mnist-demo --follow`.");
   AddGlobalFlags(app, context);
   AddVerbs(app, context);
   try {

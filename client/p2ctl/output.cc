@@ -70,7 +70,8 @@ void Emit(YAML::Emitter& out, const Json& json) {
       // "true", "12" and "" stay strings.
       double number = 0;
       const bool ambiguous = text.empty() || absl::SimpleAtod(text, &number) || text == "true" || text == "false" ||
-                             text == "null" || text == "~" || text == "yes" || text == "no" || text == "on" || text == "off";
+                             text == "null" || text == "~" || text == "yes" || text == "no" || text == "on" ||
+                             text == "off";
       if (absl::StrContains(text, '\n')) {
         out << YAML::Literal << text;
       } else if (ambiguous) {
@@ -80,8 +81,11 @@ void Emit(YAML::Emitter& out, const Json& json) {
       }
       break;
     }
-    case Json::value_t::null: out << YAML::Null; break;
-    default: out << Dump(json, -1);
+    case Json::value_t::null:
+      out << YAML::Null;
+      break;
+    default:
+      out << Dump(json, -1);
   }
 }
 
@@ -89,7 +93,7 @@ void Emit(YAML::Emitter& out, const Json& json) {
 
 absl::StatusOr<OutputFormat> ParseOutputFormat(absl::string_view name) {
   constexpr std::pair<absl::string_view, OutputFormat> kFormats[] = {
-      {"table", OutputFormat::kTable}, {"wide", OutputFormat::kWide}, {"json", OutputFormat::kJson},
+      {"table", OutputFormat::kTable},     {"wide", OutputFormat::kWide}, {"json", OutputFormat::kJson},
       {"jsonl", OutputFormat::kJsonLines}, {"yaml", OutputFormat::kYaml}, {"csv", OutputFormat::kCsv},
       {"name", OutputFormat::kName}};
   for (const auto& [known, format] : kFormats) {
@@ -141,7 +145,8 @@ absl::Status Listing::CheckFields(const OutputStyle& style) const {
   if (rows_.empty()) return absl::OkStatus();
   for (const std::string& field : style.fields) {
     const bool known =
-        std::any_of(columns_.begin(), columns_.end(), [&](const Column& c) { return absl::EqualsIgnoreCase(c.name, field); }) ||
+        std::any_of(columns_.begin(), columns_.end(),
+                    [&](const Column& c) { return absl::EqualsIgnoreCase(c.name, field); }) ||
         std::any_of(rows_.begin(), rows_.end(), [&](const Row& row) { return Find(row.json, field) != nullptr; });
     if (!known) {
       const auto name = [](std::string* out, const Column& column) { out->append(column.name); };
@@ -216,12 +221,17 @@ absl::StatusOr<std::string> Listing::Format(const OutputStyle& style, absl::stri
   P2_RETURN_IF_ERROR(CheckFields(style));
   switch (style.format) {
     case OutputFormat::kTable:
-    case OutputFormat::kWide: return TableText(style);
-    case OutputFormat::kCsv: return CsvText(style);
-    case OutputFormat::kName: return NamesText();
-    case OutputFormat::kJsonLines: return FormatRows(style);
+    case OutputFormat::kWide:
+      return TableText(style);
+    case OutputFormat::kCsv:
+      return CsvText(style);
+    case OutputFormat::kName:
+      return NamesText();
+    case OutputFormat::kJsonLines:
+      return FormatRows(style);
     case OutputFormat::kJson:
-    case OutputFormat::kYaml: break;
+    case OutputFormat::kYaml:
+      break;
   }
   Json list;
   list["items"] = Json::array();

@@ -28,7 +28,8 @@ struct OutputStyle {
   TableStyle table;
 };
 
-// Stable lowerCamel proto JSON: every field without presence is written, 64-bit integers are strings, times RFC 3339 UTC.
+// Stable lowerCamel proto JSON: every field without presence is written, 64-bit integers are strings, times RFC 3339
+// UTC.
 Json ToJson(const google::protobuf::Message& message);
 
 // What a table shows and what CSV holds for it.
@@ -68,7 +69,8 @@ class Listing {
   // The only row by itself: the object in JSON and YAML, else as Format. REQUIRES: one row.
   absl::StatusOr<std::string> FormatOne(const OutputStyle& style) const;
 
-  // The rows without headers, as a stream prints them: one JSON object a line for json and jsonl, a document each for yaml.
+  // The rows without headers, as a stream prints them: one JSON object a line for json and jsonl, a document each for
+  // yaml.
   absl::StatusOr<std::string> FormatRows(const OutputStyle& style) const;
 
   bool empty() const { return rows_.empty(); }

@@ -19,7 +19,8 @@ constexpr int kMinSpark = 8;
 constexpr int kMaxSpark = 16;
 constexpr int kMinBar = 8;
 constexpr int kMaxBar = 30;
-// Columns that stay free at the right edge: the terminal's own "^C" must not wrap, or Clear() would leave the line standing.
+// Columns that stay free at the right edge: the terminal's own "^C" must not wrap, or Clear() would leave the line
+// standing.
 constexpr int kEdge = 3;
 
 // Columns of UTF-8 text whose characters are all one column wide.
@@ -29,10 +30,13 @@ int Columns(absl::string_view text) {
 }
 
 double Fraction(const ProgressState& state) {
-  return state.total > 0 ? std::clamp(static_cast<double>(state.done) / static_cast<double>(state.total), 0.0, 1.0) : 0.0;
+  return state.total > 0 ? std::clamp(static_cast<double>(state.done) / static_cast<double>(state.total), 0.0, 1.0)
+                         : 0.0;
 }
 
-std::string Percent(const ProgressState& state) { return absl::StrFormat("%3.0f%%", std::floor(100 * Fraction(state))); }
+std::string Percent(const ProgressState& state) {
+  return absl::StrFormat("%3.0f%%", std::floor(100 * Fraction(state)));
+}
 // 999, "3.5k", "117k", "10M": rounded down, so that nothing looks done before it is.
 std::string ShortCount(int64_t count) {
   if (count < 1000) return absl::StrCat(count);
@@ -42,7 +46,9 @@ std::string ShortCount(int64_t count) {
   const bool whole = tenths % 10 == 0 || tenths >= 1000;
   return absl::StrCat(tenths / 10, whole ? "" : absl::StrCat(".", tenths % 10), units.substr(0, 1));
 }
-std::string ShortCounts(const ProgressState& state) { return absl::StrCat(ShortCount(state.done), "/", ShortCount(state.total)); }
+std::string ShortCounts(const ProgressState& state) {
+  return absl::StrCat(ShortCount(state.done), "/", ShortCount(state.total));
+}
 std::string ShortRate(const ProgressState& state) {
   const double rate = state.per_second;
   return absl::StrCat(rate >= 10 ? ShortCount(std::llround(rate)) : FormatRate(rate), "/s");
@@ -125,7 +131,8 @@ std::string RenderProgress(const ProgressState& state, int width) {
   }
   // What room is left makes them longer, the bar last.
   const auto widen = [&](size_t part, const std::string& text) {
-    if (!parts[part].text.empty() && total() - Columns(parts[part].text) + Columns(text) <= width) parts[part].text = text;
+    if (!parts[part].text.empty() && total() - Columns(parts[part].text) + Columns(text) <= width)
+      parts[part].text = text;
   };
   widen(kSpark, Sparkline(state.losses, kMaxSpark));
   widen(kCount, Count(state));
@@ -143,7 +150,8 @@ std::string RenderProgress(const ProgressState& state, int width) {
 }
 
 std::string RenderPlainProgress(const ProgressState& state) {
-  std::string line = absl::StrCat(state.label, state.phase.empty() ? "" : " ", state.phase, " ", Percent(state), " ", Count(state));
+  std::string line =
+      absl::StrCat(state.label, state.phase.empty() ? "" : " ", state.phase, " ", Percent(state), " ", Count(state));
   if (state.per_second > 0) absl::StrAppend(&line, " ", Rate(state));
   if (!state.losses.empty()) absl::StrAppend(&line, " loss ", FormatNumber(state.losses.back()));
   if (const std::string eta = Eta(state); !eta.empty()) absl::StrAppend(&line, " ", eta);

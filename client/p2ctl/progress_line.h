@@ -18,21 +18,21 @@ struct ProgressState {
   int64_t total = 0;
   std::string unit = "images";
   double per_second = 0;
-  std::vector<double> losses;        // Oldest first; the sparkline and the last value. May be empty.
+  std::vector<double> losses;  // Oldest first; the sparkline and the last value. May be empty.
   std::optional<absl::Duration> eta;
 };
 
-// `values` as block characters, one column each, at most `width` of the newest; the range of those shown is stretched over
-// the eight heights, by logarithms where all are positive and span more than a factor of ten. A value that is not finite is
-// a space.
+// `values` as block characters, one column each, at most `width` of the newest; the range of those shown is stretched
+// over the eight heights, by logarithms where all are positive and span more than a factor of ten. A value that is not
+// finite is a space.
 std::string Sparkline(const std::vector<double>& values, int width);
 
 // A bar of exactly `width` columns, in eighths. `fraction` is clamped to [0, 1].
 std::string Bar(double fraction, int width);
 
-// One line of at most `width` columns, without a newline. Where room is short its parts are first written shorter (bar and
-// sparkline 8 columns wide, 3.5k/20k, 218/s), then left out, the least telling first: label, sparkline, rate, bar, count,
-// loss; phase, percentage and ETA stay. Whatever is left lengthens sparkline, counts and rate, and last the bar.
+// One line of at most `width` columns, without a newline. Where room is short its parts are first written shorter (bar
+// and sparkline 8 columns wide, 3.5k/20k, 218/s), then left out, the least telling first: label, sparkline, rate, bar,
+// count, loss; phase, percentage and ETA stay. Whatever is left lengthens sparkline, counts and rate, and last the bar.
 std::string RenderProgress(const ProgressState& state, int width);
 
 // The same for a log: everything, no bar.

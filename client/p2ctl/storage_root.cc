@@ -28,7 +28,8 @@ absl::Status WriteNewId(const std::string& path) {
   uuid_unparse_lower(id, text);
   text[36] = '\n';
   const int fd = open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-  if (fd < 0) return errno == EEXIST ? absl::OkStatus() : absl::ErrnoToStatus(errno, absl::StrCat("cannot write ", path));
+  if (fd < 0)
+    return errno == EEXIST ? absl::OkStatus() : absl::ErrnoToStatus(errno, absl::StrCat("cannot write ", path));
   const bool written = write(fd, text, 37) == 37 && fsync(fd) == 0;
   const int error = errno;
   close(fd);
@@ -43,8 +44,9 @@ absl::StatusOr<std::string> ReadRootId(const std::string& directory) {
   const std::string id = absl::AsciiStrToLower(absl::StripAsciiWhitespace(text));
   uuid_t parsed;
   if (uuid_parse(id.c_str(), parsed) != 0) {
-    return absl::FailedPreconditionError(absl::StrCat(directory, " is no storage root (", file ? "no UUID in " : "no ", kRootIdFile,
-                                                      "); `p2ctl root init ", directory, "` makes it one"));
+    return absl::FailedPreconditionError(absl::StrCat(directory, " is no storage root (", file ? "no UUID in " : "no ",
+                                                      kRootIdFile, "); `p2ctl root init ", directory,
+                                                      "` makes it one"));
   }
   return id;
 }
@@ -65,8 +67,9 @@ absl::StatusOr<RootedPath> FindRootAbove(const std::string& path) {
     P2_ASSIGN_OR_RETURN(std::string id, ReadRootId(at.string()));
     return RootedPath{at.string(), std::move(id), absolute.lexically_relative(at).string()};
   }
-  return absl::FailedPreconditionError(absl::StrCat(path, " lies in no storage root (no ", kRootIdFile,
-                                                    " in a directory above it); `p2ctl root init DIR` makes a directory one"));
+  return absl::FailedPreconditionError(
+      absl::StrCat(path, " lies in no storage root (no ", kRootIdFile,
+                   " in a directory above it); `p2ctl root init DIR` makes a directory one"));
 }
 
 }  // namespace p2::ctl

@@ -18,7 +18,7 @@ absl::StatusOr<std::string> ReadRootId(const std::string& directory);
 absl::StatusOr<std::string> InitRoot(const std::string& directory);
 
 struct RootedPath {
-  std::string root;      // Directory of the root, absolute.
+  std::string root;  // Directory of the root, absolute.
   std::string root_id;
   std::string relative;  // Below it.
 };

@@ -33,7 +33,9 @@ std::string RenderTable(const std::vector<TableColumn>& columns, const std::vect
   }
   char* text = nullptr;
   if (rows.empty()) {  // libsmartcols prints nothing at all for a table without lines.
-    return absl::StrJoin(columns, "  ", [](std::string* out, const TableColumn& column) { out->append(column.title); }) + "\n";
+    return absl::StrJoin(columns, "  ",
+                         [](std::string* out, const TableColumn& column) { out->append(column.title); }) +
+           "\n";
   }
   scols_print_table_to_string(table.get(), &text);
   const std::unique_ptr<char, void (*)(void*)> owned(text, std::free);

@@ -63,7 +63,8 @@ Verdict Judge(const std::map<std::string, JobMonitor::Watched>& jobs, const Wait
   for (const auto& [name, watched] : jobs) {
     WaitCondition::Result result = options.condition.Check(watched.job, watched.values);
     // The last values may still be on their way.
-    if (result == WaitCondition::Result::kImpossible && !options.condition.metric().empty() && !watched.values_complete) {
+    if (result == WaitCondition::Result::kImpossible && !options.condition.metric().empty() &&
+        !watched.values_complete) {
       result = WaitCondition::Result::kPending;
     }
     if (result == WaitCondition::Result::kPending) {
@@ -94,13 +95,16 @@ void SayEnd(Context& context, const std::map<std::string, JobMonitor::Watched>& 
     const v1::Job& job = watched.job;
     if (!IsTerminal(job.state())) continue;
     const bool succeeded = job.state() == v1::Job::SUCCEEDED;
-    const std::string took = job.has_start_time() && job.has_end_time()
-                                 ? absl::StrCat(" in ", FormatShortDuration(ToTime(job.end_time()) - ToTime(job.start_time())))
-                                 : "";
+    const std::string took =
+        job.has_start_time() && job.has_end_time()
+            ? absl::StrCat(" in ", FormatShortDuration(ToTime(job.end_time()) - ToTime(job.start_time())))
+            : "";
     context.Say(absl::StrCat(IdOf(name), " ", succeeded ? "SUCCEEDED" : StateText(job)));
     context.Say(absl::StrCat("  ", FormatCount(job.progress().images_seen()), " images", took, "; ",
-                             succeeded ? absl::StrCat("`p2ctl samples get ", IdOf(name), "` fetches its newest pictures")
-                                       : absl::StrCat("`p2ctl describe ", IdOf(name), "` tells all, `p2ctl logs ", IdOf(name), "` its last lines")));
+                             succeeded
+                                 ? absl::StrCat("`p2ctl samples get ", IdOf(name), "` fetches its newest pictures")
+                                 : absl::StrCat("`p2ctl describe ", IdOf(name), "` tells all, `p2ctl logs ", IdOf(name),
+                                                "` its last lines")));
   }
 }
 
@@ -125,7 +129,8 @@ absl::StatusOr<WaitResult> WaitForJobs(Context& context, const std::vector<v1::J
       display.Clear();
       SayEnd(context, now);
       if (!verdict.impossible.empty()) {
-        context.Say(absl::StrCat("ended without ", options.condition.text(), ": ", absl::StrJoin(verdict.impossible, " ")));
+        context.Say(
+            absl::StrCat("ended without ", options.condition.text(), ": ", absl::StrJoin(verdict.impossible, " ")));
       }
       result.exit_code = verdict.exit_code;
       break;
@@ -136,8 +141,9 @@ absl::StatusOr<WaitResult> WaitForJobs(Context& context, const std::vector<v1::J
     P2_RETURN_IF_ERROR(monitor.error());
     if (interrupt.raised()) {
       display.Clear();
-      context.Say(absl::StrCat("detached: ", Names(jobs), jobs.size() == 1 ? " goes on" : " go on", ". `p2ctl wait ", Names(jobs),
-                               "` watches again, `p2ctl stop ", Names(jobs), "` ends ", jobs.size() == 1 ? "it." : "them."));
+      context.Say(absl::StrCat("detached: ", Names(jobs), jobs.size() == 1 ? " goes on" : " go on", ". `p2ctl wait ",
+                               Names(jobs), "` watches again, `p2ctl stop ", Names(jobs), "` ends ",
+                               jobs.size() == 1 ? "it." : "them."));
       result.exit_code = kInterrupted;
       break;
     }

@@ -36,8 +36,9 @@ absl::StatusOr<WaitCondition> WaitCondition::Parse(absl::string_view text) {
     condition.state_ = state;
     return condition;
   }
-  return absl::InvalidArgumentError(
-      absl::StrCat("--for \"", text, "\" is unknown; write done, a state (RUNNING, PAUSED, SUCCEEDED …), images=500k or metric:loss<=0.05"));
+  return absl::InvalidArgumentError(absl::StrCat(
+      "--for \"", text,
+      "\" is unknown; write done, a state (RUNNING, PAUSED, SUCCEEDED …), images=500k or metric:loss<=0.05"));
 }
 
 bool WaitCondition::Holds(double value) const {

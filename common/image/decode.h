@@ -1,4 +1,5 @@
-// JPEG, PNG, WebP and GIF to 8-bit pixels, byte for byte what Pillow 13 gives for Image.open(f).convert("RGB") (or "L").
+// JPEG, PNG, WebP and GIF to 8-bit pixels, byte for byte what Pillow 13 gives for Image.open(f).convert("RGB") (or
+// "L").
 //
 // JPEG (libjpeg-turbo, ISLOW DCT, fancy upsampling): grey, YCbCr, RGB, CMYK and YCCK (read as Adobe writes them,
 // inverted). PNG (libspng): every type. Palettes go through their colours (an index without a colour is black); alpha
@@ -47,7 +48,8 @@ absl::StatusOr<ImageSize> PeekSize(absl::Span<const uint8_t> file, const DecodeL
 // an interlaced PNG of 16 bits.
 absl::StatusOr<Image> Decode(absl::Span<const uint8_t> file, int channels = 3, const DecodeLimits& limits = {});
 
-// EXIF orientation 1 to 8 of a JPEG, PNG (eXIf) or WebP, or the one that its XMP names; 1 if there is none. Never fails.
+// EXIF orientation 1 to 8 of a JPEG, PNG (eXIf) or WebP, or the one that its XMP names; 1 if there is none. Never
+// fails.
 int ExifOrientation(absl::Span<const uint8_t> file);
 
 // The image turned upright as Pillow's ImageOps.exif_transpose does; other values than 2 to 8 leave it.

@@ -28,7 +28,8 @@ absl::StatusOr<WebPBitstreamFeatures> Features(absl::Span<const uint8_t> file, i
   if (const VP8StatusCode code = WebPGetFeatures(file.data(), file.size(), &features); code != VP8_STATUS_OK) {
     return WebpError(code);
   }
-  P2_RETURN_IF_ERROR(CheckSize(static_cast<uint64_t>(features.width), static_cast<uint64_t>(features.height), max_pixels));
+  P2_RETURN_IF_ERROR(
+      CheckSize(static_cast<uint64_t>(features.width), static_cast<uint64_t>(features.height), max_pixels));
   return features;
 }
 
@@ -36,7 +37,8 @@ absl::StatusOr<WebPBitstreamFeatures> Features(absl::Span<const uint8_t> file, i
 absl::Status DecodeInto(const uint8_t* data, size_t size, int x, int y, Image& image) {
   WebPDecoderConfig config;
   if (!WebPInitDecoderConfig(&config)) return absl::InternalError("libwebp is not the one p2 was built with");
-  if (const VP8StatusCode code = WebPGetFeatures(data, size, &config.input); code != VP8_STATUS_OK) return WebpError(code);
+  if (const VP8StatusCode code = WebPGetFeatures(data, size, &config.input); code != VP8_STATUS_OK)
+    return WebpError(code);
   if (x < 0 || y < 0 || config.input.width > image.width - x || config.input.height > image.height - y) {
     return absl::InvalidArgumentError("WebP: a frame lies outside the picture");
   }

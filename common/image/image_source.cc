@@ -131,7 +131,8 @@ absl::StatusOr<Zip> OpenZip(const std::string& path) {
   zip_error_init_with_code(&error, code);
   const std::string reason = zip_error_strerror(&error);
   zip_error_fini(&error);
-  return absl::InvalidArgumentError(absl::StrCat(path, " is neither a directory nor a readable ZIP, tar or LMDB: ", reason));
+  return absl::InvalidArgumentError(
+      absl::StrCat(path, " is neither a directory nor a readable ZIP, tar or LMDB: ", reason));
 }
 
 struct CloseZipFile {

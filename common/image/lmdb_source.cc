@@ -1,7 +1,8 @@
 // LMDB's data file (0.9): pages of `psize` bytes; pages 0 and 1 hold the two latest roots, the rest a B-tree.
 //   page   u64 number, u16 pad, u16 flags, u16 lower, u16 upper, then u16 node offsets up to `lower`
 //   node   u16 low, u16 high, u16 flags, u16 key bytes, key; in a leaf low and high are the value's size, and the value
-//          follows, or the number of the overflow page that it begins on; in a branch they and flags are a page's number
+//          follows, or the number of the overflow page that it begins on; in a branch they and flags are a page's
+//          number
 //   meta   (after the page's header) u32 magic, u32 version, u64 address, u64 map size, two trees (free pages, main),
 //          u64 last page, u64 transaction; tree: u32 psize, u16 flags, u16 depth, u64 branch, leaf, overflow pages,
 //          u64 entries, u64 root
@@ -159,8 +160,7 @@ class LmdbSource : public ImageSource {
     return absl::OkStatus();
   }
   absl::Status CutShort(uint64_t wanted) const {
-    return absl::InvalidArgumentError(
-        absl::StrCat("the LMDB ", path_, " is cut short: ", size_, " bytes of ", wanted));
+    return absl::InvalidArgumentError(absl::StrCat("the LMDB ", path_, " is cut short: ", size_, " bytes of ", wanted));
   }
 
   // Page `number` and those below it, in order.
@@ -200,14 +200,16 @@ class LmdbSource : public ImageSource {
         offset = overflow * meta_.page_bytes;
         std::array<uint8_t, kPageHeader> header;
         P2_RETURN_IF_ERROR(PReadAll(fd_.get(), path_, offset, absl::MakeSpan(header)));
-        if (!(Get<uint16_t>(header, 10) & kOverflowPage)) return Damaged(absl::StrCat("a wrong link to page ", overflow));
+        if (!(Get<uint16_t>(header, 10) & kOverflowPage))
+          return Damaged(absl::StrCat("a wrong link to page ", overflow));
         offset += kPageHeader;
       } else if (value + number_or_size > page.size()) {
         return Damaged(absl::StrCat("page ", number));
       }
       if (number_or_size > size_ - offset) return Damaged(absl::StrCat("a value beyond the end, page ", number));
-      P2_RETURN_IF_ERROR(
-          Take({std::string(page.begin() + static_cast<std::ptrdiff_t>(key), page.begin() + static_cast<std::ptrdiff_t>(value)), offset, number_or_size}));
+      P2_RETURN_IF_ERROR(Take({std::string(page.begin() + static_cast<std::ptrdiff_t>(key),
+                                           page.begin() + static_cast<std::ptrdiff_t>(value)),
+                               offset, number_or_size}));
     }
     return absl::OkStatus();
   }

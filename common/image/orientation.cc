@@ -129,8 +129,9 @@ Image Upright(Image image, int orientation) {
       int from_x = swapped ? y : x, from_y = swapped ? x : y;
       if (mirror_x) from_x = image.width - 1 - from_x;
       if (mirror_y) from_y = image.height - 1 - from_y;
-      std::memcpy(to, &image.pixels[image.row_bytes() * static_cast<size_t>(from_y) + channels * static_cast<size_t>(from_x)],
-                  channels);
+      std::memcpy(
+          to, &image.pixels[image.row_bytes() * static_cast<size_t>(from_y) + channels * static_cast<size_t>(from_x)],
+          channels);
     }
   }
   return out;

@@ -22,8 +22,10 @@ absl::Status SavePartial(const Partial& partial, const std::string& directory) {
     shards.push_back({{"file", shard.file}, {"count", shard.count}, {"bytes", shard.bytes}, {"sha256", shard.sha256}});
   }
   for (const BadImage& bad : partial.bad_images) bad_images.push_back({{"path", bad.path}, {"reason", bad.reason}});
-  const Json json = {{"identity", partial.identity}, {"images_done", partial.images_done},
-                     {"shards", shards},             {"bad_count", partial.bad_count},
+  const Json json = {{"identity", partial.identity},
+                     {"images_done", partial.images_done},
+                     {"shards", shards},
+                     {"bad_count", partial.bad_count},
                      {"bad_images", bad_images}};
   return ReplaceFile(absl::StrCat(directory, "/", kPartialFile),
                      json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n");

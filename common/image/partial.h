@@ -15,8 +15,8 @@ inline constexpr char kPartialFile[] = "partial.json";
 
 // State after a shard was completed, in partial.json beside the shards.
 struct Partial {
-  std::string identity;         // Of the input and of every option that the bytes depend on.
-  uint64_t images_done = 0;     // Of the input's, bad ones included.
+  std::string identity;      // Of the input and of every option that the bytes depend on.
+  uint64_t images_done = 0;  // Of the input's, bad ones included.
   std::vector<ShardInfo> shards;
   uint64_t bad_count = 0;
   std::vector<BadImage> bad_images;

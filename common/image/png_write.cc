@@ -7,8 +7,8 @@
 #include <memory>
 
 #include "absl/strings/str_cat.h"
-#include "common/image/codec.h"
 #include "common/file_util.h"
+#include "common/image/codec.h"
 #include "common/status_macros.h"
 
 namespace p2::image {

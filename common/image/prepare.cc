@@ -249,7 +249,8 @@ absl::Status CheckShard(const std::string& directory, const ShardInfo& shard, ui
                         std::stop_token stop, const std::function<void(const Fingerprint::Digest&)>& record_done) {
   const std::string path = absl::StrCat(directory, "/", shard.file);
   const UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!fd.ok()) return errno == ENOENT ? absl::DataLossError(absl::StrCat(path, " is missing")) : FileError("open", path);
+  if (!fd.ok())
+    return errno == ENOENT ? absl::DataLossError(absl::StrCat(path, " is missing")) : FileError("open", path);
   std::array<uint8_t, kShardHeaderBytes> header;
   P2_RETURN_IF_ERROR(PReadAll(fd.get(), path, 0, absl::MakeSpan(header)));
   std::vector<uint8_t> record(record_bytes);
@@ -263,8 +264,8 @@ absl::Status CheckShard(const std::string& directory, const ShardInfo& shard, ui
   }
   const std::string digest = Hex(sha.Finish());
   if (digest != shard.sha256) {
-    return absl::DataLossError(absl::StrCat(path, " is damaged: its SHA-256 is ", digest, ", the manifest says ",
-                                            shard.sha256));
+    return absl::DataLossError(
+        absl::StrCat(path, " is damaged: its SHA-256 is ", digest, ", the manifest says ", shard.sha256));
   }
   struct stat info;
   if (fstat(fd.get(), &info) != 0) return FileError("stat", path);
@@ -344,7 +345,8 @@ absl::StatusOr<DatasetManifest> PrepareDataset(const PrepareOptions& given) {
   Fingerprint fingerprint;
   if (!existing) {
     P2_ASSIGN_OR_RETURN(const std::string identity, IdentityOfWork(*source, options, records_per_shard));
-    P2_ASSIGN_OR_RETURN(partial, Resume(staging->path(), identity, record_bytes, records_per_shard, options.stop, fingerprint));
+    P2_ASSIGN_OR_RETURN(partial,
+                        Resume(staging->path(), identity, record_bytes, records_per_shard, options.stop, fingerprint));
     if (!partial.shards.empty()) staging->Keep();
     const uint64_t left = (total - std::min(total, partial.images_done)) * record_bytes;
     P2_RETURN_IF_ERROR(CheckSpace(options.output, left + left / 100));

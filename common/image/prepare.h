@@ -24,10 +24,10 @@ struct PrepareProgress {
 };
 
 struct PrepareOptions {
-  // REQUIRED. A directory (searched recursively), a .zip, a .tar (also .tar.gz, .tar.zst, or a directory of them), or an
-  // LMDB (its directory or data file). Images: names that end in .jpg, .jpeg, .png, .gif or .webp, in any case; in an
-  // LMDB also values that begin as such files do. The order is by name (common/image/image_source.h), as the published
-  // code does, so it is the same on every machine and in every kind of input.
+  // REQUIRED. A directory (searched recursively), a .zip, a .tar (also .tar.gz, .tar.zst, or a directory of them), or
+  // an LMDB (its directory or data file). Images: names that end in .jpg, .jpeg, .png, .gif or .webp, in any case; in
+  // an LMDB also values that begin as such files do. The order is by name (common/image/image_source.h), as the
+  // published code does, so it is the same on every machine and in every kind of input.
   std::string input;
   // REQUIRED. The dataset directory to make; its parent exists. Written as `output`.tmp and renamed at the end.
   std::string output;
@@ -62,9 +62,9 @@ struct PrepareOptions {
 // `output` is something else. RESOURCE_EXHAUSTED: the disk has too little space (checked first, numbers given).
 // ABORTED: another prepare is writing the same output. CANCELLED: stopped.
 //
-// An end before the end, a killed process among them, keeps the complete shards in `output`.tmp. The next prepare of the
-// same input (names, sizes and times of its files) with the same options checks their digests and goes on after them;
-// the dataset is the same to the byte. Of another input or with other options it starts anew.
+// An end before the end, a killed process among them, keeps the complete shards in `output`.tmp. The next prepare of
+// the same input (names, sizes and times of its files) with the same options checks their digests and goes on after
+// them; the dataset is the same to the byte. Of another input or with other options it starts anew.
 absl::StatusOr<DatasetManifest> PrepareDataset(const PrepareOptions& options);
 
 // Reads every byte again: headers, sizes, SHA-256 of each shard, and the fingerprint. Returns the manifest;

@@ -7,8 +7,8 @@ namespace p2::image {
 
 enum class Filter { kBox, kBicubic };  // Bicubic with a = -0.5.
 
-// Output i is the sum over j < counts[i] of weights[i * stride + j] * input[firsts[i] + j]. The filter's support grows with
-// the reduction; the weights of an output add up to 1.
+// Output i is the sum over j < counts[i] of weights[i * stride + j] * input[firsts[i] + j]. The filter's support grows
+// with the reduction; the weights of an output add up to 1.
 struct ResampleTaps {
   int stride = 0;
   std::vector<int> firsts;

@@ -127,9 +127,9 @@ absl::StatusOr<UniqueFd> Unpack(const TarFile& file, const std::string& scratch)
     struct statvfs info;
     if (blocks % 64 == 0 && fstatvfs(out.get(), &info) == 0 &&
         static_cast<uint64_t>(info.f_bavail) * info.f_frsize < kKeepFreeBytes) {
-      return absl::ResourceExhaustedError(absl::StrCat("unpacking ", file.path, " leaves less than ",
-                                                       kKeepFreeBytes >> 20, " MiB free in ", scratch,
-                                                       "; free some, or unpack it elsewhere and prepare the directory"));
+      return absl::ResourceExhaustedError(
+          absl::StrCat("unpacking ", file.path, " leaves less than ", kKeepFreeBytes >> 20, " MiB free in ", scratch,
+                       "; free some, or unpack it elsewhere and prepare the directory"));
     }
     P2_RETURN_IF_ERROR(WriteAll(out.get(), scratch, absl::MakeConstSpan(block).first(static_cast<size_t>(n))));
   }
@@ -230,9 +230,11 @@ class TarSource : public ImageSource {
       const int code = archive_read_next_header(a.get(), &entry);
       if (code == ARCHIVE_EOF) return absl::OkStatus();
       if (code < ARCHIVE_WARN) {
-        return absl::InvalidArgumentError(absl::StrCat(
-            file.path, seen == 0 ? " is not a readable tar: " : absl::StrCat(" is cut short or damaged after ", seen, " entries: "),
-            Reason(a.get())));
+        return absl::InvalidArgumentError(
+            absl::StrCat(file.path,
+                         seen == 0 ? " is not a readable tar: "
+                                   : absl::StrCat(" is cut short or damaged after ", seen, " entries: "),
+                         Reason(a.get())));
       }
       if (archive_entry_filetype(entry) == AE_IFDIR) continue;
       const std::string name = NameOf(entry);

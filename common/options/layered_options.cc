@@ -45,7 +45,8 @@ LayeredOptions::LayeredOptions(const std::string& program, const std::string& de
       app_(absl::StrCat(program, ": ", description), program) {
   app_.set_version_flag("--version", absl::StrCat(program, " ", version));
   app_.add_option("--config", config_, "YAML file with any of these options, without their dashes")->type_name("FILE");
-  app_.footer(absl::StrCat("Flags go before the environment (", environment_prefix_, "LOG_LEVEL=debug), that before --config."));
+  app_.footer(absl::StrCat("Flags go before the environment (", environment_prefix_,
+                           "LOG_LEVEL=debug), that before --config."));
 }
 
 void LayeredOptions::AddDuration(const std::string& flag, absl::Duration& value, const std::string& help) {
@@ -54,7 +55,8 @@ void LayeredOptions::AddDuration(const std::string& flag, absl::Duration& value,
           [&value, flag](const std::string& text) {
             absl::Duration parsed;
             if (!absl::ParseDuration(text, &parsed) || parsed < absl::ZeroDuration()) {
-              throw CLI::ValidationError(flag, absl::StrCat("\"", text, "\" is not a duration such as 500ms, 15s or 2m"));
+              throw CLI::ValidationError(flag,
+                                         absl::StrCat("\"", text, "\" is not a duration such as 500ms, 15s or 2m"));
             }
             value = parsed;
           },

@@ -37,7 +37,8 @@ int main(int argc, char** argv) {
     const absl::StatusOr<std::optional<p2::v1::WatchJobsResponse>> change = changes->Next();
     if (!change.ok()) return Fail(change.status());
     const p2::v1::Job& job = (*change)->job();
-    std::cout << p2::v1::Job::State_Name(job.state()) << " after " << job.progress().images_seen() << " images" << std::endl;
+    std::cout << p2::v1::Job::State_Name(job.state()) << " after " << job.progress().images_seen() << " images"
+              << std::endl;
     if (job.state() == p2::v1::Job::SUCCEEDED) break;
     if (job.state() == p2::v1::Job::FAILED || job.state() == p2::v1::Job::CANCELLED) {
       return Fail(absl::AbortedError(job.message()));

@@ -1,7 +1,9 @@
-// p2d's heart: one loop thread that takes every waiting event, steps them one after the other on its own state, writes all
-// mutations in one synced batch, and only then answers, sends to workers and publishes. The only writer of the job store.
+// p2d's heart: one loop thread that takes every waiting event, steps them one after the other on its own state, writes
+// all mutations in one synced batch, and only then answers, sends to workers and publishes. The only writer of the job
+// store.
 //
-// A failed write calls Options::fatal, which must not return in a daemon (exit code 70): nothing unsynced was acknowledged.
+// A failed write calls Options::fatal, which must not return in a daemon (exit code 70): nothing unsynced was
+// acknowledged.
 #pragma once
 
 #include <cstdint>
@@ -52,20 +54,20 @@ class Coordinator {
     store::JobStore* store = nullptr;  // All of these must outlive the coordinator.
     store::BlobStore* blobs = nullptr;
     Clock* clock = &Clock::Real();
-    Observer* observer = nullptr;      // Optional.
+    Observer* observer = nullptr;  // Optional.
     scheduler::StepOptions step;
     WatchHub::Options watch;
     absl::Duration tick_interval = absl::Milliseconds(200);  // Real time.
     absl::Duration heartbeat_interval = absl::Seconds(2);
-    std::string version;               // p2d's, for Welcome.
-    uint64_t id_seed = 0;              // Of drawn job IDs; 0: from the system.
+    std::string version;   // p2d's, for Welcome.
+    uint64_t id_seed = 0;  // Of drawn job IDs; 0: from the system.
     // The store failed: nothing more can be promised. Must end the process.
     std::function<void(const absl::Status&)> fatal;
   };
 
   // What a command made or changed, as it stood right after it.
   struct Answer {
-    scheduler::JobPtr job;          // Null after DeleteJob.
+    scheduler::JobPtr job;  // Null after DeleteJob.
     scheduler::WorkerPtr worker;
     scheduler::DatasetPtr dataset;
   };
@@ -78,9 +80,9 @@ class Coordinator {
   // Ends sessions and watches, answers what waits with UNAVAILABLE, joins the loop. Idempotent.
   void Stop();
 
-  // A command of scheduler/event.h (CreateJob … RegisterDataset), DiskState or Tick. `done` is called on the loop thread once its
-  // effect is synced. CreateJob::id is the ID's prefix: five random base32 letters are added, seven if taken.
-  // CommandInfo::previous is filled in here. Errors: Step's; UNAVAILABLE when stopped.
+  // A command of scheduler/event.h (CreateJob … RegisterDataset), DiskState or Tick. `done` is called on the loop
+  // thread once its effect is synced. CreateJob::id is the ID's prefix: five random base32 letters are added, seven if
+  // taken. CommandInfo::previous is filled in here. Errors: Step's; UNAVAILABLE when stopped.
   void Post(scheduler::Event command, Done done);
   // The same, waiting for the answer.
   absl::StatusOr<Answer> Execute(scheduler::Event command);
@@ -88,15 +90,16 @@ class Coordinator {
   // A worker's stream begins. Errors end it: ALREADY_EXISTS (another instance of that name is connected),
   // FAILED_PRECONDITION (protocol), INVALID_ARGUMENT (a bad name or slot).
   absl::StatusOr<std::shared_ptr<WorkerSession>> ConnectWorker(const p2::v1::Hello& hello);
-  // One message of a connected worker, after Hello. Blocks while this worker is far ahead of the loop. An error ends the
-  // stream.
+  // One message of a connected worker, after Hello. Blocks while this worker is far ahead of the loop. An error ends
+  // the stream.
   absl::Status Receive(const std::shared_ptr<WorkerSession>& session, p2::v1::ConnectRequest message);
   // The stream has ended.
   void Disconnect(const std::shared_ptr<WorkerSession>& session);
 
   // Reads of what is synced. A job that is not live is read from the store. NOT_FOUND.
   absl::StatusOr<scheduler::JobPtr> GetJob(absl::string_view id) const;
-  std::vector<scheduler::JobPtr> LiveJobs() const;  // By ID. List them before the store's finished ones: none is missed.
+  std::vector<scheduler::JobPtr> LiveJobs()
+      const;  // By ID. List them before the store's finished ones: none is missed.
   std::vector<scheduler::WorkerPtr> Workers() const;
   std::vector<scheduler::DatasetPtr> Datasets() const;
   // Of live and finished jobs, newest first.

@@ -16,7 +16,8 @@ class JobIds {
   // `seed` 0: from the system.
   explicit JobIds(uint64_t seed) : random_(seed != 0 ? seed : std::random_device{}()) {}
 
-  // `{prefix}-{five base32 letters}`, with seven where `taken` says so. The prefix is shortened to leave at most 63 characters.
+  // `{prefix}-{five base32 letters}`, with seven where `taken` says so. The prefix is shortened to leave at most 63
+  // characters.
   std::string Draw(absl::string_view prefix, absl::FunctionRef<bool(const std::string&)> taken);
 
  private:

@@ -203,7 +203,8 @@ void Loop::TakeSpool(Batch& batch, const SessionPtr& session, const v1::SpoolRec
     batch.bytes_written = true;
     batch.active_jobs.insert(record.job());
   } else if (next && (record.has_log() || record.has_artifact()) && options_.observer != nullptr) {
-    options_.observer->OnRefused(session->worker(), absl::StrCat("bytes of job ", record.job(), " at epoch ", record.epoch()));
+    options_.observer->OnRefused(session->worker(),
+                                 absl::StrCat("bytes of job ", record.job(), " at epoch ", record.epoch()));
   }
   if (absl::Status status = Step(batch, report).status(); !status.ok()) return session->Close(status);
   batch.spools.insert(session->worker());
@@ -215,13 +216,15 @@ absl::StatusOr<scheduler::StepResult> Loop::Step(Batch& batch, const Event& even
   if (!result.ok()) return result;
   for (const Mutation& mutation : result->mutations) {
     state_.Apply(mutation);
-    if (const auto* put = std::get_if<scheduler::PutRequest>(&mutation)) batch.requests[put->request.request_id] = put->request;
+    if (const auto* put = std::get_if<scheduler::PutRequest>(&mutation))
+      batch.requests[put->request.request_id] = put->request;
     if (const auto* put = std::get_if<scheduler::PutJob>(&mutation)) batch.active_jobs.insert(put->job->id);
     if (const auto* erase = std::get_if<scheduler::EraseJob>(&mutation)) batch.erased_jobs.insert(erase->job);
     batch.mutations.push_back(mutation);
   }
   for (const scheduler::Action& action : result->actions) {
-    const auto session = sessions_.find(std::visit([](const auto& it) -> const std::string& { return it.worker; }, action));
+    const auto session =
+        sessions_.find(std::visit([](const auto& it) -> const std::string& { return it.worker; }, action));
     if (session == sessions_.end() || session->second == nullptr) continue;  // Issued again when the worker connects.
     batch.after.push_back([this, action, to = session->second] { Send(*to, action); });
   }
@@ -287,7 +290,8 @@ bool Loop::Commit(Batch& batch) {
   if (durable) {
     if (absl::Status status = options_.store->Apply(batch.mutations); !status.ok()) return Fail(status), false;
   }
-  if (options_.observer != nullptr) options_.observer->OnCommit(state_, batch.mutations, step_time_, absl::Now() - begin);
+  if (options_.observer != nullptr)
+    options_.observer->OnCommit(state_, batch.mutations, step_time_, absl::Now() - begin);
   return true;
 }
 

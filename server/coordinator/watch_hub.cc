@@ -36,7 +36,8 @@ bool Watch<Change>::Push(const Change& change) {
     queue_.push_back(change);
     return true;
   }
-  closed_ = absl::UnavailableError(absl::StrCat("the reader is ", queue_.size(), " changes behind and was cut off; resume from revision ",
+  closed_ = absl::UnavailableError(absl::StrCat("the reader is ", queue_.size(),
+                                                " changes behind and was cut off; resume from revision ",
                                                 queue_.back().revision + 1));
   return false;
 }

@@ -22,8 +22,8 @@ namespace p2::coordinator {
 
 struct JobChange {
   int64_t revision = 0;
-  std::string job;               // ID.
-  scheduler::JobPtr record;      // Null: deleted.
+  std::string job;           // ID.
+  scheduler::JobPtr record;  // Null: deleted.
 };
 
 struct EventChange {
@@ -35,9 +35,9 @@ struct EventChange {
 template <typename Change>
 class Watch {
  public:
-  // Next change, waiting at most `timeout` (real time); empty: nothing changed, the watch lives. UNAVAILABLE: the reader was
-  // too slow (the message names resume_revision), or p2d stops. What was queued before comes first; then every call returns
-  // the error again.
+  // Next change, waiting at most `timeout` (real time); empty: nothing changed, the watch lives. UNAVAILABLE: the
+  // reader was too slow (the message names resume_revision), or p2d stops. What was queued before comes first; then
+  // every call returns the error again.
   absl::StatusOr<std::optional<Change>> Next(absl::Duration timeout);
   // First revision that Next has not returned.
   int64_t resume_revision() const;
@@ -65,8 +65,8 @@ using EventWatch = Watch<EventChange>;
 class WatchHub {
  public:
   struct Options {
-    size_t history = 10000;      // Changes kept for readers that resume.
-    size_t reader_buffer = 1000; // Changes that a reader may be behind.
+    size_t history = 10000;       // Changes kept for readers that resume.
+    size_t reader_buffer = 1000;  // Changes that a reader may be behind.
   };
   explicit WatchHub(Options options) : options_(options) {}
 
@@ -74,13 +74,13 @@ class WatchHub {
   // jobs are the caller's to add from the store), then every change. Else every change from that revision on:
   // OUT_OF_RANGE if it is no longer kept or was never given.
   absl::StatusOr<std::shared_ptr<JobWatch>> WatchJobs(std::set<std::string> ids, int64_t start_revision);
-  // Events of `resource` (empty: all). start_revision 0: only new ones. Older ones than those kept: OUT_OF_RANGE (the caller
-  // may read them from the store first).
+  // Events of `resource` (empty: all). start_revision 0: only new ones. Older ones than those kept: OUT_OF_RANGE (the
+  // caller may read them from the store first).
   absl::StatusOr<std::shared_ptr<EventWatch>> WatchEvents(std::string resource, int64_t start_revision);
 
-  // A count that changes whenever something of the job was stored (metrics, log bytes, artifacts, its record); 0 while a
-  // job is not live. Waits until it differs from `seen`, at most `timeout` (real time). For readers that then look into the
-  // store.
+  // A count that changes whenever something of the job was stored (metrics, log bytes, artifacts, its record); 0 while
+  // a job is not live. Waits until it differs from `seen`, at most `timeout` (real time). For readers that then look
+  // into the store.
   int64_t AwaitActivity(absl::string_view job, int64_t seen, absl::Duration timeout);
 
   int64_t job_revision() const;

@@ -21,7 +21,8 @@ bool IsResourceId(absl::string_view id) {
 
 // A path below a root that cannot lead out of it.
 bool IsSafePath(absl::string_view path) {
-  if (path.empty() || path.size() > 1024 || path.front() == '/' || path.find('\0') != absl::string_view::npos) return false;
+  if (path.empty() || path.size() > 1024 || path.front() == '/' || path.find('\0') != absl::string_view::npos)
+    return false;
   const std::vector<absl::string_view> parts = absl::StrSplit(path, '/');
   return std::none_of(parts.begin(), parts.end(),
                       [](absl::string_view part) { return part.empty() || part == "." || part == ".."; });
@@ -37,8 +38,8 @@ scheduler::RootRecord FromRoot(const v1::StorageRoot& root) {
 
 scheduler::SpoolBody FromCheckpoint(const trainer::v1::CheckpointSaved& saved) {
   if (!IsSafePath(saved.path())) {
-    return scheduler::TrainerNotice{"CHECKPOINT_REFUSED",
-                                    absl::StrCat("its path \"", saved.path(), "\" is not a path below a storage root"), {}};
+    return scheduler::TrainerNotice{
+        "CHECKPOINT_REFUSED", absl::StrCat("its path \"", saved.path(), "\" is not a path below a storage root"), {}};
   }
   scheduler::CheckpointReported reported;
   scheduler::CheckpointRecord& checkpoint = reported.checkpoint;
@@ -54,10 +55,13 @@ scheduler::SpoolBody FromCheckpoint(const trainer::v1::CheckpointSaved& saved) {
 scheduler::SpoolBody FromTrainerEvent(const trainer::v1::TrainerEvent& event) {
   switch (event.event_case()) {
     case trainer::v1::TrainerEvent::kStarted:
-      return scheduler::TrainerStarted{event.started().images_seen(), BaseName(event.started().resumed_from()),
+      return scheduler::TrainerStarted{event.started().images_seen(),
+                                       BaseName(event.started().resumed_from()),
                                        {event.started().fingerprint().begin(), event.started().fingerprint().end()}};
     case trainer::v1::TrainerEvent::kMetrics:
-      return scheduler::MetricsReported{event.sequence(), event.metrics().images_seen(), event.metrics().step(),
+      return scheduler::MetricsReported{event.sequence(),
+                                        event.metrics().images_seen(),
+                                        event.metrics().step(),
                                         absl::FromUnixNanos(event.wall_time_ns()),
                                         {event.metrics().values().begin(), event.metrics().values().end()}};
     case trainer::v1::TrainerEvent::kCheckpoint:
@@ -92,8 +96,8 @@ scheduler::SpoolBody FromEnded(const v1::AttemptEnded& ended) {
 
 absl::StatusOr<scheduler::WorkerConnected> FromHello(const v1::Hello& hello) {
   if (!IsResourceId(hello.worker())) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("worker name \"", hello.worker(), "\" is not an ID; use small letters, digits and '-', at most 63"));
+    return absl::InvalidArgumentError(absl::StrCat("worker name \"", hello.worker(),
+                                                   "\" is not an ID; use small letters, digits and '-', at most 63"));
   }
   if (hello.slots_size() > kMaxSlots) {
     return absl::InvalidArgumentError(absl::StrCat("worker ", hello.worker(), " offers ", hello.slots_size(),
@@ -113,8 +117,9 @@ absl::StatusOr<scheduler::WorkerConnected> FromHello(const v1::Hello& hello) {
   std::set<std::string> ids;
   for (const v1::Slot& slot : hello.slots()) {
     if (slot.id().empty() || slot.kind().empty() || !ids.insert(slot.id()).second) {
-      return absl::InvalidArgumentError(absl::StrCat("worker ", hello.worker(), " offers slot \"", slot.id(), "\" of kind \"",
-                                                     slot.kind(), "\"; IDs must be unique and neither may be empty"));
+      return absl::InvalidArgumentError(absl::StrCat("worker ", hello.worker(), " offers slot \"", slot.id(),
+                                                     "\" of kind \"", slot.kind(),
+                                                     "\"; IDs must be unique and neither may be empty"));
     }
     worker.slots.push_back(
         {slot.id(), slot.kind(), slot.device_name(), slot.uuid(), slot.memory_bytes(), slot.threads()});
@@ -139,8 +144,8 @@ scheduler::Heartbeat FromHeartbeat(const v1::Heartbeat& heartbeat, absl::string_
 }
 
 scheduler::PrepareReply FromPrepareReply(const v1::PrepareReply& reply, absl::string_view worker) {
-  return {std::string(worker), reply.job(), reply.epoch(), reply.ok(), reply.message(), reply.master_address(),
-          reply.master_port()};
+  return {std::string(worker),    reply.job(),        reply.epoch(), reply.ok(), reply.message(),
+          reply.master_address(), reply.master_port()};
 }
 
 scheduler::DeleteDone FromDeleteDone(const v1::DeleteDone& done, absl::string_view worker) {

@@ -25,7 +25,8 @@ class WorkerSession {
   int64_t id() const { return id_; }
 
   // Next message to send, waiting at most `timeout` (real time). Empty: nothing came. An error ends the stream with it:
-  // UNAVAILABLE (p2d stops, or a newer stream of this worker took over), or what was wrong with a message of the worker.
+  // UNAVAILABLE (p2d stops, or a newer stream of this worker took over), or what was wrong with a message of the
+  // worker.
   absl::StatusOr<std::optional<p2::v1::ConnectResponse>> Next(absl::Duration timeout);
 
   // Queues a message; dropped once closed (it is issued again at the next connection).
@@ -35,8 +36,8 @@ class WorkerSession {
   // OK while the stream stands, then why it was closed.
   absl::Status status() const;
 
-  // Back-pressure: waits until fewer than `limit` messages of this worker wait for the loop, and counts one more. An error:
-  // the stream was closed.
+  // Back-pressure: waits until fewer than `limit` messages of this worker wait for the loop, and counts one more. An
+  // error: the stream was closed.
   absl::Status AwaitRoom(int limit);
   void MessageTaken();
 

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "common/rpc/grpc_status.h"
 #include "common/resource_name.h"
+#include "common/rpc/grpc_status.h"
 #include "common/status_macros.h"
 #include "server/rpc/page_token.h"
 #include "server/rpc/unary_call.h"

@@ -4,8 +4,8 @@
 #include <string>
 #include <vector>
 
-#include "common/rpc/grpc_status.h"
 #include "common/resource_name.h"
+#include "common/rpc/grpc_status.h"
 #include "common/status_macros.h"
 #include "server/rpc/page_token.h"
 #include "server/rpc/unary_call.h"

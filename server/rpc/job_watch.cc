@@ -9,8 +9,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
-#include "common/rpc/grpc_status.h"
 #include "common/resource_name.h"
+#include "common/rpc/grpc_status.h"
 #include "common/status_macros.h"
 #include "server/rpc/job_service.h"
 #include "server/rpc/validation.h"

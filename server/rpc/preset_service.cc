@@ -6,8 +6,8 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "common/rpc/grpc_status.h"
 #include "common/resource_name.h"
+#include "common/rpc/grpc_status.h"
 #include "common/spec/estimate.h"
 #include "common/spec/resolve.h"
 #include "common/status_macros.h"

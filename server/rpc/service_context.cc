@@ -10,8 +10,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
-#include "common/rpc/grpc_status.h"
 #include "common/resource_name.h"
+#include "common/rpc/grpc_status.h"
 #include "common/status_macros.h"
 #include "server/rpc/validation.h"
 

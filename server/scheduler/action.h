@@ -72,7 +72,8 @@ struct SetSpoolAck {
   std::string worker, spool_id;
   uint64_t sequence = 0;
 };
-// The counters behind JobRecord.revision, EventRecord.revision and JobRecord.create_order, as they stand after the batch.
+// The counters behind JobRecord.revision, EventRecord.revision and JobRecord.create_order, as they stand after the
+// batch.
 struct SetCounters {
   int64_t job_revision = 0, event_revision = 0, create_order = 0;
 };
@@ -82,9 +83,9 @@ struct SetDiskFull {
   std::string message;
 };
 
-using Mutation = std::variant<PutJob, EraseJob, PutSpec, PutWorker, PutDataset, PutCheckpoint, EraseCheckpoint, PutDeletion,
-                              EraseDeletion, PutArtifact, AppendEvent, PutRequest, AppendMetrics, SupersedeMetrics,
-                              SetSpoolAck, SetCounters, SetDiskFull>;
+using Mutation = std::variant<PutJob, EraseJob, PutSpec, PutWorker, PutDataset, PutCheckpoint, EraseCheckpoint,
+                              PutDeletion, EraseDeletion, PutArtifact, AppendEvent, PutRequest, AppendMetrics,
+                              SupersedeMetrics, SetSpoolAck, SetCounters, SetDiskFull>;
 
 // False for what lives in memory only.
 bool IsDurable(const Mutation& mutation);

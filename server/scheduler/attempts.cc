@@ -44,20 +44,25 @@ std::string LastLines(const std::string& text, size_t max_bytes) {
 
 absl::string_view OutcomeWord(Outcome outcome) {
   switch (outcome) {
-    case Outcome::kSucceeded: return "succeeded";
-    case Outcome::kStopped: return "stopped";
-    case Outcome::kFailed: return "failed";
-    case Outcome::kAbandoned: return "abandoned";
-    default: return "live";
+    case Outcome::kSucceeded:
+      return "succeeded";
+    case Outcome::kStopped:
+      return "stopped";
+    case Outcome::kFailed:
+      return "failed";
+    case Outcome::kAbandoned:
+      return "abandoned";
+    default:
+      return "live";
   }
 }
 
 // `attempt 3: stopped at 113600 images`, and why if there is more to say than the outcome.
 std::string DescribeEnd(const Attempt& ended) {
   const bool has_reason = ended.reason != StatusReason::kUnspecified && ended.reason != StatusReason::kCompleted;
-  return absl::StrCat("attempt ", ended.number, ": ", OutcomeWord(ended.outcome), " at ", ended.end_images_seen, " images",
-                      has_reason ? absl::StrCat(", ", ReasonName(ended.reason)) : "", ended.message.empty() ? "" : ": ",
-                      ended.message);
+  return absl::StrCat("attempt ", ended.number, ": ", OutcomeWord(ended.outcome), " at ", ended.end_images_seen,
+                      " images", has_reason ? absl::StrCat(", ", ReasonName(ended.reason)) : "",
+                      ended.message.empty() ? "" : ": ", ended.message);
 }
 
 // The worker itself went down: what its ranks died of counts only where it is surely the job's own error.
@@ -89,7 +94,8 @@ void BlameExits(Attempt& attempt, const AttemptEnded& ended, absl::string_view w
 // Ends the rest of a gang after one member has ended, if it did not end well.
 void EndRest(Draft& draft, absl::string_view id) {
   const Attempt& attempt = *draft.Job(id)->live_attempt();
-  const bool gracefully = attempt.reason == StatusReason::kUnspecified || attempt.reason == StatusReason::kWorkerStopped;
+  const bool gracefully =
+      attempt.reason == StatusReason::kUnspecified || attempt.reason == StatusReason::kWorkerStopped;
   if (!gracefully) {
     StopGang(draft, id, StopMode::kKill);
   } else if (attempt.reported_stopped || attempt.reason == StatusReason::kWorkerStopped) {
@@ -99,7 +105,8 @@ void EndRest(Draft& draft, absl::string_view id) {
   }
 }
 
-void Fail(Draft& draft, absl::string_view id, StatusReason reason, absl::string_view message, absl::string_view log_tail) {
+void Fail(Draft& draft, absl::string_view id, StatusReason reason, absl::string_view message,
+          absl::string_view log_tail) {
   std::string text(message);
   if (!log_tail.empty()) absl::StrAppend(&text, "\n", log_tail);
   Move(draft, id, JobState::kFailed, reason, std::move(text));
@@ -170,10 +177,11 @@ Outcome OutcomeOf(Attempt& attempt, JobState state) {
     return Outcome::kStopped;
   }
   if (!wrong) {
-    Blame(attempt, StatusReason::kRankDied, "every rank ended with code 0, but rank 0 never reported that the run is done",
-          0);
+    Blame(attempt, StatusReason::kRankDied,
+          "every rank ended with code 0, but rank 0 never reported that the run is done", 0);
   }
-  return attempt.reason == StatusReason::kWorkerStopped && attempt.reported_stopped ? Outcome::kStopped : Outcome::kFailed;
+  return attempt.reason == StatusReason::kWorkerStopped && attempt.reported_stopped ? Outcome::kStopped
+                                                                                    : Outcome::kFailed;
 }
 
 }  // namespace
@@ -191,7 +199,8 @@ void MemberEnded(Draft& draft, const SpoolReport& report, const AttemptEnded& en
   Member& member = *attempt.FindMember(report.worker);
   if (member.state == MemberState::kEnded) return;
   if (attempt.stop_mode == StopMode::kNone && ended.ranks.empty() && member.state != MemberState::kStarted) {
-    Blame(attempt, StatusReason::kGangNotFormed, absl::StrCat("worker ", report.worker, " gave up the slots it had prepared"));
+    Blame(attempt, StatusReason::kGangNotFormed,
+          absl::StrCat("worker ", report.worker, " gave up the slots it had prepared"));
   }
   member.state = MemberState::kEnded;
   member.missing = false;
@@ -255,7 +264,8 @@ void ReviewLost(Draft& draft) {
   for (const auto& [worker_id, base] : draft.base().workers()) {
     if (draft.Worker(worker_id)->state != WorkerState::kLost) continue;
     for (const JobRecord* job : draft.JobsOn(worker_id)) {
-      if (job->live_attempt()->FindMember(worker_id)->state != MemberState::kEnded) affected.emplace_back(job->id, worker_id);
+      if (job->live_attempt()->FindMember(worker_id)->state != MemberState::kEnded)
+        affected.emplace_back(job->id, worker_id);
     }
   }
   for (const auto& [id, worker] : affected) {
@@ -282,9 +292,8 @@ void ReviewLost(Draft& draft) {
 void Settle(Draft& draft, absl::string_view id) {
   JobRecord& job = draft.EditJob(id);
   Attempt* attempt = job.live_attempt();
-  if (attempt == nullptr || std::any_of(attempt->members.begin(), attempt->members.end(), [](const Member& member) {
-        return member.state != MemberState::kEnded;
-      })) {
+  if (attempt == nullptr || std::any_of(attempt->members.begin(), attempt->members.end(),
+                                        [](const Member& member) { return member.state != MemberState::kEnded; })) {
     return;
   }
   attempt->outcome = OutcomeOf(*attempt, job.state);

@@ -13,7 +13,8 @@ constexpr int kLeastKept = 2;  // A bad newest one must have a predecessor.
 // Sends the deletion to the first worker that is connected and sees the root; without one it waits.
 void SendDeletion(Draft& draft, Deletion deletion) {
   for (const auto& [id, worker] : draft.base().workers()) {
-    if (worker->session == 0 || worker->state == WorkerState::kLost || !SeesRoot(*worker, "", deletion.root_id)) continue;
+    if (worker->session == 0 || worker->state == WorkerState::kLost || !SeesRoot(*worker, "", deletion.root_id))
+      continue;
     draft.Act(DeletePath{id, deletion.root_id, deletion.path});
     return;
   }
@@ -38,7 +39,8 @@ void CheckpointSaved(Draft& draft, const SpoolReport& report, const CheckpointRe
   JobRecord& job = draft.EditJob(report.job);
   CheckpointRecord checkpoint = reported.checkpoint;
   const auto known = draft.CheckpointsOf(report.job);
-  if (std::any_of(known.begin(), known.end(), [&](const auto& entry) { return entry.second->id == checkpoint.id; })) return;
+  if (std::any_of(known.begin(), known.end(), [&](const auto& entry) { return entry.second->id == checkpoint.id; }))
+    return;
   checkpoint.job = report.job;
   checkpoint.state = CheckpointState::kCommitted;
   checkpoint.epoch = report.epoch;
@@ -80,8 +82,8 @@ void Collect(Draft& draft, absl::string_view id) {
   const std::vector<CheckpointPtr> good = ResumeCandidates(draft, id);
   for (size_t i = keep; i < good.size(); ++i) {
     const CheckpointRecord& old = *good[i];
-    const bool in_use = attempt != nullptr && std::count(attempt->resume_candidates.begin(),
-                                                         attempt->resume_candidates.end(), old.id) > 0;
+    const bool in_use = attempt != nullptr &&
+                        std::count(attempt->resume_candidates.begin(), attempt->resume_candidates.end(), old.id) > 0;
     if (old.pinned || in_use) continue;
     CheckpointRecord deleting = old;
     deleting.state = CheckpointState::kDeleting;

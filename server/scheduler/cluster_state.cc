@@ -26,11 +26,11 @@ std::tuple<int64_t, int64_t, std::string> KeyOf(const CheckpointRecord& checkpoi
 }
 
 bool IsDurable(const Mutation& mutation) {
-  return std::visit(Overloaded{[](const PutJob& put) { return put.durable; },
-                               [](const PutWorker& put) { return put.durable; },
-                               [](const PutDeletion& put) { return put.durable; },
-                               [](const SetDiskFull&) { return false; }, [](const auto&) { return true; }},
-                    mutation);
+  return std::visit(
+      Overloaded{[](const PutJob& put) { return put.durable; }, [](const PutWorker& put) { return put.durable; },
+                 [](const PutDeletion& put) { return put.durable; }, [](const SetDiskFull&) { return false; },
+                 [](const auto&) { return true; }},
+      mutation);
 }
 
 void ClusterState::Apply(const Mutation& mutation) {
@@ -50,14 +50,20 @@ void ClusterState::Apply(const Mutation& mutation) {
             std::erase_if(of_job->second, [&](const auto& entry) { return entry.second->id == erase.checkpoint; });
             if (of_job->second.empty()) checkpoints_.erase(of_job);
           },
-          [&](const PutDeletion& put) { deletions_[{put.deletion.root_id, put.deletion.path}] = put.deletion; },
-          [&](const EraseDeletion& erase) { deletions_.erase({erase.root_id, erase.path}); },
+          [&](const PutDeletion& put) {
+            deletions_[{put.deletion.root_id, put.deletion.path}] = put.deletion;
+          },
+          [&](const EraseDeletion& erase) {
+            deletions_.erase({erase.root_id, erase.path});
+          },
           [&](const SetSpoolAck& ack) {
             auto worker = std::make_shared<WorkerRecord>(*workers_.at(ack.worker));
             worker->spool_acked = ack.sequence;
             workers_[ack.worker] = std::move(worker);
           },
-          [&](const SetCounters& set) { counters_ = {set.job_revision, set.event_revision, set.create_order}; },
+          [&](const SetCounters& set) {
+            counters_ = {set.job_revision, set.event_revision, set.create_order};
+          },
           [&](const SetDiskFull& set) {
             disk_full_ = set.full;
             disk_message_ = set.message;

@@ -37,7 +37,8 @@ class ClusterState {
   // Applies one mutation; those that hold nothing for decisions (AppendEvent, AppendMetrics …) change nothing.
   void Apply(const Mutation& mutation);
 
-  // A finished job that an event names: visible to FindJob until the next DropFinished. The caller reads it from the store.
+  // A finished job that an event names: visible to FindJob until the next DropFinished. The caller reads it from the
+  // store.
   void LoadFinished(JobPtr job, const std::vector<CheckpointPtr>& checkpoints);
   void DropFinished();
 

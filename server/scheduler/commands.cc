@@ -126,7 +126,8 @@ absl::Status Handle(Draft& draft, const ResumeJob& command) {
   const JobRecord* job = draft.Job(command.job);
   if (job == nullptr) return JobNotFound(command.job);
   if (job->state != JobState::kPaused) {
-    return Forbidden(*job, "resumed", job->state == JobState::kPausing ? "wait until it is PAUSED" : "only a PAUSED job can");
+    return Forbidden(*job, "resumed",
+                     job->state == JobState::kPausing ? "wait until it is PAUSED" : "only a PAUSED job can");
   }
   Move(draft, command.job, JobState::kQueued, StatusReason::kUnspecified, "", command.info.actor);
   draft.set_answer(JobName(command.job));
@@ -185,9 +186,9 @@ namespace {
 
 // What a dataset says of its root must not contradict what workers report. A root that nobody reports may yet come.
 absl::Status CheckRoot(const Draft& draft, const DatasetRecord& dataset) {
-  std::set<std::string> names;          // Of the dataset's root, as workers know it.
-  std::set<std::string> known;          // `NAME (ID)` of every root.
-  bool name_is_taken = false;           // By another root.
+  std::set<std::string> names;  // Of the dataset's root, as workers know it.
+  std::set<std::string> known;  // `NAME (ID)` of every root.
+  bool name_is_taken = false;   // By another root.
   for (const auto& [id, worker] : draft.base().workers()) {
     for (const RootRecord& root : worker->roots) {
       known.insert(absl::StrCat(root.name, " (", root.id, ")"));
@@ -197,13 +198,13 @@ absl::Status CheckRoot(const Draft& draft, const DatasetRecord& dataset) {
   }
   if (!names.empty() && names.count(dataset.root) == 0) {
     return absl::InvalidArgumentError(absl::StrCat("root ", dataset.root_id, " is \"", absl::StrJoin(names, "\", \""),
-                                                   "\" to the workers, not \"", dataset.root, "\": register it with --root ",
-                                                   *names.begin()));
+                                                   "\" to the workers, not \"", dataset.root,
+                                                   "\": register it with --root ", *names.begin()));
   }
   if (names.empty() && name_is_taken) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("no worker reports a root \"", dataset.root, "\" with the ID ", dataset.root_id, "; the known roots are ",
-                     absl::StrJoin(known, ", "), ": move the dataset below one of them, or name a root of its own"));
+    return absl::FailedPreconditionError(absl::StrCat(
+        "no worker reports a root \"", dataset.root, "\" with the ID ", dataset.root_id, "; the known roots are ",
+        absl::StrJoin(known, ", "), ": move the dataset below one of them, or name a root of its own"));
   }
   return absl::OkStatus();
 }
@@ -229,9 +230,9 @@ absl::Status Handle(Draft& draft, const RegisterDataset& command) {
       draft.Mutate(PutDataset{std::make_shared<const DatasetRecord>(std::move(moved))});
       return absl::OkStatus();
     }
-    return absl::AlreadyExistsError(absl::StrCat(
-        "dataset \"", dataset.id, "\" stands for other content (", known->image_count, " images of ", known->resolution,
-        " pixels under ", known->root, "/", known->path, "); choose another name"));
+    return absl::AlreadyExistsError(absl::StrCat("dataset \"", dataset.id, "\" stands for other content (",
+                                                 known->image_count, " images of ", known->resolution, " pixels under ",
+                                                 known->root, "/", known->path, "); choose another name"));
   }
   dataset.create_time = draft.now().wall;
   draft.Event(absl::StrCat("datasets/", dataset.id), "DATASET_REGISTERED",

@@ -10,8 +10,8 @@
 
 namespace p2::scheduler {
 
-std::string JobName(absl::string_view id);     // `jobs/{id}`
-std::string WorkerName(absl::string_view id);  // `workers/{id}`
+std::string JobName(absl::string_view id);          // `jobs/{id}`
+std::string WorkerName(absl::string_view id);       // `workers/{id}`
 absl::string_view ReasonName(StatusReason reason);  // As in p2.v1.StatusReason: `RANK_DIED`.
 
 // The only place where a job changes its state; an illegal move is a Bug. Records the event JOB_STATE.
@@ -45,7 +45,8 @@ void MemberStarted(Draft& draft, const SpoolReport& report);
 // What member `worker` of the job's live attempt needs to hear (again) in its state. `listed`: it says that it has the
 // attempt; `prepared`: without processes.
 void RemindMember(Draft& draft, absl::string_view job, absl::string_view worker, bool listed, bool prepared);
-// Asks every member that is not done to end; members without processes end at once, lost ones become orphans. Then settles.
+// Asks every member that is not done to end; members without processes end at once, lost ones become orphans. Then
+// settles.
 void StopGang(Draft& draft, absl::string_view job, StopMode mode);
 // The gang cannot be formed because of `worker`: stops it, and the job is queued again.
 void FailGang(Draft& draft, absl::string_view job, absl::string_view worker, StatusReason reason, std::string message);

@@ -116,8 +116,8 @@ void Draft::PutCheckpoint(CheckpointRecord checkpoint) {
 }
 
 void Draft::Event(std::string resource, absl::string_view reason, std::string message, absl::string_view actor) {
-  events_.push_back({++counters_.event_revision, now_.wall, std::move(resource), std::string(reason), std::move(message),
-                     std::string(actor)});
+  events_.push_back({++counters_.event_revision, now_.wall, std::move(resource), std::string(reason),
+                     std::move(message), std::string(actor)});
 }
 
 StepResult Draft::Finish() && {

@@ -14,7 +14,7 @@ namespace p2::scheduler {
 
 // --- From people. Every command carries this. ---
 struct CommandInfo {
-  std::string actor;  // `user:{name}`.
+  std::string actor;           // `user:{name}`.
   std::string request_id;      // Empty: not repeatable.
   std::string payload_sha256;  // Of the request without its request_id.
   // What the store has under request_id, read by the caller before Step.
@@ -92,7 +92,8 @@ struct RunningAttempt {
 
 // ALREADY_EXISTS if another instance of that name is connected and fresh.
 struct WorkerConnected {
-  WorkerRecord hello;  // What Hello says: id, instance, version, host, slots, roots, labels, spool_id, spool_last, session.
+  WorkerRecord
+      hello;  // What Hello says: id, instance, version, host, slots, roots, labels, spool_id, spool_last, session.
   std::vector<RunningAttempt> running;
   bool operator==(const WorkerConnected&) const = default;
 };
@@ -172,7 +173,7 @@ struct MetricsReported {
   bool operator==(const MetricsReported&) const = default;
 };
 
-struct CheckpointReported {  // Complete, verified and durable under its final name.
+struct CheckpointReported {     // Complete, verified and durable under its final name.
   CheckpointRecord checkpoint;  // id, images_seen, path, files, ema_profiles, manifest_sha256; the rest is set by Step.
   bool operator==(const CheckpointReported&) const = default;
 };
@@ -205,8 +206,8 @@ struct BytesStored {
 using SpoolBody = std::variant<AttemptStarted, AttemptEnded, TrainerStarted, MetricsReported, CheckpointReported,
                                TrainerFinished, TrainerNotice, ArtifactStored, BytesStored>;
 
-// One record. A sequence at or below the acknowledged one changes nothing. A record of a stale epoch or an unknown job is
-// acknowledged without effect. FAILED_PRECONDITION if a sequence is left out: the stream must start again.
+// One record. A sequence at or below the acknowledged one changes nothing. A record of a stale epoch or an unknown job
+// is acknowledged without effect. FAILED_PRECONDITION if a sequence is left out: the stream must start again.
 struct SpoolReport {
   std::string worker, spool_id;
   uint64_t sequence = 0;

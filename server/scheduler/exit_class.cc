@@ -6,15 +6,24 @@ StatusReason ClassifyExit(int exit_code) {
   switch (exit_code) {
     case 0:
     case 40:
-    case 41: return StatusReason::kUnspecified;
-    case 50: return StatusReason::kCommunication;
-    case 51: return StatusReason::kDeviceError;
-    case 52: return StatusReason::kOutOfMemory;
-    case 53: return StatusReason::kNumeric;
-    case 54: return StatusReason::kData;
-    case 55: return StatusReason::kStorage;
-    case 64: return StatusReason::kBadSpec;
-    default: return StatusReason::kRankDied;
+    case 41:
+      return StatusReason::kUnspecified;
+    case 50:
+      return StatusReason::kCommunication;
+    case 51:
+      return StatusReason::kDeviceError;
+    case 52:
+      return StatusReason::kOutOfMemory;
+    case 53:
+      return StatusReason::kNumeric;
+    case 54:
+      return StatusReason::kData;
+    case 55:
+      return StatusReason::kStorage;
+    case 64:
+      return StatusReason::kBadSpec;
+    default:
+      return StatusReason::kRankDied;
   }
 }
 
@@ -22,19 +31,32 @@ bool IsStoppedExit(int exit_code) { return exit_code == 40 || exit_code == 41; }
 
 int Severity(StatusReason reason) {
   switch (reason) {
-    case StatusReason::kBadSpec: return 12;
-    case StatusReason::kNumeric: return 11;
-    case StatusReason::kData: return 10;
-    case StatusReason::kStorage: return 9;
-    case StatusReason::kOutOfMemory: return 8;
-    case StatusReason::kRankFrozen: return 7;
-    case StatusReason::kDeviceError: return 6;
-    case StatusReason::kWorkerLost: return 5;
-    case StatusReason::kWorkerStopped: return 4;
-    case StatusReason::kGangNotFormed: return 3;
-    case StatusReason::kRankDied: return 2;
-    case StatusReason::kCommunication: return 1;
-    default: return 0;
+    case StatusReason::kBadSpec:
+      return 12;
+    case StatusReason::kNumeric:
+      return 11;
+    case StatusReason::kData:
+      return 10;
+    case StatusReason::kStorage:
+      return 9;
+    case StatusReason::kOutOfMemory:
+      return 8;
+    case StatusReason::kRankFrozen:
+      return 7;
+    case StatusReason::kDeviceError:
+      return 6;
+    case StatusReason::kWorkerLost:
+      return 5;
+    case StatusReason::kWorkerStopped:
+      return 4;
+    case StatusReason::kGangNotFormed:
+      return 3;
+    case StatusReason::kRankDied:
+      return 2;
+    case StatusReason::kCommunication:
+      return 1;
+    default:
+      return 0;
   }
 }
 
@@ -45,11 +67,14 @@ bool IsCounted(StatusReason reason, int consecutive_failures) {
     case StatusReason::kRankDied:
     case StatusReason::kOutOfMemory:
     case StatusReason::kData:
-    case StatusReason::kStorage: return true;
+    case StatusReason::kStorage:
+      return true;
     case StatusReason::kCommunication:
     case StatusReason::kDeviceError:
-    case StatusReason::kRankFrozen: return consecutive_failures > kFreeSuspects;
-    default: return false;
+    case StatusReason::kRankFrozen:
+      return consecutive_failures > kFreeSuspects;
+    default:
+      return false;
   }
 }
 

@@ -18,10 +18,11 @@ int Severity(StatusReason reason);
 bool IsFatal(StatusReason reason);
 // How many COMMUNICATION, DEVICE_ERROR and RANK_FROZEN in a row are taken for the infrastructure's.
 constexpr int kFreeSuspects = 3;
-// Spends the restart budget. What names the job's own error always does. COMMUNICATION, DEVICE_ERROR and RANK_FROZEN are
-// the infrastructure's more often than not, but a job can cause them as well: each is free while the job has failed at most
-// kFreeSuspects times since its last progress (`consecutive_failures`, this one and those of other reasons included), and
-// counted from then on. WORKER_LOST, WORKER_STOPPED and GANG_NOT_FORMED are never the job's doing, and free for ever.
+// Spends the restart budget. What names the job's own error always does. COMMUNICATION, DEVICE_ERROR and RANK_FROZEN
+// are the infrastructure's more often than not, but a job can cause them as well: each is free while the job has failed
+// at most kFreeSuspects times since its last progress (`consecutive_failures`, this one and those of other reasons
+// included), and counted from then on. WORKER_LOST, WORKER_STOPPED and GANG_NOT_FORMED are never the job's doing, and
+// free for ever.
 bool IsCounted(StatusReason reason, int consecutive_failures);
 
 }  // namespace p2::scheduler

@@ -44,16 +44,26 @@ bool IsTerminal(JobState state) {
 
 absl::string_view JobStateName(JobState state) {
   switch (state) {
-    case JobState::kUnspecified: return "STATE_UNSPECIFIED";
-    case JobState::kQueued: return "QUEUED";
-    case JobState::kStarting: return "STARTING";
-    case JobState::kRunning: return "RUNNING";
-    case JobState::kPausing: return "PAUSING";
-    case JobState::kPaused: return "PAUSED";
-    case JobState::kCancelling: return "CANCELLING";
-    case JobState::kCancelled: return "CANCELLED";
-    case JobState::kSucceeded: return "SUCCEEDED";
-    case JobState::kFailed: return "FAILED";
+    case JobState::kUnspecified:
+      return "STATE_UNSPECIFIED";
+    case JobState::kQueued:
+      return "QUEUED";
+    case JobState::kStarting:
+      return "STARTING";
+    case JobState::kRunning:
+      return "RUNNING";
+    case JobState::kPausing:
+      return "PAUSING";
+    case JobState::kPaused:
+      return "PAUSED";
+    case JobState::kCancelling:
+      return "CANCELLING";
+    case JobState::kCancelled:
+      return "CANCELLED";
+    case JobState::kSucceeded:
+      return "SUCCEEDED";
+    case JobState::kFailed:
+      return "FAILED";
   }
   return "STATE_UNSPECIFIED";
 }

@@ -22,7 +22,7 @@ std::map<std::string, int> FewestWorkers(int devices, Buckets buckets) {
   std::map<std::string, int> taken;
   while (devices > 0) {
     if (buckets.empty()) return {};
-    auto bucket = buckets.lower_bound(devices);              // The tightest fit for all that is left,
+    auto bucket = buckets.lower_bound(devices);               // The tightest fit for all that is left,
     if (bucket == buckets.end()) bucket = std::prev(bucket);  // else the most that one worker gives.
     const std::string worker = *bucket->second.begin();
     const int count = std::min(devices, bucket->first);

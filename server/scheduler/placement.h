@@ -11,8 +11,8 @@
 
 namespace p2::scheduler {
 
-// Slot ID -> job of what is held on a worker: the slots of `jobs`' live attempts on members that have not ended, and those
-// of the worker's orphans (an orphan that names no slot holds all of them).
+// Slot ID -> job of what is held on a worker: the slots of `jobs`' live attempts on members that have not ended, and
+// those of the worker's orphans (an orphan that names no slot holds all of them).
 std::map<std::string, std::string> HeldSlots(const WorkerRecord& worker, const std::vector<const JobRecord*>& jobs);
 
 // True if new gangs may go there: ready, connected, neither cordoned nor draining.
@@ -29,10 +29,11 @@ struct FreeSlots {
 };
 FreeSlots FreeSlotsOf(const WorkerRecord& worker, const std::map<std::string, std::string>& held);
 
-// Places `devices` ranks on slots of one kind (`kind`, or if empty the kind that needs the fewest workers, `cuda` before
-// others), on as few workers as possible: the one whose free slots fit most tightly, else the fullest ones first and the
-// rest where it fits most tightly. Ties go to the lower worker ID. Ranks stand in the order of worker IDs, then of slots.
-// Empty if they do not fit.
-std::optional<std::vector<RankPlacement>> Place(int devices, absl::string_view kind, const std::vector<FreeSlots>& free);
+// Places `devices` ranks on slots of one kind (`kind`, or if empty the kind that needs the fewest workers, `cuda`
+// before others), on as few workers as possible: the one whose free slots fit most tightly, else the fullest ones first
+// and the rest where it fits most tightly. Ties go to the lower worker ID. Ranks stand in the order of worker IDs, then
+// of slots. Empty if they do not fit.
+std::optional<std::vector<RankPlacement>> Place(int devices, absl::string_view kind,
+                                                const std::vector<FreeSlots>& free);
 
 }  // namespace p2::scheduler

@@ -82,8 +82,8 @@ void TakeFromMember(Draft& draft, const SpoolReport& report) {
   if (std::holds_alternative<AttemptStarted>(report.body)) MemberStarted(draft, report);
 }
 
-// Everything but bytes is taken at the job's epoch only: a stale rank can burn electricity, never harm results. The epoch
-// stays current after the attempt has ended, until the next one begins: what it left behind is settled then.
+// Everything but bytes is taken at the job's epoch only: a stale rank can burn electricity, never harm results. The
+// epoch stays current after the attempt has ended, until the next one begins: what it left behind is settled then.
 void Take(Draft& draft, const SpoolReport& report) {
   if (std::holds_alternative<BytesStored>(report.body)) return;
   if (std::holds_alternative<AttemptEnded>(report.body)) ReleaseOrphan(draft, report);
@@ -93,7 +93,8 @@ void Take(Draft& draft, const SpoolReport& report) {
     return;
   }
   if (report.epoch != job->epoch) {
-    draft.set_refused(absl::StrCat("report of job ", report.job, " at stale epoch ", report.epoch, ", current ", job->epoch));
+    draft.set_refused(
+        absl::StrCat("report of job ", report.job, " at stale epoch ", report.epoch, ", current ", job->epoch));
     return;
   }
   if (job->attempts.empty() || job->attempts.back().FindMember(report.worker) == nullptr) {
@@ -123,8 +124,9 @@ absl::Status Handle(Draft& draft, const SpoolReport& report) {
   const WorkerRecord* worker = draft.Worker(report.worker);
   if (worker == nullptr) return absl::NotFoundError(absl::StrCat("worker \"", report.worker, "\" never said Hello"));
   if (report.spool_id != worker->spool_id) {
-    return absl::FailedPreconditionError(absl::StrCat("record of spool ", report.spool_id, ", but worker ", report.worker,
-                                                      " said that its spool is ", worker->spool_id, "; connect again"));
+    return absl::FailedPreconditionError(absl::StrCat("record of spool ", report.spool_id, ", but worker ",
+                                                      report.worker, " said that its spool is ", worker->spool_id,
+                                                      "; connect again"));
   }
   if (report.sequence <= worker->spool_acked) return absl::OkStatus();
   if (report.sequence != worker->spool_acked + 1) {

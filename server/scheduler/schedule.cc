@@ -51,7 +51,8 @@ int FreeOf(const JobNeeds& needs, const std::vector<const Offer*>& offers) {
 }
 
 std::string Devices(const JobNeeds& needs) {
-  return absl::StrCat(needs.devices, needs.kind.empty() ? "" : " ", needs.kind, needs.devices == 1 ? " device" : " devices");
+  return absl::StrCat(needs.devices, needs.kind.empty() ? "" : " ", needs.kind,
+                      needs.devices == 1 ? " device" : " devices");
 }
 
 // Workers that are known but take no gangs, for people.
@@ -115,15 +116,15 @@ void Consider(Draft& draft, const JobRecord& job, std::vector<Offer>& offers) {
     }
   }
   if (const int exist = SlotsThatExist(needs, all); exist < needs.devices) {
-    return SetReason(draft, job, StatusReason::kNotEnoughDevices,
-                     absl::StrCat("needs ", Devices(needs), "; all ready workers together have ", exist,
-                                  Unavailable(draft)));
+    return SetReason(
+        draft, job, StatusReason::kNotEnoughDevices,
+        absl::StrCat("needs ", Devices(needs), "; all ready workers together have ", exist, Unavailable(draft)));
   }
   if (const int exist = SlotsThatExist(needs, seeing); exist < needs.devices) {
-    return SetReason(draft, job, StatusReason::kRootNotVisible,
-                     absl::StrCat("needs ", Devices(needs), " on workers that see ", RootsOf(needs), "; ",
-                                  seeing.empty() ? "no ready worker does" : absl::StrCat("those have ", exist),
-                                  Unavailable(draft)));
+    return SetReason(
+        draft, job, StatusReason::kRootNotVisible,
+        absl::StrCat("needs ", Devices(needs), " on workers that see ", RootsOf(needs), "; ",
+                     seeing.empty() ? "no ready worker does" : absl::StrCat("those have ", exist), Unavailable(draft)));
   }
   if (auto ranks = PlaceOn(needs, usable); ranks.has_value()) {
     Take(offers, *ranks);

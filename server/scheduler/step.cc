@@ -33,8 +33,8 @@ absl::Status HandleOnce(Draft& draft, const Command& command) {
   const CommandInfo& info = command.info;
   if (info.previous.has_value()) {
     if (info.previous->payload_sha256 != info.payload_sha256) {
-      return absl::AlreadyExistsError(absl::StrCat("request_id \"", info.request_id,
-                                                   "\" was used for another request; draw a new one for each"));
+      return absl::AlreadyExistsError(
+          absl::StrCat("request_id \"", info.request_id, "\" was used for another request; draw a new one for each"));
     }
     draft.set_answer(info.previous->resource);
     return absl::OkStatus();

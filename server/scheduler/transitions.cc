@@ -7,13 +7,30 @@ std::string JobName(absl::string_view id) { return absl::StrCat("jobs/", id); }
 std::string WorkerName(absl::string_view id) { return absl::StrCat("workers/", id); }
 
 absl::string_view ReasonName(StatusReason reason) {
-  static constexpr absl::string_view kNames[] = {
-      "STATUS_REASON_UNSPECIFIED", "WAITING_FOR_DEVICES", "NOT_ENOUGH_DEVICES", "ROOT_NOT_VISIBLE",
-      "BACKOFF",                   "GANG_FORMING",        "PAUSED_BY_USER",     "STOPPED_BY_USER",
-      "KILLED_BY_USER",            "COMPLETED",           "RANK_DIED",          "RANK_FROZEN",
-      "WORKER_LOST",               "WORKER_STOPPED",      "COMMUNICATION",      "DEVICE_ERROR",
-      "OUT_OF_MEMORY",             "NUMERIC",             "DATA",               "STORAGE",
-      "BAD_SPEC",                  "RESTART_BUDGET_SPENT", "GANG_NOT_FORMED",   "DISK_FULL"};
+  static constexpr absl::string_view kNames[] = {"STATUS_REASON_UNSPECIFIED",
+                                                 "WAITING_FOR_DEVICES",
+                                                 "NOT_ENOUGH_DEVICES",
+                                                 "ROOT_NOT_VISIBLE",
+                                                 "BACKOFF",
+                                                 "GANG_FORMING",
+                                                 "PAUSED_BY_USER",
+                                                 "STOPPED_BY_USER",
+                                                 "KILLED_BY_USER",
+                                                 "COMPLETED",
+                                                 "RANK_DIED",
+                                                 "RANK_FROZEN",
+                                                 "WORKER_LOST",
+                                                 "WORKER_STOPPED",
+                                                 "COMMUNICATION",
+                                                 "DEVICE_ERROR",
+                                                 "OUT_OF_MEMORY",
+                                                 "NUMERIC",
+                                                 "DATA",
+                                                 "STORAGE",
+                                                 "BAD_SPEC",
+                                                 "RESTART_BUDGET_SPENT",
+                                                 "GANG_NOT_FORMED",
+                                                 "DISK_FULL"};
   return kNames[static_cast<int>(reason)];
 }
 

@@ -1,9 +1,9 @@
 // The records that p2d keeps, as plain values: what proto/p2/v1 shows to clients, less the spec's own fields, plus what
 // the scheduler needs. The store keeps them in messages of proto/p2/storage/v1; nothing here knows a wire format.
 //
-// Wall-clock times are for people and records. Everything that decides anything runs on the monotonic clock; such members
-// say `mono`, mean nothing to another process, are not stored, and are set anew by Recovered.
-// Members marked "volatile" change without a write to the store.
+// Wall-clock times are for people and records. Everything that decides anything runs on the monotonic clock; such
+// members say `mono`, mean nothing to another process, are not stored, and are set anew by Recovered. Members marked
+// "volatile" change without a write to the store.
 #pragma once
 
 #include <cstdint>
@@ -132,8 +132,8 @@ struct Attempt {
   std::vector<std::string> resume_candidates;
   std::string log_tail;  // Volatile. While live: last lines of the rank that ended wrongly.
   StopMode stop_mode = StopMode::kNone;
-  bool reported_done = false;     // Rank 0 said Finished{DONE}.
-  bool reported_stopped = false;  // A rank ended by 40 or 41.
+  bool reported_done = false;                         // Rank 0 said Finished{DONE}.
+  bool reported_stopped = false;                      // A rank ended by 40 or 41.
   absl::Time deadline_mono = absl::InfiniteFuture();  // Volatile. While STARTING: when the gang counts as not formed.
   bool operator==(const Attempt&) const = default;
 
@@ -179,14 +179,14 @@ struct JobRecord {
   std::vector<Attempt> attempts;                 // Oldest first; the last 100.
   int64_t epoch = 0;
   int attempt_count = 0;
-  int restarts_used = 0;         // Counted failures since the last progress.
-  int consecutive_failures = 0;  // All failures since the last progress; the backoff grows with it.
+  int restarts_used = 0;          // Counted failures since the last progress.
+  int consecutive_failures = 0;   // All failures since the last progress; the backoff grows with it.
   std::string latest_checkpoint;  // ID of the newest committed one; empty if none.
   // What its attempts passed over because numbers did not stay finite, rising and apart. A checkpoint knows only what
   // came before it, so every attempt is told.
   std::vector<SampleRange> skipped_ranges;
-  bool stop_is_drain = false;     // PAUSING because its worker drains: goes to QUEUED, not PAUSED.
-  int64_t revision = 0;           // Of the last change, progress included; the etag.
+  bool stop_is_drain = false;                    // PAUSING because its worker drains: goes to QUEUED, not PAUSED.
+  int64_t revision = 0;                          // Of the last change, progress included; the etag.
   absl::Time ready_mono = absl::InfinitePast();  // Volatile. End of the backoff.
   bool operator==(const JobRecord&) const = default;
 
@@ -234,11 +234,11 @@ struct WorkerRecord {
   std::map<std::string, std::string> labels;
   std::vector<Orphan> orphans;
   std::string spool_id;
-  uint64_t spool_acked = 0;  // Highest sequence of spool_id that is taken.
+  uint64_t spool_acked = 0;                               // Highest sequence of spool_id that is taken.
   absl::Time last_heartbeat_time = absl::InfinitePast();  // Volatile.
   absl::Time last_seen_mono = absl::InfinitePast();       // Volatile.
   int64_t session = 0;                                    // Volatile. Of the stream that stands; 0: none.
-  uint64_t spool_last = 0;                                // Volatile. Of Hello; `missing` members end when it is reached.
+  uint64_t spool_last = 0;  // Volatile. Of Hello; `missing` members end when it is reached.
   bool operator==(const WorkerRecord&) const = default;
 };
 
@@ -279,7 +279,7 @@ struct CheckpointRecord {
 // A directory that some worker which sees the root has yet to delete. Outlives its job.
 struct Deletion {
   std::string root_id, path;
-  std::string job, checkpoint;  // Its record, deleted once the bytes are gone.
+  std::string job, checkpoint;                   // Its record, deleted once the bytes are gone.
   absl::Time retry_mono = absl::InfinitePast();  // Volatile.
   bool operator==(const Deletion&) const = default;
 };
@@ -301,7 +301,7 @@ struct EventRecord {
   std::string resource;  // `jobs/{job}`, `workers/{worker}`, `datasets/{dataset}`.
   std::string reason;    // UPPER_SNAKE.
   std::string message;
-  std::string actor;     // `user:{name}`, `workers/{worker}`, `p2d`.
+  std::string actor;  // `user:{name}`, `workers/{worker}`, `p2d`.
   bool operator==(const EventRecord&) const = default;
 };
 

@@ -79,9 +79,10 @@ void StopWaitingFor(Draft& draft, absl::string_view worker) {
 std::string DescribeOffer(const WorkerRecord& worker) {
   std::map<std::string, int> by_kind;
   for (const SlotRecord& slot : worker.slots) ++by_kind[slot.kind];
-  return absl::StrCat(
-      "slots: ", absl::StrJoin(by_kind, ", ", absl::PairFormatter(" ")), "; roots: ",
-      absl::StrJoin(worker.roots, ", ", [](std::string* out, const RootRecord& root) { out->append(root.name); }));
+  return absl::StrCat("slots: ", absl::StrJoin(by_kind, ", ", absl::PairFormatter(" ")),
+                      "; roots: ", absl::StrJoin(worker.roots, ", ", [](std::string* out, const RootRecord& root) {
+                        out->append(root.name);
+                      }));
 }
 
 bool SameRoots(const std::vector<RootRecord>& a, const std::vector<RootRecord>& b) {
@@ -206,7 +207,7 @@ void WatchSilence(Draft& draft) {
   for (const auto& [id, base] : draft.base().workers()) {
     const absl::Duration silence = draft.now().mono - draft.Worker(id)->last_seen_mono;
     const bool lost = silence > draft.options().lost_after;
-    const WorkerState next = lost                                            ? WorkerState::kLost
+    const WorkerState next = lost                                      ? WorkerState::kLost
                              : silence > draft.options().suspect_after ? WorkerState::kSuspect
                                                                        : base->state;
     if (next <= base->state) continue;

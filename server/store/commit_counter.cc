@@ -7,8 +7,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "common/status_macros.h"
 #include "common/crc32c.h"
+#include "common/status_macros.h"
 #include "server/store/file_io.h"
 
 namespace p2::store {

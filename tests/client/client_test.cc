@@ -19,19 +19,22 @@ namespace p2 {
 namespace {
 
 using ::testing::ElementsAre;
-using ::testing::HasSubstr;
-using ::testing::SizeIs;
 using testing::FakeServer;
 using testing::FakeState;
+using ::testing::HasSubstr;
 using testing::MakeJob;
+using ::testing::SizeIs;
 
 class ClientTest : public ::testing::Test {
  protected:
   ClientTest() : client_(*Client::Connect(Options())) {}
 
   ClientOptions Options() const {
-    return {.address = server_.address(), .timeout = absl::Seconds(10), .initial_backoff = absl::Milliseconds(5),
-            .max_backoff = absl::Milliseconds(50), .reconnect_for = absl::Seconds(10)};
+    return {.address = server_.address(),
+            .timeout = absl::Seconds(10),
+            .initial_backoff = absl::Milliseconds(5),
+            .max_backoff = absl::Milliseconds(50),
+            .reconnect_for = absl::Seconds(10)};
   }
   absl::StatusOr<v1::Job> GetJob(const std::string& id) {
     v1::GetJobRequest request;
@@ -262,7 +265,8 @@ TEST_F(DownloadTest, KeepsTheOldFileWhenAByteIsWrong) {
 
 TEST_F(DownloadTest, SaysWhereItCannotWrite) {
   Offer("x", "x");
-  const absl::Status status = client_->DownloadArtifact("jobs/a/artifacts/grid.png", "/no/such/directory/x.png").status();
+  const absl::Status status =
+      client_->DownloadArtifact("jobs/a/artifacts/grid.png", "/no/such/directory/x.png").status();
   EXPECT_THAT(std::string(status.message()), HasSubstr("/no/such/directory/x.png"));
 }
 

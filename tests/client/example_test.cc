@@ -23,7 +23,8 @@ TEST(ExampleTest, SubmitsAndFollowsAJobToItsEnd) {
     out += line;
     // Each line that it prints moves the job on.
     if (out.find("RUNNING") != std::string::npos) {
-      server.With([](FakeState& s) { (*s.metrics["jobs/mnist-demo-aaaaa"].emplace_back().mutable_values())["loss"] = 0.25; });
+      server.With(
+          [](FakeState& s) { (*s.metrics["jobs/mnist-demo-aaaaa"].emplace_back().mutable_values())["loss"] = 0.25; });
       server.SetJob(MakeJob("mnist-demo-aaaaa", v1::Job::SUCCEEDED, 18000));
     } else if (out.find("QUEUED") != std::string::npos) {
       server.SetJob(MakeJob("mnist-demo-aaaaa", v1::Job::RUNNING, 32));

@@ -68,7 +68,10 @@ struct FakeServer::Impl {
       absl::MutexLock lock(&mutex);
       const Step step = next(state);
       if (step == Step::kEnd) return grpc::Status::OK;
-      if (step == Step::kWait) mutex.AwaitWithTimeout(absl::Condition(+[](bool* never) { return *never; }, &never_), absl::Milliseconds(10));
+      if (step == Step::kWait)
+        mutex.AwaitWithTimeout(absl::Condition(
+                                   +[](bool* never) { return *never; }, &never_),
+                               absl::Milliseconds(10));
     }
     return grpc::Status(grpc::UNAVAILABLE, "the server stops");
   }
@@ -97,17 +100,21 @@ struct JobFake final : v1::JobService::Service {
     }
     return found;
   }
-  grpc::Status CreateJob(ServerContext*, const v1::CreateJobRequest* request, v1::CreateJobResponse* response) override {
+  grpc::Status CreateJob(ServerContext*, const v1::CreateJobRequest* request,
+                         v1::CreateJobResponse* response) override {
     return impl.Unary([&](FakeState& s) {
       s.last_create = *request;
       s.request_ids.push_back(request->request_id());
       if (request->preset() == "no-such") return NotFound("Preset", request->preset());
       if (request->preset() == "bad") {
-        return ToGrpcStatus(BadRequestError({{"training.batch", "is 0; must be at least 1"}, {"objective.gamma", "is -1; must be at least 0"}}));
+        return ToGrpcStatus(BadRequestError(
+            {{"training.batch", "is 0; must be at least 1"}, {"objective.gamma", "is -1; must be at least 0"}}));
       }
       const auto [at, fresh] = s.created.try_emplace(request->request_id());
       if (fresh) {
-        v1::Job job = MakeJob(absl::StrCat(request->preset(), "-", std::string(5, static_cast<char>('a' + s.created.size() - 1))), v1::Job::QUEUED);
+        v1::Job job =
+            MakeJob(absl::StrCat(request->preset(), "-", std::string(5, static_cast<char>('a' + s.created.size() - 1))),
+                    v1::Job::QUEUED);
         job.set_preset(request->preset());
         *job.mutable_labels() = request->labels();
         if (!request->validate_only()) {
@@ -144,7 +151,8 @@ struct JobFake final : v1::JobService::Service {
       return grpc::Status::OK;
     });
   }
-  grpc::Status WatchJobs(ServerContext* context, const v1::WatchJobsRequest* request, ServerWriter<v1::WatchJobsResponse>* writer) override {
+  grpc::Status WatchJobs(ServerContext* context, const v1::WatchJobsRequest* request,
+                         ServerWriter<v1::WatchJobsResponse>* writer) override {
     int64_t next = request->start_revision();
     bool compacted = false;
     const auto wanted = [request](const std::string& name) {
@@ -178,7 +186,8 @@ struct JobFake final : v1::JobService::Service {
       v1::Job* job = Find(s, request.name());
       if (job == nullptr) return NotFound("Job", request.name());
       if (Terminal(*job)) {
-        return ToGrpcStatus(absl::FailedPreconditionError(absl::StrCat("job is ", v1::Job::State_Name(job->state()), " already")));
+        return ToGrpcStatus(
+            absl::FailedPreconditionError(absl::StrCat("job is ", v1::Job::State_Name(job->state()), " already")));
       }
       job->set_state(to);
       impl.Change(s, *job, v1::WatchJobsResponse::STATE);
@@ -186,10 +195,18 @@ struct JobFake final : v1::JobService::Service {
       return grpc::Status::OK;
     });
   }
-  grpc::Status StopJob(ServerContext*, const v1::StopJobRequest* r, v1::Job* job) override { return Move(*r, v1::Job::CANCELLED, job); }
-  grpc::Status KillJob(ServerContext*, const v1::KillJobRequest* r, v1::Job* job) override { return Move(*r, v1::Job::CANCELLED, job); }
-  grpc::Status PauseJob(ServerContext*, const v1::PauseJobRequest* r, v1::Job* job) override { return Move(*r, v1::Job::PAUSED, job); }
-  grpc::Status ResumeJob(ServerContext*, const v1::ResumeJobRequest* r, v1::Job* job) override { return Move(*r, v1::Job::QUEUED, job); }
+  grpc::Status StopJob(ServerContext*, const v1::StopJobRequest* r, v1::Job* job) override {
+    return Move(*r, v1::Job::CANCELLED, job);
+  }
+  grpc::Status KillJob(ServerContext*, const v1::KillJobRequest* r, v1::Job* job) override {
+    return Move(*r, v1::Job::CANCELLED, job);
+  }
+  grpc::Status PauseJob(ServerContext*, const v1::PauseJobRequest* r, v1::Job* job) override {
+    return Move(*r, v1::Job::PAUSED, job);
+  }
+  grpc::Status ResumeJob(ServerContext*, const v1::ResumeJobRequest* r, v1::Job* job) override {
+    return Move(*r, v1::Job::QUEUED, job);
+  }
   grpc::Status DeleteJob(ServerContext*, const v1::DeleteJobRequest* request, v1::DeleteJobResponse*) override {
     return impl.Unary([&](FakeState& s) {
       v1::Job* job = Find(s, request->name());
@@ -224,13 +241,15 @@ struct PresetFake final : v1::PresetService::Service {
 
 struct DatasetFake final : v1::DatasetService::Service {
   explicit DatasetFake(FakeServer::Impl& impl) : impl(impl) {}
-  grpc::Status RegisterDataset(ServerContext*, const v1::RegisterDatasetRequest* request, v1::Dataset* response) override {
+  grpc::Status RegisterDataset(ServerContext*, const v1::RegisterDatasetRequest* request,
+                               v1::Dataset* response) override {
     return impl.Unary([&](FakeState& s) {
       s.datasets[request->dataset().name()] = *response = request->dataset();
       return grpc::Status::OK;
     });
   }
-  grpc::Status ListDatasets(ServerContext*, const v1::ListDatasetsRequest*, v1::ListDatasetsResponse* response) override {
+  grpc::Status ListDatasets(ServerContext*, const v1::ListDatasetsRequest*,
+                            v1::ListDatasetsResponse* response) override {
     return impl.Unary([&](FakeState& s) {
       for (const auto& [name, dataset] : s.datasets) *response->add_datasets() = dataset;
       return grpc::Status::OK;
@@ -241,7 +260,8 @@ struct DatasetFake final : v1::DatasetService::Service {
 
 struct MetricFake final : v1::MetricService::Service {
   explicit MetricFake(FakeServer::Impl& impl) : impl(impl) {}
-  grpc::Status QueryMetrics(ServerContext*, const v1::QueryMetricsRequest* request, v1::QueryMetricsResponse* response) override {
+  grpc::Status QueryMetrics(ServerContext*, const v1::QueryMetricsRequest* request,
+                            v1::QueryMetricsResponse* response) override {
     return impl.Unary([&](FakeState& s) {
       std::map<std::string, v1::MetricSeries> series;
       for (const v1::StreamMetricsResponse& row : s.metrics[request->job()]) {
@@ -261,7 +281,8 @@ struct MetricFake final : v1::MetricService::Service {
       return grpc::Status::OK;
     });
   }
-  grpc::Status StreamMetrics(ServerContext* context, const v1::StreamMetricsRequest* request, ServerWriter<v1::StreamMetricsResponse>* writer) override {
+  grpc::Status StreamMetrics(ServerContext* context, const v1::StreamMetricsRequest* request,
+                             ServerWriter<v1::StreamMetricsResponse>* writer) override {
     size_t next = request->cursor().empty() ? 0 : std::stoul(request->cursor());
     return impl.Stream(context, [&](FakeState& s) {
       const std::vector<v1::StreamMetricsResponse>& rows = s.metrics[request->job()];
@@ -277,11 +298,13 @@ struct MetricFake final : v1::MetricService::Service {
 
 struct LogFake final : v1::LogService::Service {
   explicit LogFake(FakeServer::Impl& impl) : impl(impl) {}
-  grpc::Status ReadLogs(ServerContext* context, const v1::ReadLogsRequest* request, ServerWriter<v1::ReadLogsResponse>* writer) override {
+  grpc::Status ReadLogs(ServerContext* context, const v1::ReadLogsRequest* request,
+                        ServerWriter<v1::ReadLogsResponse>* writer) override {
     size_t next = 0;
     return impl.Stream(context, [&](FakeState& s) {
       const std::vector<v1::LogEntry>& lines = s.logs[request->job()];
-      if (next == lines.size()) return !request->follow() || Terminal(s.jobs[request->job()]) ? Step::kEnd : Step::kWait;
+      if (next == lines.size())
+        return !request->follow() || Terminal(s.jobs[request->job()]) ? Step::kEnd : Step::kWait;
       v1::ReadLogsResponse response;
       *response.add_entries() = lines[next++];
       if (!request->has_rank() || request->rank() == response.entries(0).rank()) writer->Write(response);
@@ -293,9 +316,11 @@ struct LogFake final : v1::LogService::Service {
 
 struct CheckpointFake final : v1::CheckpointService::Service {
   explicit CheckpointFake(FakeServer::Impl& impl) : impl(impl) {}
-  grpc::Status ListCheckpoints(ServerContext*, const v1::ListCheckpointsRequest* request, v1::ListCheckpointsResponse* response) override {
+  grpc::Status ListCheckpoints(ServerContext*, const v1::ListCheckpointsRequest* request,
+                               v1::ListCheckpointsResponse* response) override {
     return impl.Unary([&](FakeState& s) {
-      for (const v1::Checkpoint& checkpoint : s.checkpoints[request->parent()]) *response->add_checkpoints() = checkpoint;
+      for (const v1::Checkpoint& checkpoint : s.checkpoints[request->parent()])
+        *response->add_checkpoints() = checkpoint;
       return grpc::Status::OK;
     });
   }
@@ -304,7 +329,8 @@ struct CheckpointFake final : v1::CheckpointService::Service {
 
 struct ArtifactFake final : v1::ArtifactService::Service {
   explicit ArtifactFake(FakeServer::Impl& impl) : impl(impl) {}
-  grpc::Status ListArtifacts(ServerContext*, const v1::ListArtifactsRequest* request, v1::ListArtifactsResponse* response) override {
+  grpc::Status ListArtifacts(ServerContext*, const v1::ListArtifactsRequest* request,
+                             v1::ListArtifactsResponse* response) override {
     return impl.Unary([&](FakeState& s) {
       for (const auto& [name, artifact] : s.artifacts) {
         const bool kind = request->kind().empty() || request->kind() == artifact.first.kind();
@@ -313,7 +339,8 @@ struct ArtifactFake final : v1::ArtifactService::Service {
       return grpc::Status::OK;
     });
   }
-  grpc::Status GetArtifact(ServerContext*, const v1::GetArtifactRequest* request, ServerWriter<v1::GetArtifactResponse>* writer) override {
+  grpc::Status GetArtifact(ServerContext*, const v1::GetArtifactRequest* request,
+                           ServerWriter<v1::GetArtifactResponse>* writer) override {
     return impl.Unary([&](FakeState& s) {
       const auto found = s.artifacts.find(request->name());
       if (found == s.artifacts.end()) return NotFound("Artifact", request->name());
@@ -363,8 +390,11 @@ struct ClusterFake final : v1::ClusterService::Service {
 
 struct EventFake final : v1::EventService::Service {
   explicit EventFake(FakeServer::Impl& impl) : impl(impl) {}
-  static bool Wanted(const v1::Event& event, const std::string& resource) { return resource.empty() || event.resource() == resource; }
-  grpc::Status ListEvents(ServerContext*, const v1::ListEventsRequest* request, v1::ListEventsResponse* response) override {
+  static bool Wanted(const v1::Event& event, const std::string& resource) {
+    return resource.empty() || event.resource() == resource;
+  }
+  grpc::Status ListEvents(ServerContext*, const v1::ListEventsRequest* request,
+                          v1::ListEventsResponse* response) override {
     return impl.Unary([&](FakeState& s) {
       for (const v1::Event& event : s.events) {
         if (Wanted(event, request->resource())) *response->add_events() = event;
@@ -372,7 +402,8 @@ struct EventFake final : v1::EventService::Service {
       return grpc::Status::OK;
     });
   }
-  grpc::Status FollowEvents(ServerContext* context, const v1::FollowEventsRequest* request, ServerWriter<v1::FollowEventsResponse>* writer) override {
+  grpc::Status FollowEvents(ServerContext* context, const v1::FollowEventsRequest* request,
+                            ServerWriter<v1::FollowEventsResponse>* writer) override {
     int64_t next = request->start_revision();
     return impl.Stream(context, [&](FakeState& s) {
       for (const v1::Event& event : s.events) {
@@ -390,7 +421,15 @@ struct EventFake final : v1::EventService::Service {
 
 struct Services {
   explicit Services(FakeServer::Impl& impl)
-      : jobs(impl), presets(impl), datasets(impl), metrics(impl), logs(impl), checkpoints(impl), artifacts(impl), cluster(impl), events(impl) {}
+      : jobs(impl),
+        presets(impl),
+        datasets(impl),
+        metrics(impl),
+        logs(impl),
+        checkpoints(impl),
+        artifacts(impl),
+        cluster(impl),
+        events(impl) {}
   JobFake jobs;
   PresetFake presets;
   DatasetFake datasets;
@@ -414,8 +453,9 @@ void FakeServer::Start() {
   Services& s = *impl_->services;
   grpc::ServerBuilder builder;
   builder.AddListeningPort(absl::StrCat("127.0.0.1:", impl_->port), grpc::InsecureServerCredentials(), &impl_->port);
-  for (grpc::Service* service : std::initializer_list<grpc::Service*>{&s.jobs, &s.presets, &s.datasets, &s.metrics, &s.logs,
-                                                                      &s.checkpoints, &s.artifacts, &s.cluster, &s.events}) {
+  for (grpc::Service* service :
+       std::initializer_list<grpc::Service*>{&s.jobs, &s.presets, &s.datasets, &s.metrics, &s.logs, &s.checkpoints,
+                                             &s.artifacts, &s.cluster, &s.events}) {
     builder.RegisterService(service);
   }
   impl_->server = builder.BuildAndStart();

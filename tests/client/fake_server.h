@@ -22,10 +22,10 @@ namespace p2::testing {
 
 // What the server holds; survives Stop and Start, as a store does. Guarded by FakeServer's mutex.
 struct FakeState {
-  std::map<std::string, v1::Job> jobs;                     // By resource name.
-  std::vector<v1::WatchJobsResponse> changes;              // Revisions 1, 2, …
-  int64_t compacted_before = 0;                            // Watches from a lower revision are refused.
-  std::map<std::string, v1::CreateJobResponse> created;    // By request_id.
+  std::map<std::string, v1::Job> jobs;                   // By resource name.
+  std::vector<v1::WatchJobsResponse> changes;            // Revisions 1, 2, …
+  int64_t compacted_before = 0;                          // Watches from a lower revision are refused.
+  std::map<std::string, v1::CreateJobResponse> created;  // By request_id.
   std::map<std::string, std::vector<v1::LogEntry>> logs;
   std::map<std::string, std::vector<v1::StreamMetricsResponse>> metrics;
   std::map<std::string, std::vector<v1::Checkpoint>> checkpoints;
@@ -36,8 +36,8 @@ struct FakeState {
   std::vector<v1::StorageRoot> roots;
   std::vector<v1::Preset> presets;
   v1::CreateJobRequest last_create;
-  std::vector<std::string> request_ids;                    // Of every change that came in.
-  int calls = 0;                                           // Unary calls.
+  std::vector<std::string> request_ids;  // Of every change that came in.
+  int calls = 0;                         // Unary calls.
 };
 
 // Thread-safe.

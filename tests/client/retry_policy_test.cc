@@ -18,7 +18,9 @@ TEST(BackoffTest, DoublesUpToItsMaximumWithinHalfAndWhole) {
 
 TEST(RetryPolicyTest, RepeatsOnlyLostConnections) {
   const auto repeats = [](const absl::Status& failure) {
-    return RetryPolicy(2, Backoff(absl::Milliseconds(1), absl::Milliseconds(1))).NextWait(failure, absl::Seconds(1)).has_value();
+    return RetryPolicy(2, Backoff(absl::Milliseconds(1), absl::Milliseconds(1)))
+        .NextWait(failure, absl::Seconds(1))
+        .has_value();
   };
   EXPECT_TRUE(repeats(absl::UnavailableError("gone")));
   EXPECT_TRUE(repeats(absl::InternalError("Received RST_STREAM with error code 2")));

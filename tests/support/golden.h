@@ -1,4 +1,5 @@
-// The golden reference numbers of tests/golden (format: its README.md) as tensors and JSON, and how to compare with them.
+// The golden reference numbers of tests/golden (format: its README.md) as tensors and JSON, and how to compare with
+// them.
 #pragma once
 
 #include <torch/types.h>

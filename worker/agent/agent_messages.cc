@@ -11,8 +11,8 @@
 
 namespace p2::agent {
 
-using p2::v1::ConnectResponse;
 using p2::v1::ConnectRequest;
+using p2::v1::ConnectResponse;
 
 void Agent::Send(ConnectRequest message) {
   if (stream_ != 0) session_->Send(stream_, std::move(message));

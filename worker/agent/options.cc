@@ -31,8 +31,8 @@ std::string DefaultDataDir(const EnvironmentReader& getenv) {
 
 absl::StatusOr<AgentOptions> ParseOptions(int argc, const char* const* argv, const EnvironmentReader& getenv) {
   AgentOptions options;
-  LayeredOptions layers("p2-worker", "offers this machine's devices to a p2 coordinator and runs trainers on them", P2_VERSION,
-                        "P2_WORKER_");
+  LayeredOptions layers("p2-worker", "offers this machine's devices to a p2 coordinator and runs trainers on them",
+                        P2_VERSION, "P2_WORKER_");
   CLI::App& app = layers.app();
   std::vector<std::string> roots, labels;
   app.add_option("--coordinator", options.coordinator, "host:port of p2d")->capture_default_str();
@@ -44,11 +44,13 @@ absl::StatusOr<AgentOptions> ParseOptions(int argc, const char* const* argv, con
   app.add_option("--trainer", options.trainer, "path of p2-trainer [beside this program]");
   app.add_option("--http", options.http, "host:port of /metrics, /livez, /readyz; port 0: any; off: none")
       ->capture_default_str();
-  app.add_option("--data-interface", options.data_interface, "address or interface that other ranks reach this node by");
+  app.add_option("--data-interface", options.data_interface,
+                 "address or interface that other ranks reach this node by");
   app.add_option("--label,--labels", labels, "KEY=VALUE for node selectors; repeatable");
   app.add_option("--ready-file", options.ready_file, "written once slots are offered, with pid and port, as JSON");
   layers.AddDuration("--heartbeat-interval", options.heartbeat_interval, "longest gap between heartbeats");
-  layers.AddDuration("--reconnect-max", options.reconnect_max, "longest wait between attempts to reach the coordinator");
+  layers.AddDuration("--reconnect-max", options.reconnect_max,
+                     "longest wait between attempts to reach the coordinator");
   layers.AddDuration("--welcome-timeout", options.welcome_timeout, "wait for the coordinator's first answer");
   layers.AddDuration("--silence-timeout", options.silence_timeout,
                      "a rank without any event for this long is frozen; 0: never");
@@ -57,7 +59,8 @@ absl::StatusOr<AgentOptions> ParseOptions(int argc, const char* const* argv, con
       ->check(CLI::PositiveNumber);
   layers.AddDuration("--hold-timeout", options.hold_timeout, "a prepared gang gives its slots back after this long");
   layers.AddDuration("--gang-grace", options.gang_grace, "time for other ranks to report after one failed");
-  layers.AddDuration("--flush-timeout", options.flush_timeout, "at the end: wait for the coordinator to take the spool");
+  layers.AddDuration("--flush-timeout", options.flush_timeout,
+                     "at the end: wait for the coordinator to take the spool");
   layers.AddDuration("--log-interval", options.log_interval, "how often logs are read and the spool is synced");
   layers.AddDuration("--roots-interval", options.roots_interval, "how often the roots' ids and free space are read");
   app.add_option("--spool-limit", options.spool_limit_bytes, "bytes kept while the coordinator is away")

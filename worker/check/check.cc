@@ -25,11 +25,16 @@ struct Section {
   void (*run)(const Fixtures&, Report&);
 };
 
-constexpr Section kSections[] = {{"schedules", CheckSchedules},   {"respacing", CheckRespacing},
-                                 {"models", CheckModels},         {"tiny", CheckTiny},
-                                 {"trajectory", CheckTrajectory}, {"sampling", CheckSampling},
-                                 {"bpd", CheckBpd},               {"preprocess", CheckPreprocess},
-                                 {"metrics", CheckMetrics},       {"checkpoint", CheckCheckpoint}};
+constexpr Section kSections[] = {{"schedules", CheckSchedules},
+                                 {"respacing", CheckRespacing},
+                                 {"models", CheckModels},
+                                 {"tiny", CheckTiny},
+                                 {"trajectory", CheckTrajectory},
+                                 {"sampling", CheckSampling},
+                                 {"bpd", CheckBpd},
+                                 {"preprocess", CheckPreprocess},
+                                 {"metrics", CheckMetrics},
+                                 {"checkpoint", CheckCheckpoint}};
 
 struct Count {
   int cases = 0;
@@ -92,8 +97,8 @@ bool AllPassed(const std::vector<CaseResult>& results) {
 std::string ResultsTable(const std::string& directory, const std::vector<CaseResult>& results) {
   size_t width = 4;
   for (const CaseResult& r : results) width = std::max(width, r.name.size());
-  std::string table = absl::StrFormat("%-10s  %-*s  %9s  %9s\n", "SECTION", static_cast<int>(width), "CASE", "ERROR",
-                                      "TOLERANCE");
+  std::string table =
+      absl::StrFormat("%-10s  %-*s  %9s  %9s\n", "SECTION", static_cast<int>(width), "CASE", "ERROR", "TOLERANCE");
   for (const CaseResult& r : results) {
     absl::StrAppendFormat(&table, "%-10s  %-*s  ", r.section, static_cast<int>(width), r.name);
     if (!r.skipped.empty()) {

@@ -31,8 +31,7 @@ void CheckBpd(const Fixtures& fixtures, Report& report) {
     report.Case(name, [&] {
       const Process process = MakeProcess(entry.at("noise_schedule"), BaseSteps(fixtures, entry),
                                           entry.at("timestep_respacing"), /*learn_sigma=*/true);
-      report.Equal(name + "/num_timesteps",
-                   entry.at("num_timesteps").get<int>() == process.diffusion->num_timesteps(),
+      report.Equal(name + "/num_timesteps", entry.at("num_timesteps").get<int>() == process.diffusion->num_timesteps(),
                    absl::StrCat("p2 has ", process.diffusion->num_timesteps()));
       const diffusion::BitsPerDim got = diffusion::CalcBitsPerDim(
           [&](const torch::Tensor& x, const torch::Tensor& t) { return unet->forward(x, t); }, *process.diffusion,

@@ -72,7 +72,8 @@ void CheckOptimizer(const std::string& path, const nlohmann::json& entry, const 
   settings.Add("number of param_groups", layout.at("param_groups").size() == 1 ? 0 : 1, 0);
   // First, last and number of the indices; the same of the state's.
   const int64_t count = static_cast<int64_t>(parameters.size());
-  settings.Add("params", layout.at("param_groups").at(0).at("params") == nlohmann::json({0, count - 1, count}) ? 0 : 1, 0);
+  settings.Add("params", layout.at("param_groups").at(0).at("params") == nlohmann::json({0, count - 1, count}) ? 0 : 1,
+               0);
   settings.Add("state_keys", layout.at("state_keys") == nlohmann::json({0, count - 1}) ? 0 : 1, 0);
   const auto shape = layout.at("state_entry").at("exp_avg").at("shape").get<std::vector<int64_t>>();
   settings.Add("state_entry", shape == parameters.at(0).shape ? 0 : 1, 0);

@@ -53,12 +53,15 @@ void CheckKernel(const Tensors& tensors, const nlohmann::json& want, const std::
   const metrics::KernelDistance kid = metrics::SubsetKernelDistance(a, b, rows_a, rows_b);
   const double mean = want.at("kid_cleanfid_subsets_float64");
   worst.Add("kid_cleanfid_subsets_float64", RelativeError(kid.mean, mean), kTolerance);
-  worst.Add("per_subset", MaxRelativeError(kid.per_subset, want.at("per_subset").get<std::vector<double>>(), 0), kTolerance);
+  worst.Add("per_subset", MaxRelativeError(kid.per_subset, want.at("per_subset").get<std::vector<double>>(), 0),
+            kTolerance);
   report.Add("kid/" + name, worst);
   report.Equal("kid/" + name + "/subsets",
-               want.at("num_subsets").get<int64_t>() == rows_a.size(0) && want.at("subset_size").get<int64_t>() == rows_a.size(1),
+               want.at("num_subsets").get<int64_t>() == rows_a.size(0) &&
+                   want.at("subset_size").get<int64_t>() == rows_a.size(1),
                "num_subsets or subset_size is another");
-  // In float32 sums of a million terms depend on their order: ten times the reference's own error, as its noise fields say.
+  // In float32 sums of a million terms depend on their order: ten times the reference's own error, as its noise fields
+  // say.
   const double single = want.at("kid_cleanfid_subsets_float32_features");
   report.Add("kid/" + name + "/float32_features",
              RelativeError(metrics::SubsetKernelDistance(a32, b32, rows_a, rows_b).mean, single),
@@ -97,7 +100,8 @@ void CheckResize(const Tensors& tensors, const nlohmann::json& want, const std::
   report.Add("resize/" + name, worst);
   Worst stats;
   const nlohmann::json& channels = want.at("stats_per_channel");
-  TORCH_CHECK(static_cast<int64_t>(channels.size()) == in.size(2), "stats_per_channel has ", channels.size(), " entries");
+  TORCH_CHECK(static_cast<int64_t>(channels.size()) == in.size(2), "stats_per_channel has ", channels.size(),
+              " entries");
   for (int64_t c = 0; c < in.size(2); ++c)
     stats.Add(absl::StrCat("channel ", c), StatError(out[c], channels[static_cast<size_t>(c)]), 1e-8);
   report.Add("resize/" + name + "/stats", stats);

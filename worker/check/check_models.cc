@@ -91,9 +91,8 @@ void CheckModels(const Fixtures& fixtures, Report& report) {
   for (const nlohmann::json& entry : json.at("parameter_counts_256px")) {
     const std::string attention = entry.at("attention_resolutions");
     const bool updown = entry.at("resblock_updown");
-    const std::string name =
-        absl::StrCat("parameter_counts_256px/", attention, "/", entry.at("num_res_blocks").get<int>(), "/",
-                     updown ? "updown" : "plain");
+    const std::string name = absl::StrCat("parameter_counts_256px/", attention, "/",
+                                          entry.at("num_res_blocks").get<int>(), "/", updown ? "updown" : "plain");
     report.Case(name, [&] {
       nlohmann::json args;
       for (const nlohmann::json& config : json.at("configs")) {

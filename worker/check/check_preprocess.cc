@@ -134,7 +134,8 @@ void CheckPreprocess(const Fixtures& fixtures, Report& report) {
       const bool flipped = name.ends_with("_flipped_chw");
       report.Add(name, MaxDifference(flipped ? chw.flip({2}) : chw, tensors[name]), 1e-6);
     }
-    if (compared < 2) report.Skip("normalised_example", "preprocess.safetensors lacks the plain or the flipped example");
+    if (compared < 2)
+      report.Skip("normalised_example", "preprocess.safetensors lacks the plain or the flipped example");
   });
 }
 

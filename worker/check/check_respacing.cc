@@ -12,7 +12,8 @@ namespace p2::check {
 namespace {
 
 std::string Name(const char* group, const nlohmann::json& entry) {
-  return absl::StrCat(group, "/", entry.at("num_timesteps").get<int>(), "/\"", entry.at("spec").get<std::string>(), "\"");
+  return absl::StrCat(group, "/", entry.at("num_timesteps").get<int>(), "/\"", entry.at("spec").get<std::string>(),
+                      "\"");
 }
 
 void CheckSteps(const nlohmann::json& entry, const std::string& name, Report& report) {

@@ -67,14 +67,16 @@ void CheckCase(const Fixtures& fixtures, const Tensors& tensors, model::Unet& un
         stats.Add(where + ".model_t", want.at("model_t").get<int64_t>() == model_timesteps.back() ? 0 : 1, 0);
         const double saturated = step.pred_xstart.abs().ge(1).to(torch::kFloat64).mean().item<double>();
         // An element at the limit may fall on either side.
-        stats.Add(where + ".saturated_fraction", std::abs(saturated - want.at("saturated_fraction").get<double>()), 1e-3);
-        for (const auto& [part, value] : {std::pair(".sample", &step.sample), std::pair(".pred_xstart", &step.pred_xstart)}) {
+        stats.Add(where + ".saturated_fraction", std::abs(saturated - want.at("saturated_fraction").get<double>()),
+                  1e-3);
+        for (const auto& [part, value] :
+             {std::pair(".sample", &step.sample), std::pair(".pred_xstart", &step.pred_xstart)}) {
           const std::string key = absl::StrCat(name, ".", where, part);
           const auto listed = entry.at("intermediate_steps").get<std::vector<int>>();
           const bool expected = std::find(listed.begin(), listed.end(), step.index) != listed.end();
           // The model's error grows in x_0 as in section 4.
-          const double amplified =
-              1e-5 * process.spaced.schedule.sqrt_recipm1_alphas_cumprod.at(static_cast<size_t>(steps - 1 - step.index));
+          const double amplified = 1e-5 * process.spaced.schedule.sqrt_recipm1_alphas_cumprod.at(
+                                              static_cast<size_t>(steps - 1 - step.index));
           const double allowed = value == &step.sample ? tolerance : std::max(tolerance, amplified);
           if (expected || tensors.Has(key)) values.Add(where + part, MaxDifference(*value, tensors[key]), allowed);
         }
@@ -85,8 +87,10 @@ void CheckCase(const Fixtures& fixtures, const Tensors& tensors, model::Unet& un
   values.Add("final", MaxDifference(*images, tensors[name + ".final"]), tolerance);
   report.Add(name + "/values", values);
   report.Add(name + "/final_stats", StatError(*images, entry.at("final")), kStats);
-  report.Add(name + "/final_uint8_png", PixelError(sampling::ToUint8(*images), tensors[name + ".final_uint8_png"]), 0.005);
-  report.Add(name + "/final_uint8_npz", PixelError(TruncatedPixels(*images), tensors[name + ".final_uint8_npz"]), 0.005);
+  report.Add(name + "/final_uint8_png", PixelError(sampling::ToUint8(*images), tensors[name + ".final_uint8_png"]),
+             0.005);
+  report.Add(name + "/final_uint8_npz", PixelError(TruncatedPixels(*images), tensors[name + ".final_uint8_npz"]),
+             0.005);
 }
 
 }  // namespace

@@ -61,7 +61,9 @@ Arrays ComputeArrays(const spec::NoiseSchedule& s, const nlohmann::json& tags) {
   return arrays;
 }
 
-bool IsLogarithm(const std::string& name) { return name.starts_with("log_") || name.find("_log_") != std::string::npos; }
+bool IsLogarithm(const std::string& name) {
+  return name.starts_with("log_") || name.find("_log_") != std::string::npos;
+}
 
 double Error(const std::string& name, const std::vector<double>& got, const std::vector<double>& want) {
   if (!IsLogarithm(name)) return MaxRelativeError(got, want, kFloor);
@@ -113,15 +115,16 @@ void CheckSchedules(const Fixtures& fixtures, Report& report) {
     });
   }
   for (const nlohmann::json& entry : json.at("accept_reject")) {
-    const std::string name = absl::StrCat("accept_reject/", entry.at("name").get<std::string>(), "/",
-                                          entry.at("T").get<int>());
+    const std::string name =
+        absl::StrCat("accept_reject/", entry.at("name").get<std::string>(), "/", entry.at("T").get<int>());
     report.Case(name, [&] {
       const auto kind = spec::ParseScheduleKind(entry.at("name").get<std::string>());
       auto made = kind.ok() ? spec::MakeNoiseSchedule(*kind, entry.at("T").get<int>()) : kind.status();
       const bool expected = entry.at("ok");
       if (made.ok() != expected || !expected || !entry.contains("beta_last"))
         return report.Equal(name, made.ok() == expected, expected ? "p2 refuses it" : "p2 accepts it");
-      report.Add(name, MaxRelativeError({made->betas.back()}, {entry.at("beta_last").get<double>()}, kFloor), kTolerance);
+      report.Add(name, MaxRelativeError({made->betas.back()}, {entry.at("beta_last").get<double>()}, kFloor),
+                 kTolerance);
     });
   }
 }

@@ -57,8 +57,8 @@ void CheckForward(const Tiny& tiny, Report& report) {
   report.Add("forward/out", MaxDifference(out, tiny.cases["fwd.out"]), kForward);
   Worst worst;
   worst.Add("out", StatError(out, json.at("out")), kStats);
-  worst.Add("out_rms",
-            RelativeError(out.to(torch::kFloat64).square().mean().sqrt().item<double>(), json.at("out_rms")), kStats);
+  worst.Add("out_rms", RelativeError(out.to(torch::kFloat64).square().mean().sqrt().item<double>(), json.at("out_rms")),
+            kStats);
   report.Add("forward/stats", worst);
   const torch::Tensor fraction = tiny.cases["fwd.frac_t"];
   report.Add("forward/fractional_t",
@@ -92,8 +92,8 @@ void CheckActivations(const Tiny& tiny, Report& report) {
     compare(name, y);
     return y;
   };
-  torch::Tensor h = at::conv2d(tiny.cases["fwd.x"], parameters["input_blocks.0.0.weight"],
-                               parameters["input_blocks.0.0.bias"], 1, 1);
+  torch::Tensor h =
+      at::conv2d(tiny.cases["fwd.x"], parameters["input_blocks.0.0.weight"], parameters["input_blocks.0.0.bias"], 1, 1);
   compare("input_blocks.0", h);
   std::vector<torch::Tensor> skips = {h};
   for (int i = 1; modules.contains(absl::StrCat("input_blocks.", i)); ++i)
@@ -126,7 +126,8 @@ void CheckReverseStep(const Tiny& tiny, Report& report) {
       stats.Add(part, StatError(value, json.at(part)), kStats);
       if (!json.at(part).contains("per_sample_max_abs")) continue;
       const auto largest = json.at(part).at("per_sample_max_abs").get<std::vector<double>>();
-      TORCH_CHECK(static_cast<int64_t>(largest.size()) == x.size(0), "per_sample_max_abs has ", largest.size(), " entries");
+      TORCH_CHECK(static_cast<int64_t>(largest.size()) == x.size(0), "per_sample_max_abs has ", largest.size(),
+                  " entries");
       for (int64_t i = 0; i < x.size(0); ++i)
         stats.Add(absl::StrCat(part, " per_sample_max_abs ", i),
                   RelativeError(value[i].abs().max().item<double>(), largest[static_cast<size_t>(i)]), kStats);
@@ -134,39 +135,46 @@ void CheckReverseStep(const Tiny& tiny, Report& report) {
     report.Add(absl::StrCat("p_mean_variance/", name, "/stats"), stats);
     if (!clip) continue;
     report.Add("p_mean_variance/mean", MaxDifference(got.reverse.mean, tiny.cases["pmv.clip.mean"]), 1e-5);
-    report.Add("p_mean_variance/log_variance", MaxDifference(parts[1].second, tiny.cases["pmv.clip.log_variance"]), 2e-5);
+    report.Add("p_mean_variance/log_variance", MaxDifference(parts[1].second, tiny.cases["pmv.clip.log_variance"]),
+               2e-5);
     const torch::Tensor want = tiny.cases["pmv.clip.pred_xstart"];
     TORCH_CHECK(want.sizes() == x.sizes(), "pmv.clip.pred_xstart is ", want.sizes());
     Worst amplified;
     for (int64_t i = 0; i < x.size(0); ++i) {
       const int64_t step = t[i].item<int64_t>();
       const double factor = process.spaced.schedule.sqrt_recipm1_alphas_cumprod.at(static_cast<size_t>(step));
-      amplified.Add(absl::StrCat("t = ", step), MaxDifference(got.pred_xstart[i], want[i]), 1e-5 * std::max(1.0, factor));
+      amplified.Add(absl::StrCat("t = ", step), MaxDifference(got.pred_xstart[i], want[i]),
+                    1e-5 * std::max(1.0, factor));
     }
     report.Add("p_mean_variance/pred_xstart", amplified);
   }
 }
 
 void CheckInputs(const Tiny& tiny, Report& report) {
-  report.Add("loss.x0", MaxDifference(tiny.cases["loss.x0_uint8"].to(torch::kFloat32) / 127.5 - 1, tiny.cases["loss.x0"]),
-             1e-6);
+  report.Add("loss.x0",
+             MaxDifference(tiny.cases["loss.x0_uint8"].to(torch::kFloat32) / 127.5 - 1, tiny.cases["loss.x0"]), 1e-6);
   const Process process = MakeProcess(tiny.json.at("losses").at(0).at("diffusion_args"));
-  report.Add("q_sample", MaxDifference(process.diffusion->QSample(tiny.cases["loss.x0"], tiny.cases["loss.t"],
-                                                                  tiny.cases["loss.noise"]),
-                                       tiny.cases["loss.x_t"]),
-             1e-6);
+  report.Add(
+      "q_sample",
+      MaxDifference(process.diffusion->QSample(tiny.cases["loss.x0"], tiny.cases["loss.t"], tiny.cases["loss.noise"]),
+                    tiny.cases["loss.x_t"]),
+      1e-6);
 }
 
 // One entry of "losses" as it is computed here.
 class LossCase {
  public:
   LossCase(const Tiny& tiny, const nlohmann::json& entry)
-      : tiny_(tiny), args_(entry.at("diffusion_args")), process_(MakeProcess(args_)), t_(tiny.cases[entry.at("t_tensor")]) {
+      : tiny_(tiny),
+        args_(entry.at("diffusion_args")),
+        process_(MakeProcess(args_)),
+        t_(tiny.cases[entry.at("t_tensor")]) {
     const auto weights = spec::ObjectiveWeights("p2", args_.at("p2_gamma"), args_.at("p2_k"), process_.spaced.schedule);
     TORCH_CHECK(weights.ok(), std::string(weights.status().message()));
     loss_ = std::make_unique<diffusion::TrainingLoss>(
         *process_.diffusion, *weights,
-        diffusion::LossOptions{.rescale_vb = args_.at("rescale_learned_sigmas"), .kl_only = args_.value("use_kl", false)});
+        diffusion::LossOptions{.rescale_vb = args_.at("rescale_learned_sigmas"),
+                               .kl_only = args_.value("use_kl", false)});
   }
 
   // Samples [begin, end) of the batch; gradients of the mean loss are added to the model's.
@@ -201,11 +209,12 @@ class LossCase {
 
 void AddPerSample(const char* what, const torch::Tensor& got, const nlohmann::json& want, const torch::Tensor& t,
                   Worst& worst) {
-  TORCH_CHECK(want.is_array() && static_cast<int64_t>(want.size()) == t.numel(), what, " has not ", t.numel(), " entries");
+  TORCH_CHECK(want.is_array() && static_cast<int64_t>(want.size()) == t.numel(), what, " has not ", t.numel(),
+              " entries");
   for (int64_t i = 0; i < t.numel(); ++i) {
     const int64_t step = t[i].item<int64_t>();
-    worst.Add(absl::StrCat(what, " at t = ", step),
-              RelativeError(got[i].item<double>(), want[static_cast<size_t>(i)]), step == 0 ? 5e-5 : 1e-5);
+    worst.Add(absl::StrCat(what, " at t = ", step), RelativeError(got[i].item<double>(), want[static_cast<size_t>(i)]),
+              step == 0 ? 5e-5 : 1e-5);
   }
 }
 
@@ -231,7 +240,8 @@ void CheckLoss(const Fixtures& fixtures, const Tiny& tiny, const nlohmann::json&
   report.Add(absl::StrCat(name, "/gradients"), CompareGradientStats(*tiny.unet, entry.at("grads"), rules));
   Worst norms;
   const torch::Tensor all = FlatGradient(*tiny.unet);
-  norms.Add("grad_global_norm", RelativeError(all.norm().item<double>(), entry.at("grad_global_norm")), rules.tolerance);
+  norms.Add("grad_global_norm", RelativeError(all.norm().item<double>(), entry.at("grad_global_norm")),
+            rules.tolerance);
   norms.Add("grad_global_max_abs", RelativeError(all.abs().max().item<double>(), entry.at("grad_global_max_abs")),
             rules.tolerance);
   report.Add(absl::StrCat(name, "/gradient_norm"), norms);
@@ -259,8 +269,8 @@ void CheckTiny(const Fixtures& fixtures, Report& report) {
   int64_t parameters = 0;
   for (const auto& item : tiny.unet->named_parameters()) parameters += item.value().numel();
   report.Case("num_parameters", [&] {
-    report.Add("num_parameters", static_cast<double>(std::abs(parameters - tiny.json.at("num_parameters").get<int64_t>())),
-               0);
+    report.Add("num_parameters",
+               static_cast<double>(std::abs(parameters - tiny.json.at("num_parameters").get<int64_t>())), 0);
   });
   report.Case("temb", [&] { CheckTimeEmbedding(tiny, report); });
   report.Case("forward", [&] { CheckForward(tiny, report); });

@@ -1,5 +1,5 @@
-// Section 5: training: the loss, AdamW and EMA over some steps, from new and from published optimizer state; microbatches.
-// Errors of parameters are distances divided by the length of the reference's update of that tensor.
+// Section 5: training: the loss, AdamW and EMA over some steps, from new and from published optimizer state;
+// microbatches. Errors of parameters are distances divided by the length of the reference's update of that tensor.
 #include <ATen/ATen.h>
 
 #include <algorithm>
@@ -66,8 +66,8 @@ Setup MakeSetup(const Fixtures& fixtures) {
   setup.options = UnetOptionsFromArgs(fixtures.Json("checkpoint.json").at("model_args"));
   setup.weights = ReadStateDictFile(setup.model_path).tensors;
   setup.process = MakeProcess(setup.json.at("diffusion_args"));
-  const auto weights = spec::ObjectiveWeights("p2", setup.json.at("p2_gamma"), setup.json.at("p2_k"),
-                                              setup.process.spaced.schedule);
+  const auto weights =
+      spec::ObjectiveWeights("p2", setup.json.at("p2_gamma"), setup.json.at("p2_k"), setup.process.spaced.schedule);
   TORCH_CHECK(weights.ok(), std::string(weights.status().message()));
   setup.loss = std::make_unique<diffusion::TrainingLoss>(
       *setup.process.diffusion, *weights,
@@ -80,7 +80,8 @@ void CheckOutputs(const Setup& setup, Report& report) {
   const torch::Tensor x = setup.tensors["ckpt.x"], t = setup.tensors["ckpt.t"];
   report.Case("ckpt.model_out", [&] {
     report.Add("ckpt.model_out",
-               MaxDifference(MakeUnet(setup.options, setup.weights)->forward(x, t), setup.tensors["ckpt.model_out"]), 3e-5);
+               MaxDifference(MakeUnet(setup.options, setup.weights)->forward(x, t), setup.tensors["ckpt.model_out"]),
+               3e-5);
   });
   report.Case("ckpt.ema_out", [&] {
     for (const auto& [rate, unused] : setup.json.at("runs").at("fresh").at("steps").at(0).at("ema").items()) {
@@ -144,7 +145,8 @@ class Run {
       averages_.push_back(std::move(average));
     }
     const auto rates = setup.json.at("ema_rates").get<std::vector<double>>();
-    TORCH_CHECK(rates.size() == averages_.size(), "ema_rates names ", rates.size(), " rates, the steps ", averages_.size());
+    TORCH_CHECK(rates.size() == averages_.size(), "ema_rates names ", rates.size(), " rates, the steps ",
+                averages_.size());
     for (const double rate : rates) {
       TORCH_CHECK(std::any_of(averages_.begin(), averages_.end(), [&](const Average& a) { return a.rate == rate; }),
                   "the steps have no EMA of rate ", rate);
@@ -177,10 +179,11 @@ class Run {
     const nlohmann::json& per_sample = want.at("per_sample");
     // t = 0 as in section 4.
     const double sample_tolerance = setup_.tensors["traj.t"][s].eq(0).any().item<bool>() ? 5e-5 : kLoss;
-    for (const auto& [part, value] :
-         {std::pair("loss", terms.loss.detach()), {"mse", terms.mse}, {"vb", terms.vb}})
-      worst.Add(absl::StrCat("per_sample.", part), MaxRelativeError(value, TensorOf(per_sample.at(part))), sample_tolerance);
-    worst.Add("grad_norm", RelativeError(flat_.grads().to(torch::kFloat64).norm().item<double>(), want.at("grad_norm")), kLoss);
+    for (const auto& [part, value] : {std::pair("loss", terms.loss.detach()), {"mse", terms.mse}, {"vb", terms.vb}})
+      worst.Add(absl::StrCat("per_sample.", part), MaxRelativeError(value, TensorOf(per_sample.at(part))),
+                sample_tolerance);
+    worst.Add("grad_norm", RelativeError(flat_.grads().to(torch::kFloat64).norm().item<double>(), want.at("grad_norm")),
+              kLoss);
     worst.Add("param_norm_before", RelativeError(norm_before, want.at("param_norm_before")), kLoss);
     report.Add(name + "/loss", worst);
 
@@ -286,7 +289,8 @@ void CheckMicrobatch(const Setup& setup, const std::string& key, const nlohmann:
   worst.Add("grad_global_norm", RelativeError(gradient.norm().item<double>(), want.at("grad_global_norm")), kLoss);
   const double distance = RelativeL2(full * static_cast<double>(chunks), gradient);
   worst.Add("distance to the full batch's",
-            std::abs(distance - want.at("rel_l2_distance_to_full_batch_grad_times_num_microbatches").get<double>()), 1e-5);
+            std::abs(distance - want.at("rel_l2_distance_to_full_batch_grad_times_num_microbatches").get<double>()),
+            1e-5);
   report.Add("microbatch/" + key, worst);
   const GradientRules rules{setup.options, Degenerate(setup.json.at("runs").at("fresh")), kGradientStats};
   report.Add("microbatch/" + key + "/gradients", CompareGradientStats(*unet, want.at("grads"), rules, /*all=*/false));

@@ -42,8 +42,8 @@ struct Stats {
 Stats StatsOf(const torch::Tensor& tensor) {
   const torch::Tensor v = tensor.detach().to(torch::kFloat64).reshape({-1});
   const torch::Tensor wave = at::cos(at::arange(v.numel(), torch::kFloat64) * 0.7 + 0.3);
-  return {static_cast<double>(v.numel()),   v.sum().item<double>(),       v.abs().sum().item<double>(),
-          v.norm().item<double>(), v.abs().max().item<double>(), (v * wave).sum().item<double>()};
+  return {static_cast<double>(v.numel()), v.sum().item<double>(),       v.abs().sum().item<double>(),
+          v.norm().item<double>(),        v.abs().max().item<double>(), (v * wave).sum().item<double>()};
 }
 
 Stats StatsOf(const nlohmann::json& json) {
@@ -130,8 +130,8 @@ double StatError(const torch::Tensor& tensor, const nlohmann::json& stats) {
 double StatDistance(const torch::Tensor& tensor, const nlohmann::json& stats) {
   const Stats got = StatsOf(tensor), want = StatsOf(stats);
   if (got.n != want.n) return kInfinity;
-  const double spread = std::max(
-      {std::abs(got.sum_abs - want.sum_abs), std::abs(got.sum - want.sum), std::abs(got.proj - want.proj)});
+  const double spread =
+      std::max({std::abs(got.sum_abs - want.sum_abs), std::abs(got.sum - want.sum), std::abs(got.proj - want.proj)});
   return FiniteOrInfinity(
       std::max({std::abs(got.l2 - want.l2), std::abs(got.max_abs - want.max_abs), spread / std::sqrt(want.n)}));
 }

@@ -62,8 +62,8 @@ double MaxRelativeError(absl::Span<const double> got, absl::Span<const double> w
 // differs. Blocks are rounded to 10 digits: below 1e-9 it means nothing.
 double StatError(const torch::Tensor& tensor, const nlohmann::json& stats);
 
-// The same five, absolute: the largest of |d l2|, |d max_abs|, |d sum_abs| / sqrt(n), |d sum| / sqrt(n), |d proj| / sqrt(n),
-// which ||tensor - reference|| bounds.
+// The same five, absolute: the largest of |d l2|, |d max_abs|, |d sum_abs| / sqrt(n), |d sum| / sqrt(n), |d proj| /
+// sqrt(n), which ||tensor - reference|| bounds.
 double StatDistance(const torch::Tensor& tensor, const nlohmann::json& stats);
 
 // A tensor of JSON numbers (nested lists), float64.

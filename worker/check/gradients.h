@@ -32,7 +32,8 @@ torch::Tensor FlatGradient(const model::Unet& unet);
 // tensors stay as they are.
 torch::Tensor WithoutKeys(const std::string& name, const torch::Tensor& tensor, const spec::UnetOptions& options);
 
-// Stat blocks by parameter name. A parameter that `stats` lacks counts as a failure where `all`; one that the model lacks always.
+// Stat blocks by parameter name. A parameter that `stats` lacks counts as a failure where `all`; one that the model
+// lacks always.
 Worst CompareGradientStats(const model::Unet& unet, const nlohmann::json& stats, const GradientRules& rules,
                            bool all = true);
 

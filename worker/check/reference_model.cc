@@ -81,7 +81,8 @@ Process MakeProcess(const std::string& noise_schedule, int steps, const std::str
 }
 
 Process MakeProcess(const nlohmann::json& args) {
-  return MakeProcess(args.at("noise_schedule"), args.at("steps"), args.at("timestep_respacing"), args.at("learn_sigma"));
+  return MakeProcess(args.at("noise_schedule"), args.at("steps"), args.at("timestep_respacing"),
+                     args.at("learn_sigma"));
 }
 
 int BaseSteps(const Fixtures& fixtures, const nlohmann::json& entry) {

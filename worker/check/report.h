@@ -13,11 +13,11 @@ namespace p2::check {
 struct CaseResult {
   std::string section;
   std::string name;
-  double error = 0;      // As measured; what it is relative to, the section says.
+  double error = 0;  // As measured; what it is relative to, the section says.
   double tolerance = 0;
-  bool pass = false;     // It ran, and error <= tolerance.
-  std::string where;     // The part with the largest error, where a case has several.
-  std::string skipped;   // Why it did not run: a failure. Empty if it ran.
+  bool pass = false;    // It ran, and error <= tolerance.
+  std::string where;    // The part with the largest error, where a case has several.
+  std::string skipped;  // Why it did not run: a failure. Empty if it ran.
 };
 
 // The largest of several errors, each measured by its own tolerance.

@@ -51,9 +51,9 @@ struct FirstGood {
   std::vector<absl::Status> passed_over;   // Why each better candidate was not taken: it is damaged, or not there.
 };
 
-// The first candidate (names inside `parent`, best first) that opens. Only what is damaged or missing is passed over, for
-// ever: a read that failed (a disk or mount that is away, permissions), a `parent` that is not there, or a checkpoint of
-// a newer p2 may be good tomorrow, and is an error.
+// The first candidate (names inside `parent`, best first) that opens. Only what is damaged or missing is passed over,
+// for ever: a read that failed (a disk or mount that is away, permissions), a `parent` that is not there, or a
+// checkpoint of a newer p2 may be good tomorrow, and is an error.
 absl::StatusOr<FirstGood> OpenFirstGood(const std::string& parent, const std::vector<std::string>& candidates);
 
 // Names in a directory, in no order; empty if it does not exist. Not std::filesystem::directory_iterator, parts of

@@ -48,7 +48,7 @@ absl::StatusOr<std::unique_ptr<ShardReader>> ShardReader::Open(const std::string
     for (size_t i = 0; i < reader->shards_.size(); ++i) {
       const uint64_t size = manifest.shards[i].bytes - image::kShardHeaderBytes;
       P2_RETURN_IF_ERROR(PReadAll(reader->shards_[i].fd.get(), reader->shards_[i].path, image::kShardHeaderBytes,
-                                         absl::MakeSpan(records.get() + at, size)));
+                                  absl::MakeSpan(records.get() + at, size)));
       at += size;
     }
     reader->resident_ = std::move(records);

@@ -14,9 +14,10 @@ torch::Tensor MeanOfSample(const torch::Tensor& x) { return x.flatten(1).mean(1)
 
 }  // namespace
 
-BitsPerDim CalcBitsPerDim(const std::function<torch::Tensor(const torch::Tensor& x, const torch::Tensor& timesteps)>& model,
-                          const GaussianDiffusion& diffusion, const torch::Tensor& x0,
-                          const std::function<torch::Tensor(int iteration)>& noise, bool clip_denoised) {
+BitsPerDim CalcBitsPerDim(
+    const std::function<torch::Tensor(const torch::Tensor& x, const torch::Tensor& timesteps)>& model,
+    const GaussianDiffusion& diffusion, const torch::Tensor& x0,
+    const std::function<torch::Tensor(int iteration)>& noise, bool clip_denoised) {
   const torch::NoGradGuard no_grad;
   const int steps = diffusion.num_timesteps();
   const TrainingLoss loss(diffusion, std::vector<double>(static_cast<size_t>(steps), 1.0));

@@ -1,7 +1,7 @@
 // The Gaussian diffusion process over tensors: q(x_t | x_0), its posterior, and p(x_{t-1} | x_t) from a model's output.
 //
-// Letters: T timesteps of the (spaced) process, t (B) int64 in 0 … T-1, C channels. Tables are made in float64 and looked
-// up as float32, as the published code does.
+// Letters: T timesteps of the (spaced) process, t (B) int64 in 0 … T-1, C channels. Tables are made in float64 and
+// looked up as float32, as the published code does.
 #pragma once
 
 #include <torch/types.h>

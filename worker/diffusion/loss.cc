@@ -24,8 +24,7 @@ torch::Tensor DiscretizedGaussianLogLikelihood(const torch::Tensor& x, const tor
   const torch::Tensor inverse_scale = at::exp(-log_scale);
   const torch::Tensor cdf_above = ApproximateNormalCdf(inverse_scale * (centered + 1.0 / 255));
   const torch::Tensor cdf_below = ApproximateNormalCdf(inverse_scale * (centered - 1.0 / 255));
-  return at::where(x < -0.999, Log(cdf_above),
-                   at::where(x > 0.999, Log(1 - cdf_below), Log(cdf_above - cdf_below)));
+  return at::where(x < -0.999, Log(cdf_above), at::where(x > 0.999, Log(1 - cdf_below), Log(cdf_above - cdf_below)));
 }
 
 torch::Tensor NormalKl(const NormalParameters& p, const NormalParameters& q) {
@@ -34,9 +33,7 @@ torch::Tensor NormalKl(const NormalParameters& p, const NormalParameters& q) {
 }
 
 TrainingLoss::TrainingLoss(const GaussianDiffusion& diffusion, const std::vector<double>& weights, LossOptions options)
-    : diffusion_(diffusion),
-      options_(options),
-      weights_(GaussianDiffusion::MakeTable(weights, diffusion.device())) {
+    : diffusion_(diffusion), options_(options), weights_(GaussianDiffusion::MakeTable(weights, diffusion.device())) {
   TORCH_CHECK(weights.size() == static_cast<size_t>(diffusion.num_timesteps()), "the objective has ", weights.size(),
               " weights for ", diffusion.num_timesteps(), " timesteps");
 }

@@ -1,7 +1,8 @@
 // The training objective: weighted epsilon-MSE plus the variational bound's term for the learned variance.
 //
-//   mse_i = w(t_i) mean_{CHW} (noise - eps_hat)^2         w: spec::ObjectiveWeights (the P2 weight touches nothing else)
-//   vb_i  = KL(q(x_{t-1} | x_t, x_0) || p) / ln 2, or the decoder's -log2-likelihood at t = 0: bits per dimension, the mean
+//   mse_i = w(t_i) mean_{CHW} (noise - eps_hat)^2         w: spec::ObjectiveWeights (the P2 weight touches nothing
+//   else) vb_i  = KL(q(x_{t-1} | x_t, x_0) || p) / ln 2, or the decoder's -log2-likelihood at t = 0: bits per
+//   dimension, the mean
 //           over C, H, W; gradients reach the variance only; times T / 1000 where `rescale_vb`
 //   loss_i = mse_i + vb_i
 // `kl_only`: loss_i = T vb_i with gradients to mean and variance, and no mse (published code: RESCALED_KL).

@@ -32,8 +32,8 @@ class TorchScriptExtractor final : public FeatureExtractor {
         return absl::InvalidArgumentError(absl::StrCat(path_, ": forward returned ", out.tagKind(), ", not a tensor"));
       const torch::Tensor features = out.toTensor();
       if (features.dim() != 2 || features.size(0) != images.size(0) || !features.is_floating_point()) {
-        return absl::InvalidArgumentError(absl::StrCat(path_, ": forward returned ", features.dim(),
-                                                       " dimensions for ", images.size(0), " images; (N, D) is needed"));
+        return absl::InvalidArgumentError(absl::StrCat(path_, ": forward returned ", features.dim(), " dimensions for ",
+                                                       images.size(0), " images; (N, D) is needed"));
       }
       return features.to(torch::kCPU).to(torch::kFloat32).contiguous();
     } catch (const std::exception& e) {
@@ -49,7 +49,8 @@ class TorchScriptExtractor final : public FeatureExtractor {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<FeatureExtractor>> FeatureExtractor::Load(const std::string& path, torch::Device device) {
+absl::StatusOr<std::unique_ptr<FeatureExtractor>> FeatureExtractor::Load(const std::string& path,
+                                                                         torch::Device device) {
   std::error_code error;
   if (!std::filesystem::exists(path, error)) return absl::NotFoundError(absl::StrCat(path, " is not there"));
   if (!std::filesystem::is_regular_file(path, error))

@@ -12,8 +12,8 @@ namespace {
 // be 1e8 times as large.
 torch::Tensor SymmetricRoot(const torch::Tensor& matrix) {
   const auto [values, vectors] = at::linalg_eigh(matrix);
-  const double floor = values.abs().max().item<double>() * static_cast<double>(matrix.size(0)) *
-                       std::numeric_limits<double>::epsilon();
+  const double floor =
+      values.abs().max().item<double>() * static_cast<double>(matrix.size(0)) * std::numeric_limits<double>::epsilon();
   const torch::Tensor roots = at::where(values > floor, values, at::zeros_like(values)).sqrt();
   return at::matmul(vectors * roots, vectors.t());
 }
@@ -33,7 +33,8 @@ FeatureStatistics MakeFeatureStatistics(const torch::Tensor& features) {
 }
 
 FrechetDistance CalcFrechetDistance(const FeatureStatistics& a, const FeatureStatistics& b) {
-  TORCH_CHECK(a.mean.sizes() == b.mean.sizes(), "one set has ", a.mean.size(0), " features, the other ", b.mean.size(0));
+  TORCH_CHECK(a.mean.sizes() == b.mean.sizes(), "one set has ", a.mean.size(0), " features, the other ",
+              b.mean.size(0));
   TORCH_CHECK(at::isfinite(a.covariance).all().item<bool>() && at::isfinite(b.covariance).all().item<bool>(),
               "features are not finite");
   FrechetDistance result;

@@ -20,7 +20,8 @@ double KernelSum(const torch::Tensor& x, const torch::Tensor& y) {
   double sum = 0;
   for (int64_t i = 0; i < x.size(0); i += kBlockRows) {
     for (int64_t j = 0; j < y.size(0); j += kBlockRows)
-      sum += Sum(Kernel(x.slice(0, i, std::min(i + kBlockRows, x.size(0))), y.slice(0, j, std::min(j + kBlockRows, y.size(0)))));
+      sum += Sum(Kernel(x.slice(0, i, std::min(i + kBlockRows, x.size(0))),
+                        y.slice(0, j, std::min(j + kBlockRows, y.size(0)))));
   }
   return sum;
 }

@@ -26,7 +26,8 @@ struct KernelDistance {
 };
 
 // clean-fid's estimate over subsets, each [(sum_{i != j} k_aa + sum_{i != j} k_bb) / (m - 1) - 2 sum k_ab / m] / m.
-// rows_a, rows_b (S, m) int64: the rows of each subset. Throws c10::Error as above, unless m >= 2, or if a row is not there.
+// rows_a, rows_b (S, m) int64: the rows of each subset. Throws c10::Error as above, unless m >= 2, or if a row is not
+// there.
 KernelDistance SubsetKernelDistance(const torch::Tensor& a, const torch::Tensor& b, const torch::Tensor& rows_a,
                                     const torch::Tensor& rows_b);
 

@@ -10,8 +10,9 @@
 
 namespace p2::model {
 
-// x + proj_out(attention(qkv(norm(x)))). The channels of qkv are split into heads first, then into q, k and v inside each
-// head (the published code's legacy order); q and k are scaled by ch^(-1/4) each, ch = channels of a head; softmax in fp32.
+// x + proj_out(attention(qkv(norm(x)))). The channels of qkv are split into heads first, then into q, k and v inside
+// each head (the published code's legacy order); q and k are scaled by ch^(-1/4) each, ch = channels of a head; softmax
+// in fp32.
 class AttentionBlock : public Block {
  public:
   // REQUIRES: `heads` divides `channels`.

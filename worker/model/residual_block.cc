@@ -73,9 +73,7 @@ torch::Tensor Downsample::forward(const torch::Tensor& x, const torch::Tensor&, 
   return op_->forward(x);
 }
 
-Upsample::Upsample(int64_t channels) {
-  conv_ = register_module("conv", std::make_shared<Conv>(channels, channels, 3));
-}
+Upsample::Upsample(int64_t channels) { conv_ = register_module("conv", std::make_shared<Conv>(channels, channels, 3)); }
 
 torch::Tensor Upsample::forward(const torch::Tensor& x, const torch::Tensor&, const DropoutContext*) {
   return conv_->forward(Resampled(x, Resample::kUp));

@@ -32,7 +32,8 @@ class ResidualBlock : public Block {
   // x (B, in, H, W), emb (B, E). Returns (B, out, H', W').
   torch::Tensor forward(const torch::Tensor& x, const torch::Tensor& emb, const DropoutContext* dropout) override;
 
-  // The name of a block's dropout stream: "dropout/<path>.out_layers.2", where the published code has the dropout module.
+  // The name of a block's dropout stream: "dropout/<path>.out_layers.2", where the published code has the dropout
+  // module.
   static std::string DropoutStreamName(const std::string& path);
 
  private:

@@ -33,7 +33,9 @@ class BlockFactory {
     for (const int pixels : options.attention_resolutions) attention_factors_.push_back(options.image_size / pixels);
   }
 
-  int64_t Width(size_t level) const { return static_cast<int64_t>(options_.channel_mult[level] * options_.model_channels); }
+  int64_t Width(size_t level) const {
+    return static_cast<int64_t>(options_.channel_mult[level] * options_.model_channels);
+  }
 
   bool Attends(int factor) const {
     return std::find(attention_factors_.begin(), attention_factors_.end(), factor) != attention_factors_.end();
@@ -42,14 +44,13 @@ class BlockFactory {
   std::shared_ptr<Block> Residual(int64_t in, int64_t out, const std::string& path,
                                   Resample resample = Resample::kNone) {
     dropout_streams_.push_back(ResidualBlock::DropoutStreamName(path));
-    return std::make_shared<ResidualBlock>(
-        ResidualOptions{.in_channels = in,
-                        .out_channels = out,
-                        .embedding_channels = 4 * options_.model_channels,
-                        .scale_shift_norm = options_.use_scale_shift_norm,
-                        .dropout = options_.dropout,
-                        .resample = resample},
-        path);
+    return std::make_shared<ResidualBlock>(ResidualOptions{.in_channels = in,
+                                                           .out_channels = out,
+                                                           .embedding_channels = 4 * options_.model_channels,
+                                                           .scale_shift_norm = options_.use_scale_shift_norm,
+                                                           .dropout = options_.dropout,
+                                                           .resample = resample},
+                                           path);
   }
 
   std::shared_ptr<Block> Attention(int64_t channels) const {
@@ -104,9 +105,8 @@ Unet::Unet(const spec::UnetOptions& options) : options_(Resolved(options)) {
       });
     }
     if (level + 1 == levels) break;
-    add_input([&](Stage& stage, const std::string& path) {
-      stage.Append(make.Resampler(channels, path, Resample::kDown));
-    });
+    add_input(
+        [&](Stage& stage, const std::string& path) { stage.Append(make.Resampler(channels, path, Resample::kDown)); });
     factor *= 2;
   }
 

@@ -45,7 +45,8 @@ class Unet : public torch::nn::Module {
 
 // Draws every parameter from its own stream `init/<name>`: layers of equal name, shape and seed start equal in any
 // architecture. Distributions are PyTorch's defaults: weight and bias of a convolution or linear uniform within
-// 1 / sqrt(fan in), norms ones and zeros; zero where the published code zeroes (last convolutions, attention projections).
+// 1 / sqrt(fan in), norms ones and zeros; zero where the published code zeroes (last convolutions, attention
+// projections).
 void InitializeParameters(Unet& unet, std::uint64_t seed);
 
 }  // namespace p2::model

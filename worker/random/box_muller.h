@@ -1,5 +1,6 @@
-// The arithmetic between a draw and its normals, for host and device (C++17). Logarithm, sine and cosine are polynomials of
-// Cephes (logf, sinf, cosf) rather than a library's: the bits are the same on every CPU, and loops over them vectorize.
+// The arithmetic between a draw and its normals, for host and device (C++17). Logarithm, sine and cosine are
+// polynomials of Cephes (logf, sinf, cosf) rather than a library's: the bits are the same on every CPU, and loops over
+// them vectorize.
 #pragma once
 
 #include <cmath>

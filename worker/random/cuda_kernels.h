@@ -1,6 +1,6 @@
-// The random map's kernels on a CUDA device; compiled only where nvcc is found (P2_CUDA_KERNELS). The same arithmetic as the
-// CPU kernels, without fused multiply-add. Pointers are device memory of the current device; a failed launch is left for the
-// caller's C10_CUDA_KERNEL_LAUNCH_CHECK.
+// The random map's kernels on a CUDA device; compiled only where nvcc is found (P2_CUDA_KERNELS). The same arithmetic
+// as the CPU kernels, without fused multiply-add. Pointers are device memory of the current device; a failed launch is
+// left for the caller's C10_CUDA_KERNEL_LAUNCH_CHECK.
 #pragma once
 
 #include <cstdint>

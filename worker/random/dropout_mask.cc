@@ -32,7 +32,8 @@ P2_VECTOR_CLONES void ApplyDropoutMask(std::uint64_t seed, std::uint32_t stream,
     const float* source = in + done;
     float* target = out + done;
     if (count - done >= kElements) {
-      for (std::size_t j = 0; j < kElements; ++j) target[j] = lanes[j] >= rate.threshold ? source[j] * rate.scale : 0.0f;
+      for (std::size_t j = 0; j < kElements; ++j)
+        target[j] = lanes[j] >= rate.threshold ? source[j] * rate.scale : 0.0f;
     } else {
       for (std::size_t j = 0; j < count - done; ++j) {
         target[j] = lanes[j] >= rate.threshold ? source[j] * rate.scale : 0.0f;

@@ -15,8 +15,8 @@ struct DropoutRate {
   static DropoutRate FromProbability(double p);
 };
 
-// out[j] = mask_j * in[j] for elements j = 8 first_block … of sample g in logical (C, H, W) order; block i of the stream
-// holds the lanes of elements 8i … 8i+7. `out` may be `in`. Thread-safe.
+// out[j] = mask_j * in[j] for elements j = 8 first_block … of sample g in logical (C, H, W) order; block i of the
+// stream holds the lanes of elements 8i … 8i+7. `out` may be `in`. Thread-safe.
 void ApplyDropoutMask(std::uint64_t seed, std::uint32_t stream, std::uint64_t g, std::uint32_t first_block,
                       DropoutRate rate, const float* in, float* out, std::size_t count);
 

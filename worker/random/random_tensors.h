@@ -1,7 +1,7 @@
-// Tensors filled from the random map (philox.h): row i of a batch belongs to sample first_sample + i, whatever the rank,
-// the microbatch or the thread that computes it. Float32. A CUDA device has kernels of its own where the build found nvcc;
-// without them numbers are made on the CPU and copied, and dropout on the device is refused. Thread-safe. Errors of use are
-// TORCH_CHECKs.
+// Tensors filled from the random map (philox.h): row i of a batch belongs to sample first_sample + i, whatever the
+// rank, the microbatch or the thread that computes it. Float32. A CUDA device has kernels of its own where the build
+// found nvcc; without them numbers are made on the CPU and copied, and dropout on the device is refused. Thread-safe.
+// Errors of use are TORCH_CHECKs.
 #pragma once
 
 #include <torch/types.h>

@@ -17,9 +17,9 @@ StreamRegistry::StreamRegistry() {
 absl::Status StreamRegistry::Add(absl::string_view name) {
   const auto [it, inserted] = names_.emplace(StreamId(name), std::string(name));
   if (inserted || it->second == name) return absl::OkStatus();
-  return absl::FailedPreconditionError(
-      absl::StrCat("random streams \"", it->second, "\" and \"", name, "\" have the same id ", it->first,
-                   " and would draw the same numbers; rename one of the two modules"));
+  return absl::FailedPreconditionError(absl::StrCat("random streams \"", it->second, "\" and \"", name,
+                                                    "\" have the same id ", it->first,
+                                                    " and would draw the same numbers; rename one of the two modules"));
 }
 
 }  // namespace p2::random

@@ -1,10 +1,10 @@
 // Draws images by index, many at once, so that an image's bits depend on its index and nothing else: not on how many
 // are drawn with it, nor on the threads, the ranks, or where an interrupted run went on.
 //
-// A convolution's bits depend on the batch that it sees (measured with oneDNN: an image in a batch of 2, 3, 4 or 8 differs
-// from the image alone by up to 3e-6) and on its threads. Therefore the model only ever sees one *cell*: CellSize()
-// images with consecutive indices, the first a multiple of it, computed by one thread on a CPU. Threads work on different
-// cells.
+// A convolution's bits depend on the batch that it sees (measured with oneDNN: an image in a batch of 2, 3, 4 or 8
+// differs from the image alone by up to 3e-6) and on its threads. Therefore the model only ever sees one *cell*:
+// CellSize() images with consecutive indices, the first a multiple of it, computed by one thread on a CPU. Threads work
+// on different cells.
 #pragma once
 
 #include <torch/types.h>

@@ -31,12 +31,13 @@ struct SamplerStep {
 using OnStep = std::function<bool(const SamplerStep&)>;
 
 struct SamplerOptions {
-  bool clip_denoised = true;      // Clamp the predicted x_0 to [-1, 1].
+  bool clip_denoised = true;       // Clamp the predicted x_0 to [-1, 1].
   std::optional<double> ddim_eta;  // Set: DDIM with this eta (0: deterministic). Unset: ancestral.
 };
 
-// Runs the chain from spaced timestep `t` down to 0 without autograd: `x` (n, C, H, W) is x_t. Returns x_0 (n, C, H, W);
-// nothing if `on_step` stopped it. Steps count from 0 at `t`, there are t + 1. Exceptions of the denoiser pass through.
+// Runs the chain from spaced timestep `t` down to 0 without autograd: `x` (n, C, H, W) is x_t. Returns x_0 (n, C, H,
+// W); nothing if `on_step` stopped it. Steps count from 0 at `t`, there are t + 1. Exceptions of the denoiser pass
+// through.
 std::optional<torch::Tensor> Denoise(const Denoiser& denoiser, const diffusion::GaussianDiffusion& diffusion,
                                      torch::Tensor x, int t, const NoiseSource& noise,
                                      const SamplerOptions& options = {}, const OnStep& on_step = nullptr);
@@ -48,16 +49,17 @@ std::optional<torch::Tensor> Sample(const Denoiser& denoiser, const diffusion::G
                                     const OnStep& on_step = nullptr);
 
 // The random map's noise for images first_image … first_image + n - 1 of `stream` (kPreviewStream, kSampleStream):
-// x_T takes blocks 0 … m-1, m = ceil(CHW / 4), and step i blocks (i+1) m … (i+2) m - 1. An image is the same in any batch.
+// x_T takes blocks 0 … m-1, m = ceil(CHW / 4), and step i blocks (i+1) m … (i+2) m - 1. An image is the same in any
+// batch.
 NoiseSource CounterNoise(std::uint64_t seed, std::uint32_t stream, std::uint64_t first_image, at::IntArrayRef shape,
                          torch::Device device = torch::kCPU);
 
-// Pixels of a PNG: clamp to [-1, 1], (x + 1) / 2 * 255, rounded half up. x (n, C, H, W) -> (n, H, W, C) uint8 on the CPU,
-// contiguous.
+// Pixels of a PNG: clamp to [-1, 1], (x + 1) / 2 * 255, rounded half up. x (n, C, H, W) -> (n, H, W, C) uint8 on the
+// CPU, contiguous.
 torch::Tensor ToUint8(const torch::Tensor& x);
 
-// Pixels of the published code's .npz: (x + 1) * 127.5 clamped to 0 … 255 and cut off, not rounded: up to one level below
-// ToUint8. Shapes as there.
+// Pixels of the published code's .npz: (x + 1) * 127.5 clamped to 0 … 255 and cut off, not rounded: up to one level
+// below ToUint8. Shapes as there.
 torch::Tensor ToUint8Truncated(const torch::Tensor& x);
 
 }  // namespace p2::sampling

@@ -5,11 +5,11 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "common/logging.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "common/clock.h"
+#include "common/logging.h"
 #include "common/status_macros.h"
 #include "worker/checkpoint/checkpoint_reader.h"
 #include "worker/trainer/exit_code.h"

@@ -185,7 +185,8 @@ absl::StatusOr<TrainOptions> OptionsFromLaunchFile(const std::string& path) {
   options.checkpoint_dir = launch.checkpoint_dir();
   options.checkpoint_root = launch.checkpoint_root();
   options.resume_candidates.assign(launch.resume_candidates().begin(), launch.resume_candidates().end());
-  for (const p2::v1::SampleRange& range : launch.skipped_ranges()) options.skipped.push_back({range.begin(), range.end()});
+  for (const p2::v1::SampleRange& range : launch.skipped_ranges())
+    options.skipped.push_back({range.begin(), range.end()});
   options.work_dir = launch.work_dir();
   options.place.rendezvous_nonce = launch.rendezvous_nonce();
   options.place.threads = launch.threads() != 0 ? launch.threads() : launch.spec().resources().threads();

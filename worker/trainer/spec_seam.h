@@ -23,8 +23,8 @@ absl::StatusOr<TrainOptions> OptionsFromSpec(const std::string& preset_or_file,
                                              absl::Span<const std::string> assignments,
                                              std::vector<std::string>* warnings);
 
-// The spec.json of a checkpoint. DATA_LOSS if it is no spec; FAILED_PRECONDITION if it says something that this p2 does not
-// know.
+// The spec.json of a checkpoint. DATA_LOSS if it is no spec; FAILED_PRECONDITION if it says something that this p2 does
+// not know.
 absl::StatusOr<TrainSpec> SpecFromJson(absl::string_view json);
 
 // Whether `bytes`, all that the command pipe has brought so far, hold a Stop.

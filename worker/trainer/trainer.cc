@@ -257,7 +257,8 @@ class Trainer {
     }
     StartWindow();
     if (IsRankZero()) {
-      P2_LOG(kInfo) << images_seen() << " images: loss " << values["loss"] << ", " << values["images_per_second"] << " images/s";
+      P2_LOG(kInfo) << images_seen() << " images: loss " << values["loss"] << ", " << values["images_per_second"]
+                    << " images/s";
       sink_.Emit(MetricPoints{images_seen(), state_->position().step, std::move(values)});
     }
     return absl::OkStatus();

@@ -19,8 +19,8 @@ using Verb = std::function<int()>;
 // How a verb ends: 0, or the status's code after its message went to stderr.
 int VerbExitCode(const absl::Status& status);
 
-// Each adds its subcommand to `app`; its callback sets `*chosen`, which main() runs after parsing and set-up. Those that
-// take `stop` end with 40 soon after it is set; it must outlive them.
+// Each adds its subcommand to `app`; its callback sets `*chosen`, which main() runs after parsing and set-up. Those
+// that take `stop` end with 40 soon after it is set; it must outlive them.
 
 // Compares p2's numbers with a directory of the published code's.
 void AddCheck(CLI::App& app, Verb* chosen);

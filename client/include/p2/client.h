@@ -49,9 +49,9 @@ class Stream {
  public:
   virtual ~Stream() = default;
 
-  // Blocks for the next message; nullopt: the server ended the stream well. A lost connection is taken up again where it
-  // broke, so that no message is missed or given twice. CANCELLED after Cancel(); UNAVAILABLE once the server has been
-  // away for `reconnect_for`. After nullopt or an error the stream is over.
+  // Blocks for the next message; nullopt: the server ended the stream well. A lost connection is taken up again where
+  // it broke, so that no message is missed or given twice. CANCELLED after Cancel(); UNAVAILABLE once the server has
+  // been away for `reconnect_for`. After nullopt or an error the stream is over.
   virtual absl::StatusOr<std::optional<Message>> Next() = 0;
 
   // Ends a Next() that waits, and every later one.

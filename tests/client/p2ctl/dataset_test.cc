@@ -34,7 +34,9 @@ class DatasetTest : public ::testing::Test {
       root.set_path(root_);
     });
   }
-  P2ctlResult P2ctl(std::vector<std::string> arguments) { return RunP2ctl(std::move(arguments), {{"P2_ADDR", server_.address()}}); }
+  P2ctlResult P2ctl(std::vector<std::string> arguments) {
+    return RunP2ctl(std::move(arguments), {{"P2_ADDR", server_.address()}});
+  }
 
   FakeServer server_;
   const std::string images_;
@@ -43,7 +45,8 @@ class DatasetTest : public ::testing::Test {
 };
 
 TEST_F(DatasetTest, PreparesAndRegisters) {
-  const P2ctlResult result = P2ctl({"dataset", "prepare", images_, "mine", "--resolution", "8", "--channels", "1", "--root", root_, "-o", "json"});
+  const P2ctlResult result = P2ctl(
+      {"dataset", "prepare", images_, "mine", "--resolution", "8", "--channels", "1", "--root", root_, "-o", "json"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   const Json json = Json::parse(result.out);
   EXPECT_EQ(json["imageCount"], "3");
@@ -98,7 +101,8 @@ TEST_F(DatasetTest, ValidatesByDirectoryAndByNameAndSaysWhatDiffers) {
 
 TEST_F(DatasetTest, AdvisesFromTheManifest) {
   ASSERT_EQ(P2ctl({"dataset", "prepare", images_, "mine", "--resolution", "8", "--root", root_}).exit_code, 0);
-  const P2ctlResult result = P2ctl({"dataset", "advise", root_ + "/datasets/mine", "--images-per-second", "100", "-o", "json"});
+  const P2ctlResult result =
+      P2ctl({"dataset", "advise", root_ + "/datasets/mine", "--images-per-second", "100", "-o", "json"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   const Json json = Json::parse(result.out);
   EXPECT_EQ(json["resembles"], "metfaces");
@@ -108,7 +112,8 @@ TEST_F(DatasetTest, AdvisesFromTheManifest) {
 }
 
 TEST_F(DatasetTest, TakesLimits) {
-  const P2ctlResult result = P2ctl({"dataset", "prepare", images_, "mine", "--resolution", "8", "--root", root_, "--max-pixels", "63"});
+  const P2ctlResult result =
+      P2ctl({"dataset", "prepare", images_, "mine", "--resolution", "8", "--root", root_, "--max-pixels", "63"});
   EXPECT_EQ(result.exit_code, 2);
   EXPECT_THAT(result.err, HasSubstr("8 x 8 pixels; at most 63"));
 }

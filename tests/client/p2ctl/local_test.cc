@@ -1,4 +1,5 @@
-// `p2ctl local` with shell scripts in the places of p2d and p2-worker: what it starts, restarts and stops, in which order.
+// `p2ctl local` with shell scripts in the places of p2d and p2-worker: what it starts, restarts and stops, in which
+// order.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -30,10 +31,10 @@ class LocalTest : public ::testing::Test {
 
   // Notes its arguments and signals in a journal, says that it is ready, and lives until SIGTERM.
   std::string Script(const std::string& ready) const {
-    return absl::StrCat("#!/bin/bash\nname=$(basename $0)\necho \"$name start $*\" >> ", Journal(),
-                        "\ntrap 'echo \"$name stop\" >> ", Journal(), "; exit 0' TERM\n",
-                        "while [ $# -gt 0 ]; do [ \"$1\" = --ready-file ] && ready=$2; shift; done\n", "echo '{\"pid\":1,", ready,
-                        "}' > $ready.tmp; mv $ready.tmp $ready\nwhile true; do sleep 0.05; done\n");
+    return absl::StrCat(
+        "#!/bin/bash\nname=$(basename $0)\necho \"$name start $*\" >> ", Journal(), "\ntrap 'echo \"$name stop\" >> ",
+        Journal(), "; exit 0' TERM\n", "while [ $# -gt 0 ]; do [ \"$1\" = --ready-file ] && ready=$2; shift; done\n",
+        "echo '{\"pid\":1,", ready, "}' > $ready.tmp; mv $ready.tmp $ready\nwhile true; do sleep 0.05; done\n");
   }
   void SetDaemon(const std::string& name, const std::string& script) {
     const std::string path = absl::StrCat(directory_, "/", name);
@@ -42,7 +43,8 @@ class LocalTest : public ::testing::Test {
   }
   std::unique_ptr<P2ctlProcess> Local(std::vector<std::string> arguments = {}) {
     arguments.insert(arguments.begin(), {"local", "--data-dir", directory_ + "/data"});
-    return std::make_unique<P2ctlProcess>(std::move(arguments), std::map<std::string, std::string>{{"XDG_STATE_HOME", directory_ + "/state"}},
+    return std::make_unique<P2ctlProcess>(std::move(arguments),
+                                          std::map<std::string, std::string>{{"XDG_STATE_HOME", directory_ + "/state"}},
                                           directory_ + "/p2ctl");
   }
   std::string Journal() const { return directory_ + "/journal"; }
@@ -72,7 +74,8 @@ TEST_F(LocalTest, StartsBothSaysSoAndStopsTheWorkerFirst) {
   const std::vector<std::string> journal = JournalLines();
   ASSERT_EQ(journal.size(), 4u);
   EXPECT_THAT(journal[0], AllOf(HasSubstr("p2d start"), HasSubstr("--listen 127.0.0.1:0 --http 127.0.0.1:0")));
-  EXPECT_THAT(journal[1], AllOf(HasSubstr("p2-worker start --coordinator 127.0.0.1:4321 --devices cpu:2"), HasSubstr("--root local=")));
+  EXPECT_THAT(journal[1], AllOf(HasSubstr("p2-worker start --coordinator 127.0.0.1:4321 --devices cpu:2"),
+                                HasSubstr("--root local=")));
   EXPECT_EQ(journal[2], "p2-worker stop");
   EXPECT_EQ(journal[3], "p2d stop");
 }
@@ -91,9 +94,11 @@ TEST_F(LocalTest, StartsADaemonThatDiedAgainOnTheSamePorts) {
 }
 
 TEST_F(LocalTest, SecondSignalKills) {
-  SetDaemon("p2-worker", absl::StrCat("#!/bin/bash\ntrap 'echo stubborn >> ", Journal(), "' TERM\n",
-                                      "while [ $# -gt 0 ]; do [ \"$1\" = --ready-file ] && ready=$2; shift; done\n",
-                                      "echo '{\"http_port\":1}' > $ready.tmp; mv $ready.tmp $ready\nwhile true; do sleep 0.05; done\n"));
+  SetDaemon(
+      "p2-worker",
+      absl::StrCat("#!/bin/bash\ntrap 'echo stubborn >> ", Journal(), "' TERM\n",
+                   "while [ $# -gt 0 ]; do [ \"$1\" = --ready-file ] && ready=$2; shift; done\n",
+                   "echo '{\"http_port\":1}' > $ready.tmp; mv $ready.tmp $ready\nwhile true; do sleep 0.05; done\n"));
   const auto local = Local();
   ASSERT_TRUE(local->ReadUntil("p2 is ready"));
   local->Signal(SIGINT);

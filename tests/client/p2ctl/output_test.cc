@@ -13,8 +13,10 @@ using ::testing::HasSubstr;
 
 Listing Jobs() {
   Listing listing({{.name = "id"}, {.name = "images", .right = true}, {.name = "note", .wide = true}});
-  listing.Add({{"name", "jobs/a"}, {"spec", {{"training", {{"learningRate", 0.5}}}}}}, "a", {"a", CountCell(8100), "says \"hi\", twice"});
-  listing.Add({{"name", "jobs/bb"}, {"spec", {{"training", {{"learningRate", 0.25}}}}}}, "bb", {"bb", CountCell(5), ""});
+  listing.Add({{"name", "jobs/a"}, {"spec", {{"training", {{"learningRate", 0.5}}}}}}, "a",
+              {"a", CountCell(8100), "says \"hi\", twice"});
+  listing.Add({{"name", "jobs/bb"}, {"spec", {{"training", {{"learningRate", 0.25}}}}}}, "bb",
+              {"bb", CountCell(5), ""});
   return listing;
 }
 
@@ -42,9 +44,11 @@ TEST(ListingTest, ListsAreItemsAndAToken) {
 }
 
 TEST(ListingTest, TakesFieldsByColumnOrPathInAnyFormat) {
-  EXPECT_EQ(Text(OutputFormat::kTable, {"ID", "spec.training.learning_rate"}), "ID  SPEC.TRAINING.LEARNING_RATE\na   0.5\nbb  0.25\n");
+  EXPECT_EQ(Text(OutputFormat::kTable, {"ID", "spec.training.learning_rate"}),
+            "ID  SPEC.TRAINING.LEARNING_RATE\na   0.5\nbb  0.25\n");
   EXPECT_EQ(Text(OutputFormat::kJsonLines, {"images", "spec.training.learningRate"}),
-            "{\"images\":\"8100\",\"spec.training.learningRate\":0.5}\n{\"images\":\"5\",\"spec.training.learningRate\":0.25}\n");
+            "{\"images\":\"8100\",\"spec.training.learningRate\":0.5}\n{\"images\":\"5\",\"spec.training."
+            "learningRate\":0.25}\n");
 }
 
 TEST(ListingTest, SaysWhichFieldsThereAre) {
@@ -67,7 +71,8 @@ TEST(ToJsonTest, WritesEveryFieldInLowerCamel) {
 }
 
 TEST(YamlTextTest, KeepsStringsThatLookLikeOtherThings) {
-  EXPECT_EQ(YamlText({{"a", "12"}, {"b", 12}, {"c", "true"}, {"d", ""}, {"e", nullptr}}), "a: \"12\"\nb: 12\nc: \"true\"\nd: \"\"\ne: ~\n");
+  EXPECT_EQ(YamlText({{"a", "12"}, {"b", 12}, {"c", "true"}, {"d", ""}, {"e", nullptr}}),
+            "a: \"12\"\nb: 12\nc: \"true\"\nd: \"\"\ne: ~\n");
 }
 
 TEST(ErrorTest, KeepsTheLinesOfASpecsErrors) {

@@ -21,7 +21,8 @@ class P2ctlTest : public ::testing::Test {
     return RunP2ctl(std::move(arguments), std::move(environment));
   }
   std::unique_ptr<P2ctlProcess> Start(std::vector<std::string> arguments) {
-    return std::make_unique<P2ctlProcess>(std::move(arguments), std::map<std::string, std::string>{{"P2_ADDR", server_.address()}});
+    return std::make_unique<P2ctlProcess>(std::move(arguments),
+                                          std::map<std::string, std::string>{{"P2_ADDR", server_.address()}});
   }
   v1::Job State(const std::string& id) {
     v1::Job job;

@@ -18,11 +18,16 @@ std::string MakeTempDir() {
   return mkdtemp(path.data());
 }
 
-P2ctlProcess::P2ctlProcess(std::vector<std::string> arguments, std::map<std::string, std::string> environment, std::string program) {
+P2ctlProcess::P2ctlProcess(std::vector<std::string> arguments, std::map<std::string, std::string> environment,
+                           std::string program) {
   if (program.empty()) program = std::string(P2_BIN_DIR) + "/p2ctl";
   const std::string home = MakeTempDir();
-  environment.insert({{"HOME", home}, {"XDG_STATE_HOME", home + "/state"}, {"XDG_DATA_HOME", home + "/data"}, {"TZ", "UTC"},
-                      {"PATH", std::getenv("PATH")}, {"TERM", "xterm"}});
+  environment.insert({{"HOME", home},
+                      {"XDG_STATE_HOME", home + "/state"},
+                      {"XDG_DATA_HOME", home + "/data"},
+                      {"TZ", "UTC"},
+                      {"PATH", std::getenv("PATH")},
+                      {"TERM", "xterm"}});
   arguments.insert(arguments.begin(), program);
   std::vector<std::string> variables;
   for (const auto& [key, value] : environment) variables.push_back(key + "=" + value);

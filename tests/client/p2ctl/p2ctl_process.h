@@ -20,7 +20,8 @@ class P2ctlProcess {
  public:
   // `environment` is laid over a clean one: HOME and XDG_* lie in a new directory, no P2_* is set, the zone is UTC.
   // `program`: another binary than bin/p2ctl.
-  P2ctlProcess(std::vector<std::string> arguments, std::map<std::string, std::string> environment = {}, std::string program = "");
+  P2ctlProcess(std::vector<std::string> arguments, std::map<std::string, std::string> environment = {},
+               std::string program = "");
   ~P2ctlProcess();
   P2ctlProcess(const P2ctlProcess&) = delete;
   P2ctlProcess& operator=(const P2ctlProcess&) = delete;

@@ -66,8 +66,10 @@ TEST_F(P2ctlTest, KnowsTheOtherFormats) {
   EXPECT_EQ(P2ctl({"list", "-o", "csv", "--fields", "id,state,images,spec.training.batch"}).out,
             "id,state,images,spec.training.batch\na,RUNNING,8100,32\n");
   EXPECT_EQ(P2ctl({"list", "--fields", "id,created", "-o", "csv", "--no-headers"}).out, "a,2026-11-23T08:54:37Z\n");
-  EXPECT_EQ(P2ctl({"list", "-o", "jsonl", "--fields", "name,state"}).out, "{\"name\":\"jobs/a\",\"state\":\"RUNNING\"}\n");
-  EXPECT_THAT(P2ctl({"get", "a", "-o", "yaml"}).out, AllOf(StartsWith("name: jobs/a\n"), HasSubstr("imagesSeen: \"8100\"")));
+  EXPECT_EQ(P2ctl({"list", "-o", "jsonl", "--fields", "name,state"}).out,
+            "{\"name\":\"jobs/a\",\"state\":\"RUNNING\"}\n");
+  EXPECT_THAT(P2ctl({"get", "a", "-o", "yaml"}).out,
+              AllOf(StartsWith("name: jobs/a\n"), HasSubstr("imagesSeen: \"8100\"")));
   EXPECT_EQ(P2ctl({"list"}, {{"P2_OUTPUT", "name"}}).out, "a\n");
   EXPECT_EQ(P2ctl({"list", "-q"}).out, "a\n");
   EXPECT_EQ(P2ctl({"list", "--fields", "no.such"}).exit_code, 2);
@@ -91,23 +93,39 @@ TEST_F(P2ctlTest, FlagBeatsEnvironmentAndEnvironmentBeatsLocal) {
   std::filesystem::create_directories(state + "/p2");
   std::ifstream stat("/proc/self/stat");
   const std::vector<std::string> fields = absl::StrSplit(std::string((std::istreambuf_iterator<char>(stat)), {}), ' ');
-  const Json local = {{"pid", getpid()}, {"processStarted", fields[21]}, {"address", server_.address()}, {"httpAddress", ""},
-                      {"workerHttpAddress", ""}, {"serverPid", 0}, {"workerPid", 0}, {"dataDir", ""}, {"roots", Json::array()}};
+  const Json local = {{"pid", getpid()},
+                      {"processStarted", fields[21]},
+                      {"address", server_.address()},
+                      {"httpAddress", ""},
+                      {"workerHttpAddress", ""},
+                      {"serverPid", 0},
+                      {"workerPid", 0},
+                      {"dataDir", ""},
+                      {"roots", Json::array()}};
   std::ofstream(state + "/p2/local.json") << local;
   EXPECT_EQ(P2ctl({"list"}, {{"P2_ADDR", ""}, {"XDG_STATE_HOME", state}}).exit_code, 0);
 }
 
 TEST_F(P2ctlTest, SubmitSendsEveryFlag) {
-  const P2ctlResult result = P2ctl({"submit", "mnist-demo", "--set", "training.batch=16", "--set", "model.dropout=0.1", "--weight", "pow(k+snr,-gamma)",
-                                    "--name", "mine", "--devices", "2", "--dataset", "mnist", "--seed", "7", "--label", "team=vision",
-                                    "--request-id", "r1", "--paused"});
+  const P2ctlResult result = P2ctl({"submit",       "mnist-demo",
+                                    "--set",        "training.batch=16",
+                                    "--set",        "model.dropout=0.1",
+                                    "--weight",     "pow(k+snr,-gamma)",
+                                    "--name",       "mine",
+                                    "--devices",    "2",
+                                    "--dataset",    "mnist",
+                                    "--seed",       "7",
+                                    "--label",      "team=vision",
+                                    "--request-id", "r1",
+                                    "--paused"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   EXPECT_EQ(result.out, "mnist-demo-aaaaa\n");
   server_.With([](FakeState& s) {
     const v1::CreateJobRequest& request = s.last_create;
     EXPECT_THAT(request.overrides(), ElementsAre("training.batch=16", "model.dropout=0.1"));
     std::vector<std::string> flags;
-    for (const v1::FlagOverride& flag : request.flags()) flags.push_back(absl::StrCat(flag.flag(), " ", flag.path(), " ", flag.value()));
+    for (const v1::FlagOverride& flag : request.flags())
+      flags.push_back(absl::StrCat(flag.flag(), " ", flag.path(), " ", flag.value()));
     EXPECT_THAT(flags, ElementsAre("--weight objective.weight pow(k+snr,-gamma)", "--dataset data.dataset mnist",
                                    "--devices resources.devices 2", "--seed training.seed 7"));
     EXPECT_EQ(request.name_prefix(), "mine");
@@ -135,10 +153,12 @@ TEST_F(P2ctlTest, SubmitReadsASpecFile) {
 
 TEST_F(P2ctlTest, DryRunNeedsNoServerAndShowsOriginsAndCost) {
   server_.Stop();
-  const P2ctlResult result = P2ctl({"submit", "--dry-run", "ffhq-gamma0.5", "--set", "training.batch=16", "--devices", "4"});
+  const P2ctlResult result =
+      P2ctl({"submit", "--dry-run", "ffhq-gamma0.5", "--set", "training.batch=16", "--devices", "4"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
-  EXPECT_THAT(result.out, AllOf(HasSubstr("objective.gamma"), HasSubstr("preset ffhq-gamma0.5"), HasSubstr("--devices"),
-                                HasSubstr("Parameters:"), HasSubstr("4, 4, 4, 4 a step"), HasSubstr("Nothing was submitted")));
+  EXPECT_THAT(result.out,
+              AllOf(HasSubstr("objective.gamma"), HasSubstr("preset ffhq-gamma0.5"), HasSubstr("--devices"),
+                    HasSubstr("Parameters:"), HasSubstr("4, 4, 4, 4 a step"), HasSubstr("Nothing was submitted")));
   const P2ctlResult wrong = P2ctl({"submit", "ffhq-gama0.5", "--dry-run"});
   EXPECT_EQ(wrong.exit_code, 3);
   EXPECT_THAT(wrong.err, HasSubstr("ffhq-gamma0.5"));
@@ -171,7 +191,8 @@ TEST_F(P2ctlTest, CtrlCOnFollowDetachesAndTheJobGoesOn) {
   submit->Signal(SIGINT);
   const P2ctlResult result = submit->Wait();
   EXPECT_EQ(result.exit_code, 130);
-  EXPECT_THAT(result.err, AllOf(HasSubstr("detached"), HasSubstr("p2ctl wait mnist-demo-aaaaa"), HasSubstr("p2ctl stop")));
+  EXPECT_THAT(result.err,
+              AllOf(HasSubstr("detached"), HasSubstr("p2ctl wait mnist-demo-aaaaa"), HasSubstr("p2ctl stop")));
   EXPECT_EQ(State("mnist-demo-aaaaa").state(), v1::Job::RUNNING);
 }
 
@@ -226,7 +247,8 @@ TEST_F(P2ctlTest, MetricsAreRowsOverImages) {
     }
   });
   EXPECT_EQ(P2ctl({"metrics", "a", "-m", "loss", "-o", "csv"}).out,
-            "job,images,step,attempt,time,loss\na,32,1,1,2026-11-23T08:54:37Z,0.03125\na,64,2,1,2026-11-23T08:54:37Z,0.015625\n");
+            "job,images,step,attempt,time,loss\na,32,1,1,2026-11-23T08:54:37Z,0.03125\na,64,2,1,2026-11-23T08:54:37Z,0."
+            "015625\n");
   const Json json = Json::parse(P2ctl({"metrics", "a", "-o", "json"}).out);
   EXPECT_EQ(json["items"][1]["values"], Json::parse(R"({"loss":0.015625,"mse":0.5})"));
   const P2ctlResult follow = P2ctl({"metrics", "a", "-f", "-o", "jsonl"});
@@ -273,8 +295,9 @@ TEST_F(P2ctlTest, DescribeTellsAllAboutAJob) {
     event.set_reason("ATTEMPT_ENDED");
   });
   const std::string out = P2ctl({"describe", "a"}).out;
-  for (const char* part : {"BACKOFF", "waits 2 s after RANK_DIED", "8,100 of 18,000", "0:w0/cpu:0", "137", "000000008000-e1",
-                           "seen by worker w0 alone", "training.batch", "preset mnist-demo", "ATTEMPT_ENDED", "last line of its log"}) {
+  for (const char* part :
+       {"BACKOFF", "waits 2 s after RANK_DIED", "8,100 of 18,000", "0:w0/cpu:0", "137", "000000008000-e1",
+        "seen by worker w0 alone", "training.batch", "preset mnist-demo", "ATTEMPT_ENDED", "last line of its log"}) {
     EXPECT_THAT(out, HasSubstr(part));
   }
   const Json json = Json::parse(P2ctl({"describe", "a", "-o", "json"}).out);
@@ -336,11 +359,37 @@ TEST_F(P2ctlTest, RootInitIsHarmlessTwice) {
 }
 
 TEST_F(P2ctlTest, EveryVerbHasHelpWithAnExample) {
-  for (const std::vector<std::string>& verb : std::vector<std::vector<std::string>>{
-           {"local"}, {"submit"}, {"list"}, {"get"}, {"describe"}, {"wait"}, {"logs"}, {"metrics"}, {"stop"}, {"kill"}, {"pause"},
-           {"resume"}, {"delete"}, {"ckpt", "list"}, {"samples", "list"}, {"samples", "get"}, {"artifact", "list"}, {"artifact", "get"},
-           {"dataset", "prepare"}, {"dataset", "register"}, {"dataset", "list"}, {"root", "init"}, {"root", "list"}, {"preset", "list"},
-           {"preset", "show"}, {"node", "list"}, {"node", "cordon"}, {"node", "uncordon"}, {"node", "drain"}, {"events"}, {"version"}}) {
+  for (const std::vector<std::string>& verb : std::vector<std::vector<std::string>>{{"local"},
+                                                                                    {"submit"},
+                                                                                    {"list"},
+                                                                                    {"get"},
+                                                                                    {"describe"},
+                                                                                    {"wait"},
+                                                                                    {"logs"},
+                                                                                    {"metrics"},
+                                                                                    {"stop"},
+                                                                                    {"kill"},
+                                                                                    {"pause"},
+                                                                                    {"resume"},
+                                                                                    {"delete"},
+                                                                                    {"ckpt", "list"},
+                                                                                    {"samples", "list"},
+                                                                                    {"samples", "get"},
+                                                                                    {"artifact", "list"},
+                                                                                    {"artifact", "get"},
+                                                                                    {"dataset", "prepare"},
+                                                                                    {"dataset", "register"},
+                                                                                    {"dataset", "list"},
+                                                                                    {"root", "init"},
+                                                                                    {"root", "list"},
+                                                                                    {"preset", "list"},
+                                                                                    {"preset", "show"},
+                                                                                    {"node", "list"},
+                                                                                    {"node", "cordon"},
+                                                                                    {"node", "uncordon"},
+                                                                                    {"node", "drain"},
+                                                                                    {"events"},
+                                                                                    {"version"}}) {
     std::vector<std::string> arguments = verb;
     arguments.push_back("--help");
     const P2ctlResult result = P2ctl(arguments);

@@ -32,7 +32,8 @@ long Columns(const std::string& text) {
 
 TEST(RenderProgressTest, ShowsEverythingWhereThereIsRoom) {
   EXPECT_EQ(RenderProgress(State(), 140),
-            "mnist-demo-abcde RUNNING [█████████████▌                ]  45% 8,100/18,000 images 112.5 images/s loss 0.0532 █▇▄▃▁ ETA 1m28s");
+            "mnist-demo-abcde RUNNING [█████████████▌                ]  45% 8,100/18,000 images 112.5 images/s loss "
+            "0.0532 █▇▄▃▁ ETA 1m28s");
 }
 
 TEST(RenderProgressTest, NeverExceedsTheWidth) {
@@ -52,10 +53,13 @@ TEST(RenderProgressTest, ShowsEveryPartAtEightyColumnsBeforeTheNameOfTheJob) {
   EXPECT_EQ(RenderProgress(state, 60), "RUNNING [██▏         ]  17% 3.5k/20k loss 0.05321 ETA 37m05s");
   EXPECT_EQ(RenderProgress(state, 72), "RUNNING [█▋       ]  17% 3.5k/20k 218/s loss 0.05321 ██▇▆▆▅▃▁ ETA 37m05s");
   EXPECT_EQ(RenderProgress(state, 77), "RUNNING [██▏         ]  17% 3.5k/20k 218/s loss 0.05321 ██▇▇▇▆▅▄▃▁ ETA 37m05s");
-  EXPECT_EQ(RenderProgress(state, 80), "RUNNING [██▋            ]  17% 3.5k/20k 218/s loss 0.05321 ██▇▇▇▆▅▄▃▁ ETA 37m05s");
-  EXPECT_EQ(RenderProgress(state, 100), "ffhq-gamma0.5-abcde RUNNING [██▋            ]  17% 3.5k/20k 218/s loss 0.05321 ██▇▇▇▆▅▄▃▁ ETA 37m05s");
+  EXPECT_EQ(RenderProgress(state, 80),
+            "RUNNING [██▋            ]  17% 3.5k/20k 218/s loss 0.05321 ██▇▇▇▆▅▄▃▁ ETA 37m05s");
+  EXPECT_EQ(RenderProgress(state, 100),
+            "ffhq-gamma0.5-abcde RUNNING [██▋            ]  17% 3.5k/20k 218/s loss 0.05321 ██▇▇▇▆▅▄▃▁ ETA 37m05s");
   EXPECT_EQ(RenderProgress(state, 120),
-            "ffhq-gamma0.5-abcde RUNNING [██▋            ]  17% 3,512/20,000 images 218.4 images/s loss 0.05321 ██▇▇▇▆▅▄▃▁ ETA 37m05s");
+            "ffhq-gamma0.5-abcde RUNNING [██▋            ]  17% 3,512/20,000 images 218.4 images/s loss 0.05321 "
+            "██▇▇▇▆▅▄▃▁ ETA 37m05s");
 }
 
 TEST(RenderProgressTest, WritesLargeCountsShort) {

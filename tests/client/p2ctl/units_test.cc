@@ -21,7 +21,8 @@ TEST(UnitsTest, ReadsCounts) {
   EXPECT_EQ(*ParseCount("500k"), 500'000);
   EXPECT_EQ(*ParseCount("10M"), 10'000'000);
   EXPECT_EQ(*ParseCount("1.5M"), 1'500'000);
-  for (const char* wrong : {"", "k", "-1", "1.5", "1e6", "10 k", "nan", "99999999999999G"}) EXPECT_FALSE(ParseCount(wrong).ok()) << wrong;
+  for (const char* wrong : {"", "k", "-1", "1.5", "1e6", "10 k", "nan", "99999999999999G"})
+    EXPECT_FALSE(ParseCount(wrong).ok()) << wrong;
 }
 
 TEST(UnitsTest, ReadsSince) {
@@ -72,7 +73,8 @@ TEST(WaitConditionTest, KnowsWhenItIsMetAndWhenItNeverWillBe) {
 }
 
 TEST(WaitConditionTest, RefusesWhatItCannotRead) {
-  for (const char* wrong : {"", "soon", "images=many", "metric:loss", "metric:<=1", "metric:loss<=low", "STATE_UNSPECIFIED"}) {
+  for (const char* wrong :
+       {"", "soon", "images=many", "metric:loss", "metric:<=1", "metric:loss<=low", "STATE_UNSPECIFIED"}) {
     EXPECT_FALSE(WaitCondition::Parse(wrong).ok()) << wrong;
   }
 }

@@ -30,7 +30,8 @@ std::vector<uint8_t> Grey(uint8_t value) {
 // Not in order of names, in directories, one large enough for LMDB's overflow pages, one name beyond ustar's lengths.
 Files SomeFiles() {
   Files files;
-  for (int i = 40; i-- > 0;) files.push_back({absl::StrCat("d", i % 3, "/", i + 10, ".png"), Grey(static_cast<uint8_t>(i))});
+  for (int i = 40; i-- > 0;)
+    files.push_back({absl::StrCat("d", i % 3, "/", i + 10, ".png"), Grey(static_cast<uint8_t>(i))});
   files.push_back({"d1.png", ReadBytes(TestData("rgb8.png"))});
   files.push_back({"d1/large.webp", ReadBytes(TestData("lossy_large.webp"))});
   files.push_back({absl::StrCat("d2/", std::string(200, 'n'), ".gif"), ReadBytes(TestData("plain.gif"))});
@@ -98,7 +99,8 @@ std::vector<std::string> Names(const std::string& input, int resolution = 256) {
 size_t ReadAll(const std::string& input) {
   const absl::StatusOr<std::unique_ptr<ImageSource>> source = ImageSource::Open(input);
   if (!source.ok()) {
-    EXPECT_THAT(source.status().code(), AnyOf(absl::StatusCode::kInvalidArgument, absl::StatusCode::kDataLoss)) << source.status();
+    EXPECT_THAT(source.status().code(), AnyOf(absl::StatusCode::kInvalidArgument, absl::StatusCode::kDataLoss))
+        << source.status();
     EXPECT_THAT(std::string(source.status().message()), HasSubstr(fs::path(input).filename().string()));
     return 0;
   }
@@ -144,7 +146,8 @@ TEST(ImageSourceTest, GivesTheSameDatasetInEveryKindOfInput) {
 
 TEST(ImageSourceTest, SortsComponentByComponentAndSkipsWhatIsNoImage) {
   TempDir dir;
-  const Files files = {{"./b.png", Grey(1)}, {"a.png", Grey(2)}, {"a/z.png", Grey(3)}, {"a/labels.json", {1}}, {"./a.png", Grey(4)}};
+  const Files files = {
+      {"./b.png", Grey(1)}, {"a.png", Grey(2)}, {"a/z.png", Grey(3)}, {"a/labels.json", {1}}, {"./a.png", Grey(4)}};
   MakeTar(dir / "x.tar", files);
   EXPECT_THAT(Names(dir / "x.tar"), ElementsAre("a/z.png", "a.png", "b.png"));
   const auto source = *ImageSource::Open(dir / "x.tar");
@@ -157,12 +160,16 @@ TEST(ImageSourceTest, TakesADirectoryOfTarFilesOneAfterAnother) {
   fs::create_directories(dir / "in");
   MakeTar(dir / "in/train-001.tar", {{"a.png", Grey(1)}});
   MakeTar(dir / "in/train-000.tar.gz", {{"c.png", Grey(1)}, {"b.png", Grey(2)}}, "gzip");
-  EXPECT_THAT(Names(dir / "in"), ElementsAre("train-000.tar.gz/b.png", "train-000.tar.gz/c.png", "train-001.tar/a.png"));
+  EXPECT_THAT(Names(dir / "in"),
+              ElementsAre("train-000.tar.gz/b.png", "train-000.tar.gz/c.png", "train-001.tar/a.png"));
 }
 
 TEST(ImageSourceTest, ReadsAnyLmdbKeyAndLeavesWhatIsNoImage) {
   TempDir dir;
-  MakeLmdb(dir / "lsun", {{"f0a1", ReadBytes(TestData("lossy.webp"))}, {"00b2", ReadBytes(TestData("lossless.webp"))}, {std::string("\1\xff", 2), Grey(1)}, {"length", {'3'}}});
+  MakeLmdb(dir / "lsun", {{"f0a1", ReadBytes(TestData("lossy.webp"))},
+                          {"00b2", ReadBytes(TestData("lossless.webp"))},
+                          {std::string("\1\xff", 2), Grey(1)},
+                          {"length", {'3'}}});
   EXPECT_THAT(Names(dir / "lsun"), ElementsAre("\\001\xff", "00b2", "f0a1"));
 }
 
@@ -170,7 +177,8 @@ TEST(ImageSourceTest, TakesOneResolutionOfAnFfhqLmdb) {
   TempDir dir;
   Files files = {{"length", {'2'}}};
   for (int resolution : {8, 64, 128}) {
-    for (int i = 0; i < 2; ++i) files.push_back({absl::StrCat(resolution, "-0000", i), Grey(static_cast<uint8_t>(resolution))});
+    for (int i = 0; i < 2; ++i)
+      files.push_back({absl::StrCat(resolution, "-0000", i), Grey(static_cast<uint8_t>(resolution))});
   }
   MakeLmdb(dir / "ffhq", files);
   EXPECT_THAT(Names(dir / "ffhq", 64), ElementsAre("64-00000", "64-00001"));
@@ -214,7 +222,8 @@ TEST(ImageSourceTest, SurvivesDamage) {
     const std::string damaged = dir / ("damaged-" + fs::path(name).filename().string());
     for (int round = 0; round < 300; ++round) {
       std::vector<uint8_t> bytes = whole;
-      for (int i = 0; i < 20; ++i) bytes[static_cast<size_t>(std::rand()) % bytes.size()] = static_cast<uint8_t>(std::rand());
+      for (int i = 0; i < 20; ++i)
+        bytes[static_cast<size_t>(std::rand()) % bytes.size()] = static_cast<uint8_t>(std::rand());
       WriteBytes(damaged, bytes);
       ReadAll(damaged);
     }

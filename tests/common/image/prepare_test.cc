@@ -6,8 +6,8 @@
 
 #include <algorithm>
 
-#include "common/image/decode.h"
 #include "common/file_util.h"
+#include "common/image/decode.h"
 #include "common/image/pillow_resize.h"
 #include "common/image/png_write.h"
 #include "gmock/gmock.h"
@@ -246,7 +246,8 @@ uint64_t DoneAtStart(PrepareOptions options) {
 TEST(PrepareDatasetTest, GoesOnAfterTheCompleteShardsOfAStoppedOne) {
   TempDir dir;
   for (int i = 0; i < 50; ++i) {
-    WriteBytes(dir / absl::StrCat("in/", i + 10, ".png"), i % 9 == 4 ? std::vector<uint8_t>{1} : Grey(static_cast<uint8_t>(i)));
+    WriteBytes(dir / absl::StrCat("in/", i + 10, ".png"),
+               i % 9 == 4 ? std::vector<uint8_t>{1} : Grey(static_cast<uint8_t>(i)));
   }
   PrepareOptions options = Options(dir / "in", dir / "whole");
   options.shard_bytes = 16 * 6;
@@ -260,7 +261,8 @@ TEST(PrepareDatasetTest, GoesOnAfterTheCompleteShardsOfAStoppedOne) {
   EXPECT_FALSE(fs::exists(dir / "out.tmp"));
   std::vector<std::string> files;
   for (const auto& entry : fs::directory_iterator(dir / "whole")) files.push_back(entry.path().filename());
-  for (const std::string& file : files) EXPECT_EQ(ReadBytes(dir / ("out/" + file)), ReadBytes(dir / ("whole/" + file))) << file;
+  for (const std::string& file : files)
+    EXPECT_EQ(ReadBytes(dir / ("out/" + file)), ReadBytes(dir / ("whole/" + file))) << file;
   EXPECT_EQ(std::distance(fs::directory_iterator(dir / "out"), {}), static_cast<std::ptrdiff_t>(files.size()));
 }
 

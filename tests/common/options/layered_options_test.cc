@@ -66,7 +66,8 @@ TEST_F(LayeredOptionsTest, FlagsGoOverEnvironmentOverFileOverDefaults) {
   EXPECT_THAT(roots_, ElementsAre("a=/x", "b=/y"));
   EXPECT_TRUE(open_);
   EXPECT_EQ(level_, LogLevel::kDebug);
-  const std::map<std::string, std::string> environment = {{"P2_THING_PLACE", "environment"}, {"P2_THING_ROOT", "c=/z,d=/w"}};
+  const std::map<std::string, std::string> environment = {{"P2_THING_PLACE", "environment"},
+                                                          {"P2_THING_ROOT", "c=/z,d=/w"}};
   ASSERT_TRUE(Parse({}, environment, file).ok());
   EXPECT_EQ(place_, "environment");
   EXPECT_THAT(roots_, ElementsAre("c=/z", "d=/w"));
@@ -86,7 +87,8 @@ TEST_F(LayeredOptionsTest, AnErrorNamesItsLayerTheValueAndWhatIsRight) {
   EXPECT_THAT(message(Parse({"--wait-time", "soon"})), HasSubstr("\"soon\" is not a duration such as"));
   EXPECT_THAT(message(Parse({"--wait-time", "-1s"})), HasSubstr("\"-1s\" is not a duration such as"));
   EXPECT_THAT(message(Parse({"--nonsense"})), HasSubstr("`p2-thing --help` shows the options"));
-  EXPECT_THAT(message(Parse({}, {{"P2_THING_WAIT_TIME", "soon"}})), HasSubstr("environment P2_THING_WAIT_TIME=\"soon\""));
+  EXPECT_THAT(message(Parse({}, {{"P2_THING_WAIT_TIME", "soon"}})),
+              HasSubstr("environment P2_THING_WAIT_TIME=\"soon\""));
   EXPECT_THAT(message(Parse({}, {}, "place: a\nplaces: b\n")), HasSubstr(":2: unknown option \"places\""));
   EXPECT_THAT(message(Parse({}, {}, "place: a\n\nwait-time: soon\n")), HasSubstr(":3: "));
   EXPECT_THAT(message(Parse({}, {}, "version: 3\n")), HasSubstr("unknown option \"version\""));

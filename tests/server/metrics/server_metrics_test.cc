@@ -148,8 +148,9 @@ TEST_F(ServerMetricsTest, CountsWorkersAndLeavesTheirDevicesToThem) {
   worker->slots = {{.id = "cpu:0", .kind = "cpu"}, {.id = "cpu:1", .kind = "cpu"}};
   worker->last_heartbeat_time = kNow - absl::Seconds(4);
   workers_ = {worker};
-  EXPECT_THAT(Scrape(), AllOf(HasSubstr("p2_nodes{state=\"ready\"} 1"),
-                              HasSubstr("p2_worker_heartbeat_age_seconds{worker=\"w0\"} 4"), Not(HasSubstr("p2_devices"))));
+  EXPECT_THAT(Scrape(),
+              AllOf(HasSubstr("p2_nodes{state=\"ready\"} 1"),
+                    HasSubstr("p2_worker_heartbeat_age_seconds{worker=\"w0\"} 4"), Not(HasSubstr("p2_devices"))));
 }
 
 TEST_F(ServerMetricsTest, CountsRpcsByTheNamesThatDashboardsKnow) {

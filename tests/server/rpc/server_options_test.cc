@@ -51,9 +51,11 @@ TEST(ServerOptionsTest, RefusesWhatItDoesNotKnow) {
   const store::TempDirectory temp;
   const std::string file = temp.path() + "/p2d.yaml";
   store::WriteWhole(file, "lost-aftr: 40s\n");
-  EXPECT_THAT(std::string(Parse({"--config", file}).status().message()), HasSubstr("p2d.yaml:1: unknown option \"lost-aftr\""));
+  EXPECT_THAT(std::string(Parse({"--config", file}).status().message()),
+              HasSubstr("p2d.yaml:1: unknown option \"lost-aftr\""));
   EXPECT_TRUE(absl::IsInvalidArgument(Parse({"--nonsense"}).status()));
-  EXPECT_THAT(std::string(Parse({"--lost-after", "soon"}).status().message()), AllOf(HasSubstr("--lost-after"), HasSubstr("soon")));
+  EXPECT_THAT(std::string(Parse({"--lost-after", "soon"}).status().message()),
+              AllOf(HasSubstr("--lost-after"), HasSubstr("soon")));
   EXPECT_TRUE(absl::IsCancelled(Parse({"--help"}).status()));
   EXPECT_THAT(std::string(Parse({"--version"}).status().message()), HasSubstr("p2d "));
 }

@@ -48,10 +48,10 @@ TEST_F(ServerTest, IsAliveReadyAndMeasured) {
   EXPECT_THAT(HttpGet("/livez"), StartsWith("HTTP/1.1 200"));
   EXPECT_THAT(HttpGet("/readyz"), StartsWith("HTTP/1.1 200"));
   const std::string metrics = HttpGet("/metrics");
-  EXPECT_THAT(
-      metrics,
-      AllOf(HasSubstr("p2_jobs{state=\"PAUSED\",queue=\"default\"} 1"), HasSubstr("p2_nodes{state=\"ready\"} 1"), HasSubstr("p2_admissions_total 1"),
-            HasSubstr("p2_store_write_seconds_count"), HasSubstr("p2_build_info{version=\"0.1.0\"} 1")));
+  EXPECT_THAT(metrics,
+              AllOf(HasSubstr("p2_jobs{state=\"PAUSED\",queue=\"default\"} 1"),
+                    HasSubstr("p2_nodes{state=\"ready\"} 1"), HasSubstr("p2_admissions_total 1"),
+                    HasSubstr("p2_store_write_seconds_count"), HasSubstr("p2_build_info{version=\"0.1.0\"} 1")));
   EXPECT_THAT(metrics, HasSubstr("grpc_server_handled_total{grpc_code=\"OK\",grpc_method=\"CreateJob\","
                                  "grpc_service=\"p2.v1.JobService\"} 1"));
 }

@@ -40,8 +40,10 @@ bool RankCanCause(StatusReason reason) {
     case StatusReason::kDeviceError:
     case StatusReason::kOutOfMemory:
     case StatusReason::kData:
-    case StatusReason::kStorage: return true;
-    default: return false;
+    case StatusReason::kStorage:
+      return true;
+    default:
+      return false;
   }
 }
 

@@ -158,7 +158,8 @@ TEST_F(StepFailuresTest, TheLogInAnAttemptBeginsWithAWholeLine) {
 }
 
 TEST_F(StepFailuresTest, ALiveAttemptSaysHowFarItIs) {
-  cluster_.Must(Heartbeat{"w0", cluster_.Worker("w0").session, {{"job-a", 1, 640, 10, "step"}}, {{"data", "root-data"}}});
+  cluster_.Must(
+      Heartbeat{"w0", cluster_.Worker("w0").session, {{"job-a", 1, 640, 10, "step"}}, {{"data", "root-data"}}});
   EXPECT_EQ(JobA().attempts.back().end_images_seen, 640);
   cluster_.Report("w0", "job-a", MetricsReported{1, 704, 11, cluster_.now.wall, {{"loss", 1.0}}});
   EXPECT_EQ(JobA().attempts.back().end_images_seen, 704);
@@ -168,9 +169,12 @@ class SuspectTest : public StepFailuresTest, public testing::WithParamInterface<
  protected:
   void EndOnce() {
     switch (GetParam()) {
-      case StatusReason::kCommunication: return cluster_.EndRank("w0", "job-a", 50, "last words");
-      case StatusReason::kDeviceError: return cluster_.EndRank("w0", "job-a", 51, "last words");
-      default: cluster_.Report("w0", "job-a", AttemptEnded{{{0, 137, /*frozen=*/true, true}}, false, "last words"});
+      case StatusReason::kCommunication:
+        return cluster_.EndRank("w0", "job-a", 50, "last words");
+      case StatusReason::kDeviceError:
+        return cluster_.EndRank("w0", "job-a", 51, "last words");
+      default:
+        cluster_.Report("w0", "job-a", AttemptEnded{{{0, 137, /*frozen=*/true, true}}, false, "last words"});
     }
   }
 };

@@ -103,7 +103,8 @@ TEST_F(StepReportsTest, NeverDeletesWhatAStartingAttemptMayLoad) {
 TEST_F(StepReportsTest, ACorruptCheckpointIsNeverOfferedAgainAndTheFallbackIsReported) {
   for (int64_t images : {100, 200}) cluster_.Commit("w0", "job-a", images);
   RunAgain(50);
-  cluster_.Report("w0", "job-a", TrainerNotice{"CHECKPOINT_CORRUPT", "ckpt-200: digest of model.safetensors differs", {}});
+  cluster_.Report("w0", "job-a",
+                  TrainerNotice{"CHECKPOINT_CORRUPT", "ckpt-200: digest of model.safetensors differs", {}});
   EXPECT_THAT(In(CheckpointState::kCorrupt), ElementsAre("ckpt-200"));
   EXPECT_EQ(JobA().latest_checkpoint, "ckpt-100");
   cluster_.Report("w0", "job-a", TrainerStarted{100, "ckpt-100", {}});
@@ -117,8 +118,9 @@ TEST_F(StepReportsTest, EveryLaterAttemptIsToldWhichSamplesToPassOver) {
   EXPECT_THAT(cluster_.EventReasons(), Contains("DATA_SKIPPED"));
   RunAgain(50);
   // What touches becomes one range, the same notice twice changes nothing, nonsense counts for nothing.
-  cluster_.Report("w0", "job-a",
-                  TrainerNotice{"DATA_SKIPPED", "again", {{900, 908}, {424, 432}, {400, 424}, {7, 7}, {9, 3}, {-8, 0}}});
+  cluster_.Report(
+      "w0", "job-a",
+      TrainerNotice{"DATA_SKIPPED", "again", {{900, 908}, {424, 432}, {400, 424}, {7, 7}, {9, 3}, {-8, 0}}});
   const std::vector<SampleRange> all = {{400, 432}, {900, 908}};
   EXPECT_EQ(JobA().skipped_ranges, all);
   cluster_.EndRank("w0", "job-a", 50);

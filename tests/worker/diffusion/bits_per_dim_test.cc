@@ -24,9 +24,11 @@ TEST(BitsPerDimTest, EqualsTheReference) {
   ASSERT_FALSE(golden.at("cases").empty());
   for (const auto& entry : golden.at("cases")) {
     const std::string prefix = entry.at("name").get<std::string>() + ".";
-    const auto base = *spec::MakeNoiseSchedule(*spec::ParseScheduleKind(entry.at("noise_schedule").get<std::string>()), 1000);
-    const GaussianDiffusion diffusion(*spec::MakeSpacedSchedule(base, entry.at("timestep_respacing").get<std::string>()),
-                                      VarianceKind::kLearnedRange);
+    const auto base =
+        *spec::MakeNoiseSchedule(*spec::ParseScheduleKind(entry.at("noise_schedule").get<std::string>()), 1000);
+    const GaussianDiffusion diffusion(
+        *spec::MakeSpacedSchedule(base, entry.at("timestep_respacing").get<std::string>()),
+        VarianceKind::kLearnedRange);
     const BitsPerDim got =
         CalcBitsPerDim([&](const torch::Tensor& x, const torch::Tensor& t) { return unet->forward(x, t); }, diffusion,
                        tensors["x_start"], [&](int i) { return noise[i]; }, entry.at("clip_denoised"));

@@ -43,13 +43,11 @@ TEST_P(TrainingLossGoldenTest, LossesAndGradientsEqualTheReference) {
   const auto base = *spec::MakeNoiseSchedule(spec::ScheduleKind::kLinear, args.at("steps"));
   const std::string respacing = args.at("timestep_respacing");
   const auto spaced = respacing.empty() ? spec::SpacedSchedule{{}, base} : *spec::MakeSpacedSchedule(base, respacing);
-  const auto diffusion = respacing.empty()
-                             ? std::make_unique<GaussianDiffusion>(base, VarianceKind::kLearnedRange)
-                             : std::make_unique<GaussianDiffusion>(spaced, VarianceKind::kLearnedRange);
+  const auto diffusion = respacing.empty() ? std::make_unique<GaussianDiffusion>(base, VarianceKind::kLearnedRange)
+                                           : std::make_unique<GaussianDiffusion>(spaced, VarianceKind::kLearnedRange);
   const auto weights = *spec::ObjectiveWeights("p2", args.at("p2_gamma"), args.at("p2_k"), spaced.schedule);
   const TrainingLoss training_loss(
-      *diffusion, weights,
-      {.rescale_vb = args.at("rescale_learned_sigmas"), .kl_only = args.value("use_kl", false)});
+      *diffusion, weights, {.rescale_vb = args.at("rescale_learned_sigmas"), .kl_only = args.value("use_kl", false)});
 
   const auto unet = testing::GoldenTinyUnet();
   const torch::Tensor x0 = cases["loss.x0"], noise = cases["loss.noise"];
@@ -70,7 +68,8 @@ TEST_P(TrainingLossGoldenTest, LossesAndGradientsEqualTheReference) {
   EXPECT_NEAR(mean_loss.item<double>(), golden.at("mean_loss"), 5e-5 * golden.at("mean_loss").get<double>());
 
   mean_loss.backward();
-  const std::set<std::string> degenerate(golden.at("degenerate_tensors").begin(), golden.at("degenerate_tensors").end());
+  const std::set<std::string> degenerate(golden.at("degenerate_tensors").begin(),
+                                         golden.at("degenerate_tensors").end());
   const int index = GetParam();
   const double tolerance = index == 3 || index == 4 ? 1e-4 : index == 5 || index == 6 ? 2e-4 : 1e-2;
   const bool full = golden.contains("full_gradients_in");

@@ -15,7 +15,8 @@ TEST(FrechetDistanceTest, EqualsTheReference) {
   for (const auto& [name, want] : golden.items()) {
     SCOPED_TRACE(name);
     const double tolerance = want.at("rank_deficient").get<bool>() ? 1e-6 : 1e-8;
-    const FeatureStatistics a = MakeFeatureStatistics(tensors[name + ".a"]), b = MakeFeatureStatistics(tensors[name + ".b"]);
+    const FeatureStatistics a = MakeFeatureStatistics(tensors[name + ".a"]),
+                            b = MakeFeatureStatistics(tensors[name + ".b"]);
     const FrechetDistance got = CalcFrechetDistance(a, b);
     const auto near = [&](double value, const char* key) {
       EXPECT_NEAR(value, want.at(key).get<double>(), tolerance * want.at(key).get<double>()) << key;
@@ -31,8 +32,8 @@ TEST(FrechetDistanceTest, EqualsTheReference) {
 
 TEST(FrechetDistanceTest, RefusesOneImageAndUnequalDimensions) {
   EXPECT_THROW(MakeFeatureStatistics(at::zeros({1, 3})), c10::Error);
-  EXPECT_THROW(
-      CalcFrechetDistance(MakeFeatureStatistics(at::rand({4, 3})), MakeFeatureStatistics(at::rand({4, 2}))), c10::Error);
+  EXPECT_THROW(CalcFrechetDistance(MakeFeatureStatistics(at::rand({4, 3})), MakeFeatureStatistics(at::rand({4, 2}))),
+               c10::Error);
 }
 
 }  // namespace

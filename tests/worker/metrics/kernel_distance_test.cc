@@ -24,7 +24,8 @@ TEST(KernelDistanceTest, EqualsTheReference) {
     const KernelDistance kid = SubsetKernelDistance(a, b, tensors[name + ".kid_idx_a"], tensors[name + ".kid_idx_b"]);
     ExpectRelative(kid.mean, want.at("kid_cleanfid_subsets_float64"), 1e-10);
     ASSERT_EQ(kid.per_subset.size(), want.at("per_subset").size());
-    for (size_t i = 0; i < kid.per_subset.size(); ++i) ExpectRelative(kid.per_subset[i], want.at("per_subset")[i], 1e-10);
+    for (size_t i = 0; i < kid.per_subset.size(); ++i)
+      ExpectRelative(kid.per_subset[i], want.at("per_subset")[i], 1e-10);
   }
 }
 

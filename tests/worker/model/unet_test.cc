@@ -125,8 +125,8 @@ TEST(UnetTest, EveryStageEqualsTheReference) {
     ExpectStats(y, stats.at(name), 1e-5, name);
     return y;
   };
-  torch::Tensor h = at::conv2d(cases["fwd.x"], parameter("input_blocks.0.0.weight"), parameter("input_blocks.0.0.bias"),
-                               1, 1);
+  torch::Tensor h =
+      at::conv2d(cases["fwd.x"], parameter("input_blocks.0.0.weight"), parameter("input_blocks.0.0.bias"), 1, 1);
   ExpectStats(h, stats.at("input_blocks.0"), 1e-5, "input_blocks.0");
   std::vector<torch::Tensor> skips = {h};
   for (int i = 1; i <= 5; ++i) skips.push_back(h = run("input_blocks." + std::to_string(i), h));

@@ -21,7 +21,8 @@ TEST(PhiloxTest, GivesThePublishedAnswers) {
 TEST(PhiloxTest, CounterIsBlockThenSampleThenStreamUnderTheSeed) {
   // The vector of pi's digits, spelled as a draw.
   EXPECT_THAT(Draw(/*seed=*/0x299f31d0a4093822u, /*stream=*/0x03707344u, /*g=*/0x13198a2e85a308d3u,
-                   /*block=*/0x243f6a88u).w,
+                   /*block=*/0x243f6a88u)
+                  .w,
               ElementsAre(0xd16cfe09u, 0x94fdccebu, 0x5001e420u, 0x24126ea1u));
 }
 

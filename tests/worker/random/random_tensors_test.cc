@@ -89,8 +89,9 @@ TEST(DropoutTest, RateZeroIsTheIdentity) {
 }
 
 TEST(DropoutTest, RefusesATypeItHasNoKernelFor) {
-  EXPECT_THROW(Dropout(at::rand({1, 8}, torch::kFloat64), {kSeed, kDropoutStream, 0}, DropoutRate::FromProbability(0.5)),
-               c10::Error);
+  EXPECT_THROW(
+      Dropout(at::rand({1, 8}, torch::kFloat64), {kSeed, kDropoutStream, 0}, DropoutRate::FromProbability(0.5)),
+      c10::Error);
 }
 
 }  // namespace

@@ -44,7 +44,8 @@ TEST_P(SamplerGoldenTest, EveryStepAndTheImagesEqualTheReference) {
         return unet->forward(x, t);
       },
       Spaced(golden.at("timestep_respacing")), [&](std::optional<int> step) { return step ? noise[*step] : x_T; },
-      options, [&](const SamplerStep& step) {
+      options,
+      [&](const SamplerStep& step) {
         EXPECT_EQ(step.index, steps);
         EXPECT_EQ(step.count, 10);
         const std::string prefix = name + ".step" + std::to_string(step.index);
@@ -59,8 +60,7 @@ TEST_P(SamplerGoldenTest, EveryStepAndTheImagesEqualTheReference) {
   ASSERT_TRUE(images.has_value());
   EXPECT_EQ(steps, 10);
   EXPECT_LE(MaxDifference(*images, tensors[name + ".final"]), tolerance);
-  const torch::Tensor wrong =
-      ToUint8(*images).to(torch::kInt16) - tensors[name + ".final_uint8_png"].to(torch::kInt16);
+  const torch::Tensor wrong = ToUint8(*images).to(torch::kInt16) - tensors[name + ".final_uint8_png"].to(torch::kInt16);
   EXPECT_LE(wrong.abs().max().item<int>(), 1);
   EXPECT_LE(wrong.ne(0).sum().item<double>(), 0.005 * static_cast<double>(wrong.numel()));
   const torch::Tensor cut =
@@ -80,15 +80,13 @@ TEST_P(SamplerGoldenTest, AChainGoesOnFromTheMiddle) {
   SamplerOptions options;
   if (name != "ancestral10") options.ddim_eta = name == "ddim10_eta1" ? 1.0 : 0.0;
   const auto unet = testing::GoldenTinyUnet();
-  const auto images =
-      Denoise([&](const torch::Tensor& at, const torch::Tensor& t) { return unet->forward(at, t); },
-              Spaced(name == "ancestral10" ? "10" : "ddim10"), x, 8 - step,
-              [&](std::optional<int> i) { return noise[step + 1 + *i]; }, options);
+  const auto images = Denoise([&](const torch::Tensor& at, const torch::Tensor& t) { return unet->forward(at, t); },
+                              Spaced(name == "ancestral10" ? "10" : "ddim10"), x, 8 - step,
+                              [&](std::optional<int> i) { return noise[step + 1 + *i]; }, options);
   EXPECT_LE(MaxDifference(*images, tensors[name + ".final"]), 3e-4) << "from step " << step;
 }
 
-INSTANTIATE_TEST_SUITE_P(AllCases, SamplerGoldenTest,
-                         ::testing::Values("ancestral10", "ddim10_eta0", "ddim10_eta1"));
+INSTANTIATE_TEST_SUITE_P(AllCases, SamplerGoldenTest, ::testing::Values("ancestral10", "ddim10_eta0", "ddim10_eta1"));
 
 // Stands in for a model: a function of one image and its timestep.
 torch::Tensor FakeDenoiser(const torch::Tensor& x, const torch::Tensor& t) {
