@@ -105,11 +105,10 @@ double RoundHalfEven(double x) {
 absl::StatusOr<Image> PillowResize(const Image& image, int width, int height, Filter filter) {
   P2_RETURN_IF_ERROR(CheckImage(image));
   P2_RETURN_IF_ERROR(CheckSize(std::max(width, 0), std::max(height, 0), kMostPixels));
-  const int64_t fewer_columns = int64_t{image.width} - width, fewer_rows = int64_t{image.height} - height;
-  if (fewer_columns == 0 && fewer_rows == 0) return image;
-  if (fewer_columns == 0) return ResizeColumns(image, height, filter);
-  if (fewer_rows == 0) return ResizeRows(image, width, filter);
-  if (fewer_rows > 0 && fewer_rows > 2 * fewer_columns)
+  if (width == image.width && height == image.height) return image;
+  if (width == image.width) return ResizeColumns(image, height, filter);
+  if (height == image.height) return ResizeRows(image, width, filter);
+  if (VerticalPassFirst(image.width, image.height, width, height))
     return ResizeRows(ResizeColumns(image, height, filter), width, filter);
   P2_RETURN_IF_ERROR(CheckSize(width, image.height, kMostPixels));
   return ResizeColumns(ResizeRows(image, width, filter), height, filter);

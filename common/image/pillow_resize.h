@@ -1,10 +1,8 @@
 // The resize of Pillow 13, byte for byte, and the crop of the published training code built from it.
 //
 // Separable, antialiased (the filter's support grows with the reduction), 8-bit rounding after each pass; weights are
-// normalised in double and rounded to 22-bit fixed point. A pass that keeps its size is left out. The horizontal pass
-// comes first, unless the image loses rows and more than twice as many rows as columns (tall images): then Pillow 13
-// starts with the vertical one, and the rounding between the passes makes that visible. (Found by comparing 18,000
-// resizes with Pillow 13.0.0; Pillow up to 12 always starts with the horizontal pass.)
+// normalised in double and rounded to 22-bit fixed point. A pass that keeps its size is left out. The order of the passes
+// is VerticalPassFirst's.
 #pragma once
 
 #include "absl/status/statusor.h"

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 
 namespace p2::image {
 namespace {
@@ -44,6 +45,11 @@ ResampleTaps MakeResampleTaps(int in_size, int out_size, Filter filter) {
     taps.counts[i] = count;
   }
   return taps;
+}
+
+bool VerticalPassFirst(int in_width, int in_height, int out_width, int out_height) {
+  const int64_t fewer_columns = int64_t{in_width} - out_width, fewer_rows = int64_t{in_height} - out_height;
+  return fewer_rows > 0 && fewer_rows > 2 * fewer_columns;
 }
 
 }  // namespace p2::image

@@ -1,6 +1,6 @@
 """A whole p2 on this machine for tests: p2d, p2-worker and the trainers it starts, driven through p2ctl.
 
-Every timeout is about a tenth of its default. Ports are chosen by the kernel. Waiting is always for an event, with a deadline.
+Every timeout is about a tenth of its default (Cluster(defaults=True) leaves them alone). Ports are chosen by the kernel. Waiting is always for an event, with a deadline.
 """
 import contextlib
 import json
@@ -87,9 +87,12 @@ class CommandFailed(AssertionError):
 class Cluster:
     """Use as a context manager; everything it started is ended at the end."""
 
-    def __init__(self, slots: int = 2, d_flags=(), worker_flags=()):
+    def __init__(self, slots: int = 2, d_flags=(), worker_flags=(), defaults=False):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="p2-it-"))
         self.slots, self.d_flags, self.worker_flags = slots, list(d_flags), list(worker_flags)
+        if not defaults:
+            self.d_flags = ["--suspect-after", "1500ms", "--lost-after", "3s", "--heartbeat-interval", "200ms", *self.d_flags]
+            self.worker_flags = ["--silence-timeout", "4s", "--log-interval", "50ms", *self.worker_flags]
         self.processes: dict[str, subprocess.Popen] = {}
         self.ports = {}
         self.root = self.dir / "root"
@@ -138,14 +141,14 @@ class Cluster:
     def start_p2d(self, **changes) -> None:
         grpc, http = self.ports.get("grpc", 0), self.ports.get("http", 0)
         ready = self._start("p2d", [BIN / "p2d", "--data-dir", self.dir / "p2d", "--listen", f"127.0.0.1:{grpc}", "--http", f"127.0.0.1:{http}",
-                                    "--suspect-after", "1500ms", "--lost-after", "3s", "--heartbeat-interval", "200ms", *self.d_flags])
+                                    *self.d_flags])
         self.ports = {name: int(ready[name].rsplit(":", 1)[1]) for name in ("grpc", "http")} | {k: v for k, v in self.ports.items() if k[0] == "w"}
         self.env["P2_ADDR"] = f"127.0.0.1:{self.ports['grpc']}"
 
     def start_worker(self, name: str = "w0", slots: int | None = None, roots: dict[str, pathlib.Path] | None = None) -> None:
         root_flags = [flag for root, path in (roots or {"main": self.root}).items() for flag in ("--root", f"{root}={path}")]
         ready = self._start(name, [BIN / "p2-worker", "--coordinator", self.env["P2_ADDR"], "--name", name, "--devices", f"cpu:{slots or self.slots}",
-                                   *root_flags, "--data-dir", self.dir / f"worker-{name}", "--http", "127.0.0.1:0", "--silence-timeout", "4s", "--log-interval", "50ms",
+                                   *root_flags, "--data-dir", self.dir / f"worker-{name}", "--http", "127.0.0.1:0",
                                    *self.worker_flags])
         self.ports[name] = int(ready["http_port"])
 

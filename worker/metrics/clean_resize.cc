@@ -66,8 +66,7 @@ absl::StatusOr<std::vector<float>> CleanResize(const image::Image& image, int si
   // The pass between is size x height or width x size.
   if (size < 1 || int64_t{size} * std::max({size, image.width, image.height}) > image::kMaxPixels)
     return absl::InvalidArgumentError(absl::StrCat("cannot resize ", image.width, " x ", image.height, " to ", size));
-  const int64_t fewer_columns = int64_t{image.width} - size, fewer_rows = int64_t{image.height} - size;
-  const bool columns_first = fewer_rows > 0 && fewer_rows > 2 * fewer_columns && fewer_columns != 0;
+  const bool columns_first = image::VerticalPassFirst(image.width, image.height, size, size);
   const size_t channels = static_cast<size_t>(image.channels);
   std::vector<float> result;
   result.reserve(channels * static_cast<size_t>(size) * static_cast<size_t>(size));
