@@ -2,6 +2,7 @@
 
 #include "absl/strings/cord.h"
 #include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
@@ -14,6 +15,8 @@ namespace {
 constexpr size_t kMaxMessageBytes = 4096;
 // gRPC peers accept 8 KiB of trailers by default; the details share them with the message.
 constexpr size_t kMaxDetailsBytes = 6144;
+// gRPC's own words, and a code that would read as "p2d is out of something; try later".
+constexpr absl::string_view kTooLarge = "eceived message larger than max";
 constexpr absl::string_view kTypePrefix = "type.googleapis.com/";
 
 // Valid UTF-8 of at most kMaxMessageBytes: bytes that are not ASCII are kept only when the whole is valid.
@@ -53,6 +56,12 @@ grpc::Status ToGrpcStatus(const absl::Status& status) {
 absl::Status FromGrpcStatus(const grpc::Status& status) {
   if (status.ok()) return absl::OkStatus();
   absl::Status result(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
+  if (status.error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED &&
+      absl::StrContains(status.error_message(), kTooLarge)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a message is larger than p2 takes (", status.error_message(),
+                     "): send less at once, such as a shorter spec file, or ask for a smaller page"));
+  }
   google::rpc::Status rich;
   if (!status.error_details().empty() && rich.ParseFromString(status.error_details())) {
     for (const google::protobuf::Any& any : rich.details()) result.SetPayload(any.type_url(), absl::Cord(any.value()));

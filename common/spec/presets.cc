@@ -5,6 +5,7 @@
 #include <set>
 
 #include "absl/status/status.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "common/spec/nearest_name.h"
@@ -24,6 +25,19 @@ std::optional<std::string> TopLevelText(absl::string_view yaml, const std::strin
       return entry.second.IsScalar() ? entry.second.Scalar() : "";
   }
   return "";
+}
+
+// `; those that begin so: ffhq-baseline, ffhq-gamma1`, at most five; empty if none does.
+std::string BeginningWith(absl::string_view name, const std::vector<std::string>& known) {
+  constexpr size_t kMost = 5;
+  std::vector<absl::string_view> names;
+  for (const std::string& candidate : known) {
+    if (!name.empty() && absl::StartsWith(candidate, name)) names.push_back(candidate);
+  }
+  if (names.empty()) return "";
+  const bool more = names.size() > kMost;
+  names.resize(std::min(names.size(), kMost));
+  return absl::StrCat("; those that begin so: ", absl::StrJoin(names, ", "), more ? ", …" : "");
 }
 
 }  // namespace
@@ -82,8 +96,10 @@ absl::StatusOr<const Preset*> PresetCatalog::Find(absl::string_view name) const 
   if (it != presets_.end()) return &it->second;
   std::vector<std::string> known;
   for (const auto& [known_name, preset] : presets_) known.push_back(known_name);
+  std::string hint = BeginningWith(name, known);
+  if (hint.empty()) hint = DidYouMean(name, known);
   return absl::NotFoundError(
-      absl::StrCat("preset ", Quoted(name), " not found", DidYouMean(name, known), " (`p2ctl preset list` shows all)"));
+      absl::StrCat("preset ", Quoted(name), " not found", hint, " (`p2ctl preset list` shows all)"));
 }
 
 absl::StatusOr<std::vector<const Preset*>> PresetCatalog::Chain(absl::string_view name) const {

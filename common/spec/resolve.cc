@@ -1,11 +1,16 @@
 #include "common/spec/resolve.h"
 
+#include <algorithm>
 #include <charconv>
+#include <climits>
 #include <set>
 
 #include "absl/status/status.h"
 #include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "common/sha256.h"
 #include "common/spec/proto_bytes.h"
 #include "common/spec/unet_shape.h"
@@ -50,6 +55,26 @@ std::string OriginOf(std::string field, const Origins& origins) {
   }
 }
 
+// Nobody set the number, and no default stands for it: the 0 that was judged is no value of anybody's.
+void SayMissing(FieldViolation& violation) {
+  if (violation.origin.empty() && absl::StartsWith(violation.description, "is 0;")) {
+    violation.description.replace(0, 4, "is missing");
+  }
+}
+
+// The file's lines from the first to the last, then what came from elsewhere, as it came.
+void SortByLine(const std::string& file, std::vector<FieldViolation>& violations) {
+  const auto line = [&file](const FieldViolation& violation) {
+    absl::string_view origin = violation.origin;
+    int number = 0;
+    if (!absl::ConsumePrefix(&origin, file)) return INT_MAX;
+    if (origin.empty()) return 0;  // The text as a whole.
+    return absl::ConsumePrefix(&origin, ":") && absl::SimpleAtoi(origin, &number) ? number : INT_MAX;
+  };
+  std::stable_sort(violations.begin(), violations.end(),
+                   [&line](const FieldViolation& a, const FieldViolation& b) { return line(a) < line(b); });
+}
+
 }  // namespace
 
 absl::StatusOr<Override> ParseOverride(absl::string_view assignment) {
@@ -85,6 +110,10 @@ absl::StatusOr<ResolvedSpec> Resolve(const ResolveRequest& request, const Preset
               resolved.spec, resolved.origins, violations);
     if (preset->name == kBasePreset) base = resolved.spec;
   }
+  if (request.preset.empty() && parent == kBasePreset) {
+    resolved.spec.clear_description();  // Base describes itself, not what a file makes of it.
+    resolved.origins.erase("description");
+  }
   MergeYaml({.text = request.file_yaml, .label = file, .ignored_keys = {"extends"}, .defaults = &base}, resolved.spec,
             resolved.origins, violations);
   for (const Override& o : request.overrides) {
@@ -98,8 +127,10 @@ absl::StatusOr<ResolvedSpec> Resolve(const ResolveRequest& request, const Preset
   for (FieldViolation& violation : ValidateSpec(resolved.spec, request.require_dataset)) {
     if (unread.contains(violation.field) || unread.contains("")) continue;
     violation.origin = OriginOf(violation.field, resolved.origins);
+    SayMissing(violation);
     violations.push_back(std::move(violation));
   }
+  SortByLine(file, violations);
   P2_RETURN_IF_ERROR(SpecError(violations));
   resolved.warnings = SpecWarnings(resolved.spec);
   resolved.sha256 = SpecSha256(resolved.spec);

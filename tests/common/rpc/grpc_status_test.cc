@@ -60,6 +60,15 @@ TEST(GrpcStatusTest, KeepsTrailersSmall) {
   EXPECT_LE(ToGrpcStatus(BadRequestError(violations)).error_details().size(), 8000u);
 }
 
+TEST(GrpcStatusTest, AMessageThatIsTooLargeIsTheCallersToMend) {
+  const absl::Status status = FromGrpcStatus(
+      grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED, "Received message larger than max (5000000 vs. 4194304)"));
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(status.message(), AllOf(HasSubstr("5000000 vs. 4194304"), HasSubstr("send less at once")));
+  EXPECT_EQ(FromGrpcStatus(grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED, "disk full")).code(),
+            absl::StatusCode::kResourceExhausted);
+}
+
 TEST(GrpcStatusTest, DropsDetailsThatAreNone) {
   const absl::Status status = FromGrpcStatus(grpc::Status(grpc::StatusCode::INTERNAL, "x", "\xff\xff not a message"));
   EXPECT_EQ(status.code(), absl::StatusCode::kInternal);

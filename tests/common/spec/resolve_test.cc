@@ -54,9 +54,9 @@ TEST(ResolveTest, ReportsReadingAndRuleErrorsTogetherEachWithItsOrigin) {
                .overrides = {{"resources.devices", "5", "--devices"}, {"training.beta1", "2"}}});
   EXPECT_EQ(
       std::string(resolved.status().message()),
+      "bad.yaml:1: objective.gamma: is -1; must be finite and at least 0\n"
       "bad.yaml:5: training.imags: unknown field; did you mean \"images\"?\n"
       "bad.yaml:6: training.epsilon: is \"tiny\"; must be a number\n"
-      "bad.yaml:1: objective.gamma: is -1; must be finite and at least 0\n"
       "--set: training.beta1: is 2; must be at least 0 and below 1\n"
       "--devices: resources.devices: is 5, more than the 4 samples of training.batch; every device needs at least one");
   const auto payload = resolved.status().GetPayload(kBadRequestTypeUrl);
@@ -64,13 +64,36 @@ TEST(ResolveTest, ReportsReadingAndRuleErrorsTogetherEachWithItsOrigin) {
   google::rpc::BadRequest details;
   ASSERT_TRUE(details.ParseFromString(std::string(*payload)));
   ASSERT_EQ(details.field_violations_size(), 5);
-  EXPECT_EQ(details.field_violations(0).field(), "training.imags");
-  EXPECT_EQ(details.field_violations(0).description(), "unknown field; did you mean \"images\"? (bad.yaml:5)");
+  EXPECT_EQ(details.field_violations(1).field(), "training.imags");
+  EXPECT_EQ(details.field_violations(1).description(), "unknown field; did you mean \"images\"? (bad.yaml:5)");
+}
+
+TEST(ResolveTest, ANumberThatNobodyGaveIsMissing) {
+  EXPECT_THAT(ErrorOf({.file_yaml = "data: {dataset: cub}"}), HasSubstr("training.images: is missing; must be"));
+  EXPECT_THAT(ErrorOf({.file_yaml = "data: {dataset: cub}\ntraining: {images: 0}"}),
+              HasSubstr("training.images: is 0; must be"));
+}
+
+TEST(ResolveTest, BasesDescriptionIsNotTheFiles) {
+  const std::string rest = "data: {dataset: cub}\ntraining: {images: 1000}\n";
+  for (const char* extends : {"", "extends: base\n"}) {
+    const auto bare = Resolve({.file_yaml = extends + rest});
+    ASSERT_TRUE(bare.ok()) << bare.status();
+    EXPECT_EQ(bare->spec.description(), "");
+    EXPECT_FALSE(bare->origins.contains("description"));
+    const auto own = Resolve({.file_yaml = extends + rest + "description: mine\n"});
+    ASSERT_TRUE(own.ok()) << own.status();
+    EXPECT_EQ(own->spec.description(), "mine");
+  }
 }
 
 TEST(ResolveTest, AnUnknownPresetIsNotFound) {
   EXPECT_EQ(Resolve({.preset = "ffhq"}).status().code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(Resolve({.file_yaml = "extends: nope"}).status().code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(std::string(Resolve({.preset = "ffhq"}).status().message()),
+              HasSubstr("preset \"ffhq\" not found; those that begin so: ffhq-"));
+  EXPECT_THAT(std::string(Resolve({.preset = "cub-gama1"}).status().message()),
+              HasSubstr("did you mean \"cub-gamma1\"?"));
 }
 
 TEST(ResolveTest, FollowsTheModelsSizeWithTheChannelTable) {

@@ -212,7 +212,7 @@ TEST_F(JobServiceTest, RefusesAMessageThatIsTooBigAndNamesTheLimit) {
   p2::v1::CreateJobRequest request = TinyRequest();
   request.set_spec_yaml(std::string(5 << 20, '#'));
   const absl::Status status = Create(request).status();
-  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(status.message(), HasSubstr("4194304"));
   request.set_spec_yaml(std::string(300 * 1024, '#'));
   EXPECT_THAT(Create(request).status().message(), HasSubstr("262144"));
