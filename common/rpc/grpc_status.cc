@@ -1,11 +1,13 @@
 #include "common/rpc/grpc_status.h"
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/cord.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
+#include "common/error_reason.h"
 #include "google/protobuf/any.pb.h"
 #include "google/rpc/status.pb.h"
 
@@ -30,6 +32,22 @@ std::string CleanMessage(absl::string_view message) {
   return text;
 }
 
+// `Job` -> JOB_NOT_FOUND.
+ErrorReason NotFoundReason(absl::string_view type) {
+  const std::string name = absl::StrCat(absl::AsciiStrToUpper(type), "_NOT_FOUND");
+  for (const ErrorReasonRow& row : ErrorReasons()) {
+    if (row.name == name) return row.reason;
+  }
+  return ErrorReason::kNotFound;
+}
+
+google::rpc::ErrorInfo ErrorInfoOf(const absl::Status& status) {
+  google::rpc::ErrorInfo info;
+  info.set_reason(std::string(ReasonOf(status)));
+  info.set_domain(std::string(kErrorDomain));
+  return info;
+}
+
 }  // namespace
 
 std::string DetailTypeUrl(const google::protobuf::Message& detail) {
@@ -43,13 +61,13 @@ grpc::Status ToGrpcStatus(const absl::Status& status) {
   google::rpc::Status rich;
   rich.set_code(static_cast<int>(code));
   rich.set_message(message.substr(0, message.size() > 1024 ? 0 : message.size()));
+  if (!GetDetail<google::rpc::ErrorInfo>(status).has_value()) rich.add_details()->PackFrom(ErrorInfoOf(status));
   status.ForEachPayload([&rich](absl::string_view type_url, const absl::Cord& payload) {
-    if (rich.ByteSizeLong() + payload.size() > kMaxDetailsBytes) return;
+    if (type_url == kErrorReasonPayload || rich.ByteSizeLong() + payload.size() > kMaxDetailsBytes) return;
     google::protobuf::Any* any = rich.add_details();
     any->set_type_url(std::string(type_url));
     any->set_value(std::string(payload));
   });
-  if (rich.details().empty()) return grpc::Status(code, message);
   return grpc::Status(code, message, rich.SerializeAsString());
 }
 
@@ -58,9 +76,11 @@ absl::Status FromGrpcStatus(const grpc::Status& status) {
   absl::Status result(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
   if (status.error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED &&
       absl::StrContains(status.error_message(), kTooLarge)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("a message is larger than p2 takes (", status.error_message(),
-                     "): send less at once, such as a shorter spec file, or ask for a smaller page"));
+    result = Error(ErrorReason::kMessageTooBig,
+                   absl::StrCat("a message is larger than p2 takes (", status.error_message(),
+                                "): send less at once, such as a shorter spec file, or ask for a smaller page"));
+    AddDetail(result, ErrorInfoOf(result));
+    return result;
   }
   google::rpc::Status rich;
   if (!status.error_details().empty() && rich.ParseFromString(status.error_details())) {
@@ -90,8 +110,8 @@ absl::Status BadRequestError(const std::vector<FieldViolation>& violations) {
 }
 
 absl::Status ResourceNotFoundError(absl::string_view type, absl::string_view name, absl::string_view hint) {
-  absl::Status status = absl::NotFoundError(
-      absl::StrCat(type, " \"", absl::CHexEscape(name.substr(0, 200)), "\" not found", hint.empty() ? "" : "; ", hint));
+  absl::Status status = Error(NotFoundReason(type), absl::StrCat(type, " \"", absl::CHexEscape(name.substr(0, 200)),
+                                                                 "\" not found", hint.empty() ? "" : "; ", hint));
   google::rpc::ResourceInfo detail;
   detail.set_resource_type(absl::StrCat("p2.v1.", type));
   detail.set_resource_name(std::string(name.substr(0, 200)));

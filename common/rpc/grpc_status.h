@@ -16,7 +16,8 @@
 
 namespace p2 {
 
-// With every payload as a detail. Messages are cut to 4 KiB and made valid UTF-8, so that the trailers stay small.
+// With every payload as a detail, the first of them google.rpc.ErrorInfo with the reason (common/error_reason.h), which
+// every error has. Messages are cut to 4 KiB and made valid UTF-8, so that the trailers stay small.
 grpc::Status ToGrpcStatus(const absl::Status& status);
 // With every detail as a payload. A detail blob that does not parse is dropped. A message above gRPC's size limit
 // becomes INVALID_ARGUMENT that says what to do: gRPC calls it RESOURCE_EXHAUSTED, as if it might fit later.
@@ -33,7 +34,7 @@ using FieldViolation = std::pair<std::string, std::string>;
 // INVALID_ARGUMENT that names every bad field at once, in the message and as google.rpc.BadRequest. OK if there are
 // none.
 absl::Status BadRequestError(const std::vector<FieldViolation>& violations);
-// NOT_FOUND with google.rpc.ResourceInfo. `hint`: what to do (`p2ctl dataset list` shows them).
+// NOT_FOUND with google.rpc.ResourceInfo; `type` gives the reason (`Job`: JOB_NOT_FOUND). `hint`: what to do (`p2ctl dataset list` shows them).
 absl::Status ResourceNotFoundError(absl::string_view type, absl::string_view name, absl::string_view hint);
 
 std::string DetailTypeUrl(const google::protobuf::Message& detail);

@@ -8,6 +8,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "common/error_reason.h"
 #include "common/spec/nearest_name.h"
 #include "common/spec/presets_embedded.h"
 #include "common/spec/scalar_text.h"
@@ -98,8 +99,8 @@ absl::StatusOr<const Preset*> PresetCatalog::Find(absl::string_view name) const 
   for (const auto& [known_name, preset] : presets_) known.push_back(known_name);
   std::string hint = BeginningWith(name, known);
   if (hint.empty()) hint = DidYouMean(name, known);
-  return absl::NotFoundError(
-      absl::StrCat("preset ", Quoted(name), " not found", hint, " (`p2ctl preset list` shows all)"));
+  return Error(ErrorReason::kPresetNotFound,
+               absl::StrCat("preset ", Quoted(name), " not found", hint, " (`p2ctl preset list` shows all)"));
 }
 
 absl::StatusOr<std::vector<const Preset*>> PresetCatalog::Chain(absl::string_view name) const {

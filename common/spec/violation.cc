@@ -3,6 +3,7 @@
 #include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "common/error_reason.h"
 #include "google/rpc/error_details.pb.h"
 
 namespace p2::spec {
@@ -23,6 +24,7 @@ absl::Status SpecError(const std::vector<FieldViolation>& violations) {
   }
   absl::Status status = absl::InvalidArgumentError(absl::StrJoin(
       violations, "\n", [](std::string* out, const FieldViolation& v) { absl::StrAppend(out, v.ToString()); }));
+  SetReason(status, ErrorReason::kInvalidSpec);
   status.SetPayload(kBadRequestTypeUrl, absl::Cord(details.SerializeAsString()));
   return status;
 }

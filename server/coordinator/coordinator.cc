@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
+#include "common/error_reason.h"
 #include "common/status_macros.h"
 #include "server/coordinator/loop.h"
 #include "server/coordinator/read_view.h"
@@ -79,9 +80,9 @@ absl::StatusOr<Coordinator::Answer> Coordinator::Execute(scheduler::Event comman
 
 absl::StatusOr<std::shared_ptr<WorkerSession>> Coordinator::ConnectWorker(const p2::v1::Hello& hello) {
   if (hello.protocol_version() != kProtocolVersion) {
-    return absl::FailedPreconditionError(absl::StrCat("worker ", hello.worker(), " speaks protocol version ",
-                                                      hello.protocol_version(), ", this p2d speaks ", kProtocolVersion,
-                                                      "; install the same release of both"));
+    return Error(ErrorReason::kProtocolUnsupported,
+                 absl::StrCat("worker ", hello.worker(), " speaks protocol version ", hello.protocol_version(),
+                              ", this p2d speaks ", kProtocolVersion, "; install the same release of both"));
   }
   P2_ASSIGN_OR_RETURN(scheduler::WorkerConnected event, FromHello(hello));
   Reply<std::shared_ptr<WorkerSession>> reply;

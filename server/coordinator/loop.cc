@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
+#include "common/error_reason.h"
 #include "common/logging.h"
 #include "common/status_macros.h"
 #include "server/coordinator/spool_bytes.h"
@@ -19,7 +20,7 @@ using scheduler::Mutation;
 constexpr size_t kSpecsKept = 64;
 constexpr size_t kMaxBatch = 1024;  // Items a round: bounds how long an answer waits for those behind it.
 
-absl::Status Stopping() { return absl::UnavailableError("p2d is stopping; try again"); }
+absl::Status Stopping() { return Error(ErrorReason::kShuttingDown, "p2d is stopping; try again"); }
 
 // The job that a command is about; empty if none.
 template <typename Command>

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/error_reason.h"
 
 namespace p2::coordinator {
 
@@ -36,9 +37,9 @@ bool Watch<Change>::Push(const Change& change) {
     queue_.push_back(change);
     return true;
   }
-  closed_ = absl::UnavailableError(absl::StrCat("the reader is ", queue_.size(),
-                                                " changes behind and was cut off; resume from revision ",
-                                                queue_.back().revision + 1));
+  closed_ = Error(ErrorReason::kReaderTooSlow,
+                  absl::StrCat("the reader is ", queue_.size(),
+                               " changes behind and was cut off; resume from revision ", queue_.back().revision + 1));
   return false;
 }
 
@@ -53,7 +54,7 @@ template class Watch<EventChange>;
 
 namespace {
 
-absl::Status Stopping() { return absl::UnavailableError("p2d is stopping; try again"); }
+absl::Status Stopping() { return Error(ErrorReason::kShuttingDown, "p2d is stopping; try again"); }
 
 // Whether every change from `start` on is still kept: those up to `floor` are not, and `newest` was given last.
 absl::Status CheckStart(int64_t start, int64_t floor, int64_t newest) {

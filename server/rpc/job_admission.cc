@@ -4,8 +4,10 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
 #include "absl/time/time.h"
+#include "common/error_reason.h"
 #include "common/resource_name.h"
 #include "common/rpc/grpc_status.h"
 #include "common/sha256.h"
@@ -19,6 +21,8 @@
 
 namespace p2::rpc {
 namespace {
+
+constexpr char kRootNotVisible[] = "ROOT_NOT_VISIBLE";
 
 absl::Duration ToDuration(const google::protobuf::Duration& duration) {
   return absl::Seconds(duration.seconds()) + absl::Nanoseconds(duration.nanos());
@@ -56,53 +60,66 @@ absl::StatusOr<scheduler::DatasetPtr> FindDataset(const std::string& id,
       absl::StrCat("`p2ctl dataset list` shows them, `p2ctl dataset prepare` makes one", spec::DidYouMean(id, names)));
 }
 
-// A dataset or root that stands against the spec, as google.rpc.PreconditionFailure.
-absl::Status Unfit(absl::string_view type, absl::string_view subject, absl::string_view what) {
-  absl::Status status = absl::FailedPreconditionError(what);
+// What stands against starting the spec here: a violation of google.rpc.PreconditionFailure.
+struct Misfit {
+  std::string type, subject, description;
+};
+
+// FAILED_PRECONDITION that names all of them at once. OK if there are none.
+absl::Status Unfit(const std::vector<Misfit>& misfits) {
+  if (misfits.empty()) return absl::OkStatus();
   google::rpc::PreconditionFailure detail;
-  google::rpc::PreconditionFailure::Violation* violation = detail.add_violations();
-  violation->set_type(std::string(type));
-  violation->set_subject(std::string(subject));
-  violation->set_description(std::string(what));
+  ErrorReason reason = ErrorReason::kRootNotVisible;
+  for (const Misfit& misfit : misfits) {
+    google::rpc::PreconditionFailure::Violation* violation = detail.add_violations();
+    violation->set_type(misfit.type);
+    violation->set_subject(misfit.subject);
+    violation->set_description(misfit.description);
+    if (misfit.type != kRootNotVisible) reason = ErrorReason::kDatasetMismatch;
+  }
+  absl::Status status = Error(reason, absl::StrJoin(misfits, "\n", [](std::string* out, const Misfit& misfit) {
+                                absl::StrAppend(out, misfit.description);
+                              }));
   AddDetail(status, detail);
   return status;
 }
 
-absl::Status CheckDataset(const p2::v1::TrainingSpec& spec, const scheduler::DatasetRecord& dataset) {
-  const std::string subject = ResourceName(kDatasets, dataset.id);
+void CheckDataset(const p2::v1::TrainingSpec& spec, const scheduler::DatasetRecord& dataset,
+                  std::vector<Misfit>& misfits) {
+  const auto misfit = [&](const char* type, std::string what) {
+    misfits.push_back({type, ResourceName(kDatasets, dataset.id), std::move(what)});
+  };
   if (dataset.resolution != spec.model().image_size()) {
-    return Unfit(
-        "RESOLUTION", subject,
-        absl::StrCat("dataset ", dataset.id, " has images of ", dataset.resolution, " pixels, but model.image_size is ",
-                     spec.model().image_size(), ": prepare it with --resolution ", spec.model().image_size(),
-                     ", or take a preset for ", dataset.resolution));
+    misfit("RESOLUTION", absl::StrCat("dataset ", dataset.id, " has images of ", dataset.resolution,
+                                      " pixels, but model.image_size is ", spec.model().image_size(),
+                                      ": prepare it with --resolution ", spec.model().image_size(),
+                                      ", or take a preset for ", dataset.resolution));
   }
   if (dataset.channels != spec.model().in_channels()) {
-    return Unfit("CHANNELS", subject,
-                 absl::StrCat("dataset ", dataset.id, " has ", dataset.channels, " channels, but model.in_channels is ",
-                              spec.model().in_channels(), ": set model.in_channels=", dataset.channels));
+    misfit("CHANNELS",
+           absl::StrCat("dataset ", dataset.id, " has ", dataset.channels, " channels, but model.in_channels is ",
+                        spec.model().in_channels(), ": set model.in_channels=", dataset.channels));
   }
   if (dataset.image_count < spec.training().batch()) {
-    return Unfit(
-        "IMAGE_COUNT", subject,
-        absl::StrCat("dataset ", dataset.id, " has ", dataset.image_count, " images, fewer than training.batch (",
-                     spec.training().batch(), "): take a smaller batch, or add images"));
+    misfit("IMAGE_COUNT",
+           absl::StrCat("dataset ", dataset.id, " has ", dataset.image_count, " images, fewer than training.batch (",
+                        spec.training().batch(), "): take a smaller batch, or add images"));
   }
-  return absl::OkStatus();
 }
 
-// The UUID of root `name`, as a worker reported it. FAILED_PRECONDITION if none ever did.
-absl::StatusOr<std::string> FindRoot(const std::string& name, const std::string& id,
-                                     const std::vector<scheduler::WorkerPtr>& workers) {
+// The UUID of root `name`, as a worker reported it; "" and a misfit if none ever did.
+std::string FindRoot(const std::string& name, const std::string& id, const std::vector<scheduler::WorkerPtr>& workers,
+                     std::vector<Misfit>& misfits) {
   for (const scheduler::WorkerPtr& worker : workers) {
     for (const scheduler::RootRecord& root : worker->roots) {
       if (id.empty() ? root.name == name : root.id == id) return root.id;
     }
   }
-  return Unfit(
-      "ROOT_NOT_VISIBLE", name,
-      absl::StrCat("no worker has ever reported the storage root \"", name, "\"", id.empty() ? "" : " with ID ", id,
-                   ": start a p2-worker with --root ", name, "=DIR (`p2ctl root list` shows the roots)"));
+  misfits.push_back(
+      {kRootNotVisible, name,
+       absl::StrCat("no worker has ever reported the storage root \"", name, "\"", id.empty() ? "" : " with ID ", id,
+                    ": start a p2-worker with --root ", name, "=DIR (`p2ctl root list` shows the roots)")});
+  return "";
 }
 
 std::string IdPrefix(const p2::v1::CreateJobRequest& request, const p2::v1::TrainingSpec& spec) {
@@ -141,16 +158,18 @@ absl::StatusOr<Admission> Admit(const p2::v1::CreateJobRequest& request,
   P2_RETURN_IF_ERROR(BadRequestError(violations));
   P2_ASSIGN_OR_RETURN(spec::ResolvedSpec resolved, spec::Resolve(resolve));
   P2_ASSIGN_OR_RETURN(const scheduler::DatasetPtr dataset, FindDataset(resolved.spec.data().dataset(), datasets));
-  P2_RETURN_IF_ERROR(CheckDataset(resolved.spec, *dataset));
-  P2_RETURN_IF_ERROR(FindRoot(dataset->root, dataset->root_id, workers).status());
+  std::vector<Misfit> misfits;
+  CheckDataset(resolved.spec, *dataset, misfits);
+  FindRoot(dataset->root, dataset->root_id, workers, misfits);
   std::string checkpoint_root_id = dataset->root_id;
   p2::v1::CheckpointSpec& checkpoint = *resolved.spec.mutable_checkpoint();
   if (checkpoint.root().empty()) {
     checkpoint.set_root(dataset->root);
     resolved.origins["checkpoint.root"] = absl::StrCat("dataset ", dataset->id);
   } else if (checkpoint.root() != dataset->root) {
-    P2_ASSIGN_OR_RETURN(checkpoint_root_id, FindRoot(checkpoint.root(), "", workers));
+    checkpoint_root_id = FindRoot(checkpoint.root(), "", workers, misfits);
   }
+  P2_RETURN_IF_ERROR(Unfit(misfits));
 
   Admission admission;
   P2_ASSIGN_OR_RETURN(*admission.answer.mutable_estimate(), spec::EstimateResources(resolved.spec));

@@ -4,6 +4,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "common/crc32c.h"
+#include "common/error_reason.h"
 #include "common/status_macros.h"
 
 namespace p2::rpc {
@@ -31,7 +32,8 @@ absl::StatusOr<std::string> DecodePageToken(absl::string_view list, absl::string
     std::string position = plain.substr(9);
     if (plain.substr(1, 8) == Checksum(list, position)) return position;
   }
-  return absl::InvalidArgumentError(
+  return Error(
+      ErrorReason::kPageTokenInvalid,
       absl::StrCat("page_token \"", absl::CHexEscape(token.substr(0, 64)),
                    "\" is not one that this list gave; pass next_page_token of a call with the same filters, or none"));
 }
@@ -40,7 +42,7 @@ absl::StatusOr<int64_t> DecodePageNumber(absl::string_view list, absl::string_vi
   P2_ASSIGN_OR_RETURN(const std::string position, DecodePageToken(list, token));
   int64_t number = first;
   if (!position.empty() && !absl::SimpleAtoi(position, &number)) {
-    return absl::InvalidArgumentError("page_token is not one that this list gave");
+    return Error(ErrorReason::kPageTokenInvalid, "page_token is not one that this list gave");
   }
   return number;
 }

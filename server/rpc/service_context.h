@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "common/error_reason.h"
 #include "google/protobuf/message.h"
 #include "grpcpp/server_context.h"
 #include "server/coordinator/coordinator.h"
@@ -37,7 +38,7 @@ struct ServiceContext {
   // What to tell a client whose stream ended by Ended.
   absl::Status EndStatus(const grpc::ServerContext& call) const {
     return call.IsCancelled() ? absl::CancelledError("cancelled by the client")
-                              : absl::UnavailableError("p2d stops; try again");
+                              : Error(ErrorReason::kShuttingDown, "p2d stops; try again");
   }
 
   // The job that `name` (`jobs/{job}`) means. INVALID_ARGUMENT, NOT_FOUND.

@@ -6,6 +6,7 @@
 #include <thread>
 #include <utility>
 
+#include "common/error_reason.h"
 #include "common/logging.h"
 #include "common/rpc/grpc_status.h"
 #include "common/status_macros.h"
@@ -26,7 +27,7 @@ absl::Status WorkerService::Serve(grpc::ServerContext& call, Stream& stream) con
   std::atomic<bool> reading = true;
   std::thread writer([&] {
     while (reading.load()) {
-      if (context_.stopping.load()) session->Close(absl::UnavailableError("p2d stops; connect again"));
+      if (context_.stopping.load()) session->Close(Error(ErrorReason::kShuttingDown, "p2d stops; connect again"));
       const absl::StatusOr<std::optional<p2::v1::ConnectResponse>> next = session->Next(kStreamPoll);
       if (next.ok() && (!next->has_value() || stream.Write(**next))) continue;
       // Only a cancelled call wakes the reading thread; the worker sees CANCELLED and connects again.

@@ -3,6 +3,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "common/error_reason.h"
 #include "common/status_macros.h"
 #include "server/scheduler/decisions.h"
 
@@ -10,16 +11,17 @@ namespace p2::scheduler {
 namespace {
 
 absl::Status JobNotFound(absl::string_view id) {
-  return absl::NotFoundError(absl::StrCat("job \"", id, "\" not found; `p2ctl list` shows them"));
+  return Error(ErrorReason::kJobNotFound, absl::StrCat("job \"", id, "\" not found; `p2ctl list` shows them"));
 }
 
 absl::Status WorkerNotFound(absl::string_view id) {
-  return absl::NotFoundError(absl::StrCat("worker \"", id, "\" not found; `p2ctl node list` shows them"));
+  return Error(ErrorReason::kWorkerNotFound,
+               absl::StrCat("worker \"", id, "\" not found; `p2ctl node list` shows them"));
 }
 
 absl::Status Forbidden(const JobRecord& job, absl::string_view verb, absl::string_view hint) {
-  return absl::FailedPreconditionError(
-      absl::StrCat("job \"", job.id, "\" is ", JobStateName(job.state), " and cannot be ", verb, "; ", hint));
+  return Error(ErrorReason::kJobStateForbids,
+               absl::StrCat("job \"", job.id, "\" is ", JobStateName(job.state), " and cannot be ", verb, "; ", hint));
 }
 
 std::string WithReason(absl::string_view what, absl::string_view actor, absl::string_view reason) {
@@ -50,7 +52,7 @@ absl::Status Cancel(Draft& draft, const CommandInfo& info, absl::string_view id,
 }  // namespace
 
 absl::Status Handle(Draft& draft, const CreateJob& command) {
-  if (draft.base().disk_full()) return absl::ResourceExhaustedError(draft.base().disk_message());
+  if (draft.base().disk_full()) return Error(ErrorReason::kDiskFull, draft.base().disk_message());
   if (draft.Job(command.id) != nullptr) {
     return absl::AlreadyExistsError(absl::StrCat("job \"", command.id, "\" exists"));
   }
@@ -197,14 +199,16 @@ absl::Status CheckRoot(const Draft& draft, const DatasetRecord& dataset) {
     }
   }
   if (!names.empty() && names.count(dataset.root) == 0) {
-    return absl::InvalidArgumentError(absl::StrCat("root ", dataset.root_id, " is \"", absl::StrJoin(names, "\", \""),
-                                                   "\" to the workers, not \"", dataset.root,
-                                                   "\": register it with --root ", *names.begin()));
+    return Error(
+        ErrorReason::kRootMismatch,
+        absl::StrCat("root ", dataset.root_id, " is \"", absl::StrJoin(names, "\", \""), "\" to the workers, not \"",
+                     dataset.root, "\": register it with --root ", *names.begin()));
   }
   if (names.empty() && name_is_taken) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "no worker reports a root \"", dataset.root, "\" with the ID ", dataset.root_id, "; the known roots are ",
-        absl::StrJoin(known, ", "), ": move the dataset below one of them, or name a root of its own"));
+    return Error(ErrorReason::kRootMismatch,
+                 absl::StrCat("no worker reports a root \"", dataset.root, "\" with the ID ", dataset.root_id,
+                              "; the known roots are ", absl::StrJoin(known, ", "),
+                              ": move the dataset below one of them, or name a root of its own"));
   }
   return absl::OkStatus();
 }
@@ -230,9 +234,10 @@ absl::Status Handle(Draft& draft, const RegisterDataset& command) {
       draft.Mutate(PutDataset{std::make_shared<const DatasetRecord>(std::move(moved))});
       return absl::OkStatus();
     }
-    return absl::AlreadyExistsError(absl::StrCat("dataset \"", dataset.id, "\" stands for other content (",
-                                                 known->image_count, " images of ", known->resolution, " pixels under ",
-                                                 known->root, "/", known->path, "); choose another name"));
+    return Error(
+        ErrorReason::kDatasetExists,
+        absl::StrCat("dataset \"", dataset.id, "\" stands for other content (", known->image_count, " images of ",
+                     known->resolution, " pixels under ", known->root, "/", known->path, "); choose another name"));
   }
   dataset.create_time = draft.now().wall;
   draft.Event(absl::StrCat("datasets/", dataset.id), "DATASET_REGISTERED",

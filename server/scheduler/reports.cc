@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "common/error_reason.h"
 #include "server/scheduler/decisions.h"
 
 namespace p2::scheduler {
@@ -122,16 +123,18 @@ void Take(Draft& draft, const SpoolReport& report) {
 
 absl::Status Handle(Draft& draft, const SpoolReport& report) {
   const WorkerRecord* worker = draft.Worker(report.worker);
-  if (worker == nullptr) return absl::NotFoundError(absl::StrCat("worker \"", report.worker, "\" never said Hello"));
+  if (worker == nullptr)
+    return Error(ErrorReason::kWorkerNotFound, absl::StrCat("worker \"", report.worker, "\" never said Hello"));
   if (report.spool_id != worker->spool_id) {
-    return absl::FailedPreconditionError(absl::StrCat("record of spool ", report.spool_id, ", but worker ",
-                                                      report.worker, " said that its spool is ", worker->spool_id,
-                                                      "; connect again"));
+    return Error(ErrorReason::kSpoolOutOfStep,
+                 absl::StrCat("record of spool ", report.spool_id, ", but worker ", report.worker,
+                              " said that its spool is ", worker->spool_id, "; connect again"));
   }
   if (report.sequence <= worker->spool_acked) return absl::OkStatus();
   if (report.sequence != worker->spool_acked + 1) {
-    return absl::FailedPreconditionError(absl::StrCat("spool record ", report.sequence, " of worker ", report.worker,
-                                                      " follows ", worker->spool_acked, "; connect again and resend"));
+    return Error(ErrorReason::kSpoolOutOfStep,
+                 absl::StrCat("spool record ", report.sequence, " of worker ", report.worker, " follows ",
+                              worker->spool_acked, "; connect again and resend"));
   }
   const uint64_t spool_last = worker->spool_last;
   Take(draft, report);

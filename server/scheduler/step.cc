@@ -4,6 +4,7 @@
 #include <variant>
 
 #include "absl/strings/str_cat.h"
+#include "common/error_reason.h"
 #include "common/status_macros.h"
 #include "server/scheduler/decisions.h"
 
@@ -33,7 +34,8 @@ absl::Status HandleOnce(Draft& draft, const Command& command) {
   const CommandInfo& info = command.info;
   if (info.previous.has_value()) {
     if (info.previous->payload_sha256 != info.payload_sha256) {
-      return absl::AlreadyExistsError(
+      return Error(
+          ErrorReason::kRequestIdReused,
           absl::StrCat("request_id \"", info.request_id, "\" was used for another request; draw a new one for each"));
     }
     draft.set_answer(info.previous->resource);

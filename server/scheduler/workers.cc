@@ -2,6 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "common/error_reason.h"
 #include "server/scheduler/decisions.h"
 #include "server/scheduler/placement.h"
 
@@ -109,8 +110,8 @@ absl::Status Handle(Draft& draft, const WorkerConnected& event) {
   const bool restarted = known == nullptr || known->instance != event.hello.instance;
   if (known != nullptr && known->session != 0 && restarted &&
       draft.now().mono - known->last_seen_mono < draft.options().suspect_after) {
-    return absl::AlreadyExistsError(absl::StrCat("a worker named \"", id, "\" is connected from ", known->host,
-                                                 "; give this one another name with --name"));
+    return Error(ErrorReason::kWorkerNameTaken, absl::StrCat("a worker named \"", id, "\" is connected from ",
+                                                             known->host, "; give this one another name with --name"));
   }
   WorkerRecord worker = event.hello;
   worker.state = WorkerState::kReady;

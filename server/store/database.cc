@@ -6,6 +6,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "common/error_reason.h"
 #include "common/status_macros.h"
 #include "rocksdb/db.h"
 #include "rocksdb/env.h"
@@ -34,7 +35,7 @@ absl::Status FromRocksDb(const rocksdb::Status& status, absl::string_view what) 
   if (status.IsCorruption()) {
     return absl::DataLossError(absl::StrCat(message, "; it is damaged and is not served: restore a backup"));
   }
-  return status.IsNoSpace() ? absl::ResourceExhaustedError(message) : absl::InternalError(message);
+  return Error(status.IsNoSpace() ? ErrorReason::kDiskFull : ErrorReason::kStoreFailed, message);
 }
 
 rocksdb::DBOptions DbOptions(rocksdb::Env* env) {

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/error_reason.h"
 #include "common/status_macros.h"
 
 namespace p2::store {
@@ -22,6 +23,7 @@ absl::Status ErrnoError(absl::string_view call, absl::string_view path) {
       return absl::NotFoundError(message);
     case ENOSPC:
     case EDQUOT:
+      return Error(ErrorReason::kDiskFull, message);
     case EMFILE:
     case ENFILE:
       return absl::ResourceExhaustedError(message);
@@ -30,7 +32,7 @@ absl::Status ErrnoError(absl::string_view call, absl::string_view path) {
     case EROFS:
       return absl::PermissionDeniedError(message);
     default:
-      return absl::InternalError(message);
+      return Error(ErrorReason::kStoreFailed, message);
   }
 }
 

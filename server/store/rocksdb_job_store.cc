@@ -8,6 +8,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "common/error_reason.h"
 #include "common/status_macros.h"
 #include "rocksdb/env.h"
 #include "server/store/database.h"
@@ -122,7 +123,7 @@ class RocksDbJobStore : public JobStore {
       P2_ASSIGN_OR_RETURN(auto job, ReadOne<pb::Job>(view, Key(table).Text(id)));
       if (job.has_value()) return std::make_shared<const scheduler::JobRecord>(std::move(*job));
     }
-    return absl::NotFoundError(absl::StrCat("job \"", id, "\" not found; `p2ctl list` shows them"));
+    return Error(ErrorReason::kJobNotFound, absl::StrCat("job \"", id, "\" not found; `p2ctl list` shows them"));
   }
 
   absl::StatusOr<std::vector<scheduler::JobPtr>> ListFinishedJobs(int64_t before, int limit) const override {

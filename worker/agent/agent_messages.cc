@@ -43,7 +43,8 @@ void Agent::OnOpen(uint64_t stream) {
 
 void Agent::OnClosed(uint64_t stream, const absl::Status& why) {
   if (stream != stream_) return;
-  P2_LOG(kWarning) << "the stream to " << options_.coordinator << " ended: " << why.ToString();
+  P2_LOG(kWarning) << "the stream to " << options_.coordinator
+                   << " ended: " << why.ToString(absl::StatusToStringMode::kWithNoExtraData);
   stream_ = 0;
   welcomed_ = false;
   metrics_.OnConnected(false);

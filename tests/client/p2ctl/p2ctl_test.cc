@@ -4,6 +4,7 @@
 #include <openssl/sha.h>
 #include <signal.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -81,8 +82,11 @@ TEST_F(P2ctlTest, ErrorsAreJsonOnStderrWithOutputJson) {
   const Json error = Json::parse(result.err);
   EXPECT_EQ(error["code"], "INVALID_ARGUMENT");
   EXPECT_THAT(error["message"].get<std::string>(), HasSubstr("training.batch"));
-  EXPECT_EQ(error["details"][0]["fieldViolations"][0]["field"], "training.batch");
-  EXPECT_EQ(error["reason"], "INVALID_ARGUMENT");
+  EXPECT_EQ(error["reason"], "INVALID_REQUEST");
+  const auto is_bad_request = [](const Json& detail) { return detail.contains("fieldViolations"); };
+  const auto detail = std::find_if(error["details"].begin(), error["details"].end(), is_bad_request);
+  ASSERT_NE(detail, error["details"].end());
+  EXPECT_EQ((*detail)["fieldViolations"][0]["field"], "training.batch");
   EXPECT_EQ(Json::parse(P2ctl({"lst", "-o", "json"}).err)["code"], "INVALID_ARGUMENT");
 }
 

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "common/error_reason.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -30,6 +31,30 @@ TEST(GrpcStatusTest, BringsCodeMessageAndDetailsBack) {
   }
   EXPECT_TRUE(ToGrpcStatus(absl::OkStatus()).ok());
   EXPECT_TRUE(FromGrpcStatus(grpc::Status::OK).ok());
+}
+
+// The reason in the ErrorInfo that a client gets.
+std::string ReasonSeen(const absl::Status& status) {
+  const auto info = GetDetail<google::rpc::ErrorInfo>(FromGrpcStatus(ToGrpcStatus(status)));
+  if (!info.has_value()) return "none";
+  EXPECT_EQ(info->domain(), "p2");
+  return info->reason();
+}
+
+TEST(GrpcStatusTest, EveryErrorHasAReason) {
+  EXPECT_EQ(ReasonSeen(Error(ErrorReason::kJobStateForbids, "x")), "JOB_STATE_FORBIDS");
+  EXPECT_EQ(ReasonSeen(ResourceNotFoundError("Dataset", "mnst", "")), "DATASET_NOT_FOUND");
+  EXPECT_EQ(ReasonSeen(BadRequestError({{"a", "is 0"}})), "INVALID_REQUEST");
+  for (int code = 1; code <= 16; ++code) {
+    const absl::Status plain(static_cast<absl::StatusCode>(code), "x");
+    EXPECT_EQ(ReasonSeen(plain), std::string(ReasonOf(plain)));
+  }
+  // The reason is the first detail: others may not fit.
+  std::vector<FieldViolation> violations(1000, {"field", std::string(100, 'x')});
+  EXPECT_EQ(ReasonSeen(BadRequestError(violations)), "INVALID_REQUEST");
+  // What carries the reason inside p2d stays there.
+  EXPECT_EQ(ToGrpcStatus(Error(ErrorReason::kDiskFull, "x")).error_details().find("p2/error-reason"),
+            std::string::npos);
 }
 
 TEST(GrpcStatusTest, NamesEveryBadFieldAtOnce) {
@@ -65,6 +90,7 @@ TEST(GrpcStatusTest, AMessageThatIsTooLargeIsTheCallersToMend) {
       grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED, "Received message larger than max (5000000 vs. 4194304)"));
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(status.message(), AllOf(HasSubstr("5000000 vs. 4194304"), HasSubstr("send less at once")));
+  EXPECT_EQ(GetDetail<google::rpc::ErrorInfo>(status)->reason(), "MESSAGE_TOO_BIG");
   EXPECT_EQ(FromGrpcStatus(grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED, "disk full")).code(),
             absl::StatusCode::kResourceExhausted);
 }

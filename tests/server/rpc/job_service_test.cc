@@ -77,6 +77,7 @@ TEST_F(JobServiceTest, GivesTheSameAnswerToARepeatedRequest) {
   EXPECT_EQ(Create(request)->job().name(), first->job().name());
   request.set_owner("bob");
   EXPECT_EQ(Create(request).status().code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(ReasonSeen(Create(request).status()), "REQUEST_ID_REUSED");
   EXPECT_THAT(Call(*jobs_, &JobService::Stub::ListJobs, p2::v1::ListJobsRequest())->jobs(), SizeIs(1));
 }
 
@@ -91,6 +92,7 @@ TEST_F(JobServiceTest, NamesEveryBadFieldAtOnceWithItsPlace) {
   const auto detail = GetDetail<google::rpc::BadRequest>(status);
   ASSERT_TRUE(detail.has_value());
   EXPECT_GE(detail->field_violations_size(), 3);
+  EXPECT_EQ(ReasonSeen(status), "INVALID_SPEC");
 }
 
 TEST_F(JobServiceTest, SaysWhatIsWrongWithTheDataset) {
@@ -100,6 +102,7 @@ TEST_F(JobServiceTest, SaysWhatIsWrongWithTheDataset) {
   EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
   EXPECT_THAT(status.message(), AllOf(HasSubstr("tinny"), HasSubstr("p2ctl dataset list"), HasSubstr("\"tiny\"")));
   EXPECT_EQ(GetDetail<google::rpc::ResourceInfo>(status)->resource_name(), "tinny");
+  EXPECT_EQ(ReasonSeen(status), "DATASET_NOT_FOUND");
 
   ASSERT_TRUE(RegisterTiny("big", 32).ok());
   request = TinyRequest();
@@ -118,12 +121,34 @@ TEST_F(JobServiceTest, SaysWhatIsWrongWithTheDataset) {
   status = Create(request).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(status.message(), AllOf(HasSubstr("elsewhere"), HasSubstr("--root")));
+  EXPECT_EQ(ReasonSeen(status), "ROOT_NOT_VISIBLE");
+}
+
+TEST_F(JobServiceTest, SaysEverythingThatIsWrongWithTheDatasetAtOnce) {
+  ASSERT_TRUE(RegisterTiny("odd", 32, 7).ok());
+  p2::v1::CreateJobRequest request = TinyRequest();
+  request.add_overrides("data.dataset=odd");
+  request.add_overrides("model.in_channels=3");
+  request.add_overrides("checkpoint.root=elsewhere");
+  const absl::Status status = Create(request).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(ReasonSeen(status), "DATASET_MISMATCH");
+  EXPECT_THAT(status.message(), AllOf(HasSubstr("32 pixels"), HasSubstr("has 1 channels"), HasSubstr("7 images"),
+                                      HasSubstr("\"elsewhere\"")));
+  const auto detail = GetDetail<google::rpc::PreconditionFailure>(status);
+  ASSERT_TRUE(detail.has_value());
+  std::vector<std::string> types;
+  for (const auto& violation : detail->violations()) {
+    types.push_back(violation.type());
+  }
+  EXPECT_THAT(types, testing::ElementsAre("RESOLUTION", "CHANNELS", "IMAGE_COUNT", "ROOT_NOT_VISIBLE"));
 }
 
 TEST_F(JobServiceTest, NamesTheNearestPreset) {
   p2::v1::CreateJobRequest request;
   request.set_preset("no-such-preset");
   EXPECT_EQ(Create(request).status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(ReasonSeen(Create(request).status()), "PRESET_NOT_FOUND");
 }
 
 TEST_F(JobServiceTest, StopsAJobOnceAndSaysSoTheSecondTime) {
@@ -133,7 +158,9 @@ TEST_F(JobServiceTest, StopsAJobOnceAndSaysSoTheSecondTime) {
   EXPECT_EQ(stopped->state(), Job::CANCELLED);
   EXPECT_EQ(Stop(name, "stop-1")->state(), Job::CANCELLED);
   EXPECT_EQ(Stop(name).status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(ReasonSeen(Stop(name).status()), "JOB_STATE_FORBIDS");
   EXPECT_EQ(Stop("jobs/none").status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(ReasonSeen(Stop("jobs/none").status()), "JOB_NOT_FOUND");
   EXPECT_EQ(Stop("none").status().code(), absl::StatusCode::kInvalidArgument);
   p2::v1::DeleteJobRequest request;
   request.set_name(name);
@@ -170,7 +197,7 @@ TEST_F(JobServiceTest, PagesThroughLiveAndEndedJobsNewestFirst) {
   EXPECT_THAT(filtered->jobs(), SizeIs(2));  // 0 and 6.
 
   request.set_page_token("forged");
-  EXPECT_EQ(Call(*jobs_, &JobService::Stub::ListJobs, request).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(ReasonSeen(Call(*jobs_, &JobService::Stub::ListJobs, request).status()), "PAGE_TOKEN_INVALID");
 }
 
 TEST_F(JobServiceTest, WatchesTheStateAndThenEveryChangeInOrder) {
@@ -214,6 +241,7 @@ TEST_F(JobServiceTest, RefusesAMessageThatIsTooBigAndNamesTheLimit) {
   const absl::Status status = Create(request).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(status.message(), HasSubstr("4194304"));
+  EXPECT_EQ(ReasonSeen(status), "MESSAGE_TOO_BIG");
   request.set_spec_yaml(std::string(300 * 1024, '#'));
   EXPECT_THAT(Create(request).status().message(), HasSubstr("262144"));
 }

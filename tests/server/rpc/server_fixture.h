@@ -149,6 +149,12 @@ class ServerFixture : public ::testing::Test {
     return response;
   }
 
+  // The reason that a client sees; "none" without one.
+  static std::string ReasonSeen(const absl::Status& status) {
+    const auto info = GetDetail<google::rpc::ErrorInfo>(status);
+    return info.has_value() && info->domain() == "p2" ? info->reason() : "none";
+  }
+
   p2::v1::ConnectRequest HelloMessage(const std::string& name = "w0", const std::string& instance = "i0") {
     p2::v1::ConnectRequest message;
     *message.mutable_hello() = FakeWorker::Hello(name, instance);

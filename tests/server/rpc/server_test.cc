@@ -6,9 +6,15 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <memory>
+#include <set>
 #include <string>
 
+#include "common/error_reason.h"
 #include "gmock/gmock.h"
+#include "google/protobuf/descriptor.h"
+#include "google/protobuf/message.h"
+#include "grpcpp/generic/generic_stub.h"
 #include "gtest/gtest.h"
 #include "p2/v1/event_service.grpc.pb.h"
 #include "p2/v1/preset_service.grpc.pb.h"
@@ -39,6 +45,43 @@ class ServerTest : public ServerFixture {
     }
     close(fd);
     return reply;
+  }
+
+  // `text` wherever text is asked for, and no revision.
+  static std::string WrongRequest(const google::protobuf::Descriptor& type, const std::string& text) {
+    using Field = google::protobuf::FieldDescriptor;
+    auto* factory = google::protobuf::MessageFactory::generated_factory();
+    const std::unique_ptr<google::protobuf::Message> request(factory->GetPrototype(&type)->New());
+    const google::protobuf::Reflection& reflection = *request->GetReflection();
+    for (int i = 0; i < type.field_count(); ++i) {
+      const Field* field = type.field(i);
+      if (field->name() == "start_revision") reflection.SetInt64(request.get(), field, -1);
+      if (field->type() != Field::TYPE_STRING || text.empty()) continue;
+      if (field->is_repeated())
+        reflection.AddString(request.get(), field, text);
+      else
+        reflection.SetString(request.get(), field, text);
+    }
+    return request->SerializeAsString();
+  }
+
+  // A unary call; of a stream's method it shows the end.
+  absl::Status CallBytes(const std::string& method, const std::string& bytes) {
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
+    const grpc::Slice slice(bytes);
+    const grpc::ByteBuffer request(&slice, 1);
+    grpc::ByteBuffer response;
+    grpc::CompletionQueue queue;
+    grpc::GenericStub stub(channel_);
+    const auto call = stub.PrepareUnaryCall(&context, method, request, &queue);
+    call->StartCall();
+    grpc::Status status;
+    call->Finish(&response, &status, nullptr);
+    void* tag = nullptr;
+    bool ok = false;
+    queue.Next(&tag, &ok);
+    return FromGrpcStatus(status);
   }
 };
 
@@ -82,6 +125,10 @@ TEST_F(ServerTest, WritesItsAddressesWhenReady) {
 }
 
 TEST_F(ServerTest, EndsWatchesWithUnavailableWhenItStops) {
+  StopServer();
+  options_.shutdown_grace =
+      absl::Seconds(20);  // Else gRPC may be faster than the watch, which looks every kStreamPoll.
+  StartServer();
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
   const auto reader = jobs_->WatchJobs(&context, p2::v1::WatchJobsRequest());
@@ -90,7 +137,39 @@ TEST_F(ServerTest, EndsWatchesWithUnavailableWhenItStops) {
   server_->Stop();
   while (reader->Read(&message)) {
   }
-  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::UNAVAILABLE);
+  const absl::Status end = FromGrpcStatus(reader->Finish());
+  EXPECT_EQ(end.code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(ReasonSeen(end), "SHUTTING_DOWN");
+}
+
+// Every method of the API is called with requests that cannot be, made from its descriptor.
+TEST_F(ServerTest, EveryErrorOfEveryMethodHasAReasonOfTheTable) {
+  std::set<std::string> known;
+  for (const ErrorReasonRow& row : ErrorReasons()) known.emplace(row.name);
+  const google::protobuf::DescriptorPool& pool = *google::protobuf::DescriptorPool::generated_pool();
+  std::set<std::string> seen, never_failed;
+  for (const char* service_name :
+       {"ArtifactService", "CheckpointService", "ClusterService", "DatasetService", "EventService", "JobService",
+        "LogService", "MetricService", "PresetService", "WorkerService"}) {
+    const auto* service = pool.FindServiceByName(absl::StrCat("p2.v1.", service_name));
+    ASSERT_NE(service, nullptr) << service_name;
+    for (int i = 0; i < service->method_count(); ++i) {
+      const std::string method = absl::StrCat("/", service->full_name(), "/", service->method(i)->name());
+      bool failed = false;
+      for (const char* text : {"", "\1", "jobs/none", "datasets/none", "workers/none", "presets/none",
+                               "jobs/none/checkpoints/none", "jobs/none/artifacts/none"}) {
+        const absl::Status status = CallBytes(method, WrongRequest(*service->method(i)->input_type(), text));
+        if (status.ok()) continue;
+        failed = true;
+        seen.insert(ReasonSeen(status));
+        EXPECT_EQ(known.count(ReasonSeen(status)), 1u) << method << "(" << text << "): " << status;
+      }
+      if (!failed) never_failed.insert(method);
+    }
+  }
+  EXPECT_THAT(never_failed, testing::ElementsAre("/p2.v1.ClusterService/GetServerInfo"));
+  EXPECT_THAT(seen, testing::IsSupersetOf({"INVALID_REQUEST", "PAGE_TOKEN_INVALID", "JOB_NOT_FOUND",
+                                           "DATASET_NOT_FOUND", "WORKER_NOT_FOUND", "PRESET_NOT_FOUND"}));
 }
 
 TEST_F(ServerTest, ShowsItsPresets) {

@@ -225,7 +225,7 @@ TEST_F(StepCommandsTest, TheSameContentElsewhereCorrectsThePlace) {
 TEST_F(StepCommandsTest, ADatasetsRootIsWhatTheWorkersReport) {
   RegisterDataset set{By(), {"mnist", "away", "root-data", "sets/mnist", 32, 1, 5000, 1000, 0, "f1"}};
   const absl::Status other_name = cluster_.Do(set);
-  EXPECT_TRUE(absl::IsInvalidArgument(other_name)) << other_name;
+  EXPECT_TRUE(absl::IsFailedPrecondition(other_name)) << other_name;
   EXPECT_THAT(std::string(other_name.message()), HasSubstr("root root-data is \"data\" to the workers, not \"away\""));
   set.dataset.root = "data";
   set.dataset.root_id = "root-unknown";
