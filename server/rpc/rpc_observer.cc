@@ -1,10 +1,12 @@
 #include "server/rpc/rpc_observer.h"
 
+#include <chrono>
 #include <utility>
 
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
+#include "grpcpp/server_context.h"
 
 namespace p2::rpc {
 namespace {
@@ -16,7 +18,8 @@ using grpc::experimental::ServerRpcInfo;
 
 class Observer : public Interceptor {
  public:
-  Observer(const ServerRpcInfo& info, const RpcEnded& ended) : method_(info.method()), ended_(ended) {}
+  Observer(ServerRpcInfo& info, const RpcEnded& ended)
+      : method_(info.method()), context_(*info.server_context()), ended_(ended) {}
 
   void Intercept(InterceptorBatchMethods* methods) override {
     if (methods->QueryInterceptionHookPoint(InterceptionHookPoints::PRE_SEND_STATUS)) {
@@ -25,13 +28,23 @@ class Observer : public Interceptor {
       const size_t slash = path.find('/');
       const absl::string_view service = path.substr(0, slash);
       const absl::string_view method = slash == path.npos ? absl::string_view() : path.substr(slash + 1);
-      ended_(std::string(service), std::string(method), methods->GetSendStatus().error_code(), absl::Now() - start_);
+      ended_(std::string(service), std::string(method), CodeSeen(methods->GetSendStatus().error_code()),
+             absl::Now() - start_);
     }
     methods->Proceed();
   }
 
  private:
+  // As the client sees the end: when it has left, or its deadline has passed, nothing that is sent reaches it. (A call
+  // that is cancelled before its request has come is INTERNAL or UNIMPLEMENTED to gRPC's own handlers.)
+  grpc::StatusCode CodeSeen(grpc::StatusCode sent) const {
+    if (sent == grpc::StatusCode::OK || !context_.IsCancelled()) return sent;
+    return context_.deadline() <= std::chrono::system_clock::now() ? grpc::StatusCode::DEADLINE_EXCEEDED
+                                                                   : grpc::StatusCode::CANCELLED;
+  }
+
   const std::string method_;
+  const grpc::ServerContextBase& context_;  // The call's own: outlives its interceptors.
   const RpcEnded& ended_;
   const absl::Time start_ = absl::Now();
 };

@@ -10,6 +10,8 @@
 #include <set>
 #include <string>
 
+#include "absl/strings/match.h"
+#include "absl/time/clock.h"
 #include "common/error_reason.h"
 #include "gmock/gmock.h"
 #include "google/protobuf/descriptor.h"
@@ -170,6 +172,41 @@ TEST_F(ServerTest, EveryErrorOfEveryMethodHasAReasonOfTheTable) {
   EXPECT_THAT(never_failed, testing::ElementsAre("/p2.v1.ClusterService/GetServerInfo"));
   EXPECT_THAT(seen, testing::IsSupersetOf({"INVALID_REQUEST", "PAGE_TOKEN_INVALID", "JOB_NOT_FOUND",
                                            "DATASET_NOT_FOUND", "WORKER_NOT_FOUND", "PRESET_NOT_FOUND"}));
+}
+
+TEST_F(ServerTest, CountsACallThatItsClientLeavesAsCancelled) {
+  // Headers alone: the request never comes, which gRPC's own handler calls INTERNAL.
+  grpc::GenericStub stub(channel_);
+  grpc::ClientContext context;
+  grpc::CompletionQueue queue;
+  const auto call = stub.PrepareCall(&context, "/p2.v1.JobService/WatchJobs", &queue);
+  void* tag = nullptr;
+  bool ok = false;
+  call->StartCall(nullptr);
+  ASSERT_TRUE(queue.Next(&tag, &ok));
+  context.TryCancel();
+  grpc::Status status;
+  call->Finish(&status, nullptr);
+  ASSERT_TRUE(queue.Next(&tag, &ok));
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::CANCELLED);
+  // And one that is left in the middle.
+  grpc::ClientContext left;
+  const auto reader = jobs_->WatchJobs(&left, p2::v1::WatchJobsRequest());
+  p2::v1::WatchJobsResponse message;
+  ASSERT_TRUE(reader->Read(&message));
+  left.TryCancel();
+  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
+  const auto counted = [this] { return HttpGet("/metrics"); };
+  const char* const line =
+      "grpc_server_handled_total{grpc_code=\"CANCELLED\",grpc_method=\"WatchJobs\",grpc_service=\"p2.v1.JobService\"} "
+      "2";
+  std::string metrics = counted();
+  for (const absl::Time end = absl::Now() + absl::Seconds(20);
+       !absl::StrContains(metrics, line) && absl::Now() < end;) {
+    metrics = counted();
+  }
+  EXPECT_THAT(metrics, HasSubstr(line));
+  EXPECT_THAT(metrics, Not(HasSubstr("grpc_code=\"INTERNAL\"")));
 }
 
 TEST_F(ServerTest, ShowsItsPresets) {
