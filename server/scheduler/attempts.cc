@@ -153,7 +153,7 @@ void MoveOn(Draft& draft, absl::string_view id, const Attempt& ended, const std:
       if (IsFatal(ended.reason)) return Fail(draft, id, ended.reason, ended.message, log_tail);
       if (!job.stop_is_drain) return Move(draft, id, JobState::kPaused, StatusReason::kPausedByUser, job.message);
       draft.EditJob(id).stop_is_drain = false;
-      return Move(draft, id, JobState::kQueued, StatusReason::kUnspecified,
+      return Move(draft, id, JobState::kQueued, StatusReason::kWorkerDrained,
                   absl::StrCat("its worker is drained; goes on elsewhere from ", job.progress.images_seen, " images"));
     default:
       if (!success) return Restart(draft, id, ended.reason, ended.message, log_tail);
@@ -299,6 +299,7 @@ void Settle(Draft& draft, absl::string_view id) {
   attempt->outcome = OutcomeOf(*attempt, job.state);
   if (attempt->outcome == Outcome::kStopped && job.state == JobState::kPausing && job.stop_is_drain &&
       attempt->message.empty()) {
+    attempt->reason = StatusReason::kWorkerDrained;
     attempt->message = "its worker is drained";
   }
   attempt->end_time = draft.now().wall;

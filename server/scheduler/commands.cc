@@ -165,7 +165,7 @@ absl::Status Handle(Draft& draft, const CordonWorker& command) {
     if (job->state == JobState::kStarting || job->state == JobState::kRunning) moving.push_back(job->id);
   }
   for (const std::string& id : moving) {
-    Move(draft, id, JobState::kPausing, StatusReason::kWorkerStopped,
+    Move(draft, id, JobState::kPausing, StatusReason::kWorkerDrained,
          absl::StrCat("worker ", command.worker, " is drained: checkpoints and moves elsewhere"));
     draft.EditJob(id).stop_is_drain = true;
     StopGang(draft, id, StopMode::kCheckpoint);

@@ -30,7 +30,8 @@ absl::string_view ReasonName(StatusReason reason) {
                                                  "BAD_SPEC",
                                                  "RESTART_BUDGET_SPENT",
                                                  "GANG_NOT_FORMED",
-                                                 "DISK_FULL"};
+                                                 "DISK_FULL",
+                                                 "WORKER_DRAINED"};
   return kNames[static_cast<int>(reason)];
 }
 

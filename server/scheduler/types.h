@@ -51,6 +51,7 @@ enum class StatusReason {
   kRestartBudgetSpent = 21,
   kGangNotFormed = 22,
   kDiskFull = 23,
+  kWorkerDrained = 24,
 };
 
 // What scheduling needs of a resolved spec. Immutable.

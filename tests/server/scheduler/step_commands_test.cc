@@ -183,17 +183,19 @@ TEST_F(StepCommandsTest, ADrainCheckpointsAndMovesTheJobsElsewhere) {
   cluster_.Connect("w1", Cluster::Slots("cpu", 1));
   cluster_.Must(CordonWorker{By(), "w0", "", /*drain=*/true});
   EXPECT_EQ(JobA().state, JobState::kPausing);
+  EXPECT_EQ(JobA().reason, StatusReason::kWorkerDrained);
   EXPECT_THAT(cluster_.ActionsOf<StopAttempt>(), ElementsAre(StopAttempt{"w0", "job-a", 1, StopMode::kCheckpoint}));
   cluster_.Commit("w0", "job-a", 200);
   cluster_.EndRank("w0", "job-a", 40);
   EXPECT_EQ(JobA().state, JobState::kStarting);
+  EXPECT_EQ(JobA().attempts.front().reason, StatusReason::kWorkerDrained);
   EXPECT_THAT(cluster_.WorkersOf("job-a"), ElementsAre("w1"));
   EXPECT_EQ(JobA().restarts_used, 0);
   EXPECT_EQ(JobA().attempts.front().message, "its worker is drained");
   std::vector<std::string> said;
   for (const EventRecord& event : cluster_.events) said.push_back(event.message);
-  EXPECT_THAT(said, Contains("attempt 1: stopped at 200 images: its worker is drained"));
-  EXPECT_THAT(said, Contains("PAUSING -> QUEUED: its worker is drained; goes on elsewhere from 200 images"));
+  EXPECT_THAT(said, Contains("attempt 1: stopped at 200 images, WORKER_DRAINED: its worker is drained"));
+  EXPECT_THAT(said, Contains("PAUSING -> QUEUED (WORKER_DRAINED): its worker is drained; goes on elsewhere from 200 images"));
 }
 
 TEST_F(StepCommandsTest, ADatasetNameStandsForOneContent) {
