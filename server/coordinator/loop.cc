@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
@@ -296,6 +297,18 @@ bool Loop::Commit(Batch& batch) {
   return true;
 }
 
+// One line for each job that is made, moves or goes: `jobs/tiny-1 JOB_STATE QUEUED -> STARTING (attempt 1, epoch 3)`.
+void Loop::LogMove(const scheduler::EventRecord& event) const {
+  if (!absl::StartsWith(event.reason, "JOB_")) return;
+  const scheduler::JobPtr job = state_.FindJob(absl::StripPrefix(event.resource, "jobs/"));
+  const std::string attempt = job == nullptr || job->attempt_count == 0
+                                  ? ""
+                                  : absl::StrCat(" (attempt ", job->attempt_count, ", epoch ", job->epoch, ")");
+  // What follows a line's end is the tail of a rank's log, which the event keeps.
+  P2_LOG(kInfo) << event.resource << " " << event.reason << " " << event.message.substr(0, event.message.find('\n'))
+                << attempt;
+}
+
 void Loop::Publish(const Batch& batch) {
   view_.Apply(batch.mutations);
   std::vector<JobChange> jobs;
@@ -309,6 +322,7 @@ void Loop::Publish(const Batch& batch) {
         P2_LOG(kWarning) << "logs and artifacts of deleted job " << erase->job << " are left: " << status.message();
       }
     } else if (const auto* append = std::get_if<scheduler::AppendEvent>(&mutation)) {
+      LogMove(append->event);
       events.push_back({append->event.revision, append->event});
     }
   }

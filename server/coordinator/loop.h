@@ -90,6 +90,7 @@ class Loop {
   absl::StatusOr<v1::TrainingSpec> SpecOf(const std::string& sha256);
   // Syncs the batch. False if the store failed: nothing of it may be told.
   bool Commit(Batch& batch);
+  void LogMove(const scheduler::EventRecord& event) const;
   void Publish(const Batch& batch);
   void Fail(const absl::Status& status);
   scheduler::Moment Now() const;
