@@ -12,9 +12,29 @@
 
 namespace {
 
-// CLI.md: p2d ends with this when its store fails.
-constexpr int kStoreFailed = 70;
+// --help lists them.
+constexpr int kError = 1;
 constexpr int kUsage = 2;
+constexpr int kInUse = 6;
+constexpr int kStoreFailed = 70;
+
+// Of a p2d that could not start.
+int ExitCodeOf(const absl::Status& status) {
+  switch (status.code()) {
+    case absl::StatusCode::kInvalidArgument:
+      return kUsage;
+    case absl::StatusCode::kAlreadyExists:
+    case absl::StatusCode::kFailedPrecondition:
+      return kInUse;
+    // A damaged database or a full disk must not be tried over and over as if it were a wrong flag.
+    case absl::StatusCode::kDataLoss:
+    case absl::StatusCode::kResourceExhausted:
+    case absl::StatusCode::kInternal:
+      return kStoreFailed;
+    default:
+      return kError;
+  }
+}
 
 int Run(const p2::server::ServerOptions& options) {
   // Blocked before the first thread starts, so that every thread inherits it and sigwait alone sees them.
@@ -32,8 +52,7 @@ int Run(const p2::server::ServerOptions& options) {
                                           }});
   if (!server.ok()) {
     std::cerr << "p2d: " << server.status().message() << "\n";
-    // A damaged database must not be restarted over and over as if it were a wrong flag.
-    return absl::IsDataLoss(server.status()) ? kStoreFailed : 1;
+    return ExitCodeOf(server.status());
   }
   P2_LOG(kInfo) << "p2d serves gRPC on " << (*server)->grpc_address() << " and HTTP on " << (*server)->http_address();
   int signal_number = 0;

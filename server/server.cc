@@ -3,7 +3,9 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <fstream>
 #include <iterator>
 #include <thread>
@@ -50,14 +52,17 @@ const char* CodeName(grpc::StatusCode code) {
 // Whole or not at all, so that a reader never sees half of it.
 absl::Status WriteReadyFile(const std::string& path, const std::string& grpc, const std::string& http) {
   const std::string part = path + ".part";
+  const auto wrong = [&path] {
+    return absl::InvalidArgumentError(absl::StrCat("cannot write --ready-file ", path, " (", std::strerror(errno),
+                                                   "): give a file in a directory that "
+                                                   "exists and may be written"));
+  };
   {
     std::ofstream file(part, std::ios::trunc);
     file << "{\"grpc\":\"" << grpc << "\",\"http\":\"" << http << "\",\"pid\":" << getpid() << "}\n";
-    if (!file.flush()) return absl::InternalError(absl::StrCat("cannot write --ready-file ", path));
+    if (!file.flush()) return wrong();
   }
-  return std::rename(part.c_str(), path.c_str()) == 0
-             ? absl::OkStatus()
-             : absl::InternalError(absl::StrCat("cannot write --ready-file ", path));
+  return std::rename(part.c_str(), path.c_str()) == 0 ? absl::OkStatus() : wrong();
 }
 
 }  // namespace

@@ -11,6 +11,11 @@
 namespace p2::server {
 namespace {
 
+constexpr char kExitCodes[] = R"(
+
+Exit codes: 0 ended by SIGTERM or SIGINT; 1 another error; 2 options that are wrong or contradict each other;
+6 a port or the data directory is in use, or cannot be used as it is; 70 the store failed or is damaged.)";
+
 void CheckAddress(const char* flag, const std::string& address, bool insecure, std::vector<std::string>& wrong) {
   const size_t colon = address.rfind(':');
   int port = -1;
@@ -50,6 +55,7 @@ absl::StatusOr<ServerOptions> ParseServerOptions(const std::vector<std::string>&
   layers.AddDuration("--tick-interval", options.tick_interval, "How often deadlines are looked at");
   layers.AddDuration("--disk-interval", options.disk_interval, "How often free space is looked at");
   layers.AddDuration("--shutdown-grace", options.shutdown_grace, "What calls in progress get at SIGTERM");
+  app.footer(absl::StrCat(app.get_footer(), kExitCodes));
   P2_RETURN_IF_ERROR(layers.Parse(arguments, getenv));
   return options;
 }

@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 
+#include <cstdlib>
 #include <initializer_list>
 #include <utility>
 #include <vector>
@@ -10,7 +11,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
+#include "common/logging.h"
 #include "common/spec/presets.h"
+#include "grpc/support/log.h"
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
 #include "grpcpp/health_check_service_interface.h"
 #include "grpcpp/resource_quota.h"
@@ -61,6 +64,13 @@ bool IsLoopback(absl::string_view address) {
   return host == "localhost";
 }
 
+namespace {
+
+// gRPC writes pages of its own to stderr (a busy port alone gives one); who debugs gets them as lines of our log.
+void LogFromGrpc(gpr_log_func_args* args) { P2_LOG(kDebug) << "gRPC: " << args->message; }
+
+}  // namespace
+
 RpcServer::RpcServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 RpcServer::~RpcServer() { Stop(absl::ZeroDuration()); }
 
@@ -69,6 +79,7 @@ absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(RpcServerOptions opt
                                                             const store::JobStore& store,
                                                             const store::BlobStore& blobs) {
   auto impl = std::make_unique<Impl>(coordinator, store, blobs);
+  if (std::getenv("GRPC_VERBOSITY") == nullptr) gpr_set_log_function(LogFromGrpc);
   grpc::EnableDefaultHealthCheckService(true);
   // The plugin is for the whole process: a later server that is not on loopback must be another process.
   if (IsLoopback(options.address)) grpc::reflection::InitProtoReflectionServerBuilderPlugin();

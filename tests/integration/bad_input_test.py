@@ -1,11 +1,20 @@
 #!/usr/bin/env python3
 """What is wrong is said: what, its value, what to do, with the right exit code, and nothing is lost."""
+import json
 import os
 import pathlib
 import subprocess
+import tempfile
 import unittest
 
 from p2_cluster import BIN, Cluster, make_images, tiny_spec, wait_for
+
+
+def run_p2d(*flags: str, **environment: str) -> subprocess.CompletedProcess:
+    """A p2d that is to end by itself, on ports of its own unless `flags` say otherwise."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("P2", "GRPC"))} | environment
+    own = [part for flag in ("--listen", "--http") if flag not in flags for part in (flag, "127.0.0.1:0")]
+    return subprocess.run([str(BIN / "p2d"), *flags, *own], env=env, capture_output=True, text=True, timeout=60)
 
 
 class BadInputTest(unittest.TestCase):
@@ -98,12 +107,25 @@ class BadInputTest(unittest.TestCase):
         self.assertIn("p2ctl local", result.stderr)
 
     def test_a_port_in_use_and_a_data_directory_in_use(self):
-        for flags, word in ((["--data-dir", str(self.p2.dir / "second"), "--listen", f"127.0.0.1:{self.p2.ports['grpc']}"], str(self.p2.ports["grpc"])),
-                            (["--data-dir", str(self.p2.dir / "p2d"), "--listen", "127.0.0.1:0"], "p2d")):
-            result = subprocess.run([str(BIN / "p2d"), *flags, "--http", "127.0.0.1:0"], env=self.p2.env, capture_output=True, text=True, timeout=60)
-            self.assertNotEqual(result.returncode, 0)
-            self.assertIn(word, result.stderr)
+        second, grpc, http = ["--data-dir", str(self.p2.dir / "second")], self.p2.ports["grpc"], self.p2.ports["http"]
+        for flags, words in (([*second, "--listen", f"127.0.0.1:{grpc}"], [str(grpc), "in use", "--listen"]),
+                             ([*second, "--http", f"127.0.0.1:{http}"], [str(http), "in use", "another port"]),
+                             (["--data-dir", str(self.p2.dir / "p2d")], ["p2d", "in use", "--data-dir"])):
+            result = run_p2d(*flags)
+            self.assertEqual(result.returncode, 6, result.stderr)
+            # Our message is all there is: gRPC's own dump would stand before it.
+            self.assertRegex(result.stderr, r"\Ap2d: [^\n]+\n\Z")
+            for word in words:
+                self.assertIn(word, result.stderr)
         self.assertEqual(self.p2.run("list").returncode, 0)
+
+    def test_p2d_logs_where_each_job_goes(self):
+        job = self.p2.submit(tiny_spec(images=64))
+        self.p2.wait_state(job, "SUCCEEDED")
+        lines = [json.loads(line)["msg"] for line in (self.p2.dir / "p2d.log").read_text().splitlines() if f"jobs/{job} " in line]
+        moves = [line.split(" ", 2)[2] for line in lines if " JOB_STATE " in line]
+        self.assertEqual([move.split(" (")[0] for move in moves], ["QUEUED -> STARTING", "STARTING -> RUNNING", "RUNNING -> SUCCEEDED"], lines)
+        self.assertRegex(moves[2], r"\(COMPLETED\): completed 64 images \(attempt 1, epoch [1-9][0-9]*\)$")
 
     def test_a_flipped_byte_in_the_newest_checkpoint_falls_back_to_the_one_before(self):
         job = self.p2.submit(tiny_spec(images=100000, checkpoint=128))
@@ -129,6 +151,47 @@ class BadInputTest(unittest.TestCase):
         self.assertEqual(states[newest["name"]], "CORRUPT")
         self.p2.p2ctl("kill", job)
         self.p2.wait_state(job, "CANCELLED")
+
+
+class DaemonTest(unittest.TestCase):
+    """p2d alone: what it ends with tells a supervisor whether starting it again can help."""
+
+    def setUp(self):
+        self.dir = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory(prefix="p2-it-")))
+
+    def ends(self, code: int, *words: str, flags: tuple = (), **environment: str):
+        result = run_p2d("--data-dir", str(self.dir / "data"), *flags, **environment)
+        self.assertEqual(result.returncode, code, result.stderr)
+        self.assertRegex(result.stderr, r"\Ap2d: ")
+        for word in words:
+            self.assertIn(word, result.stderr)
+
+    def test_options_that_cannot_be_end_with_2(self):
+        config = self.dir / "p2d.yaml"
+        config.write_text("lost-aftr: 40s\n")
+        self.ends(2, "--nonsense", "--help", flags=("--nonsense",))
+        self.ends(2, "p2d.yaml:1", "lost-aftr", flags=("--config", str(config)))
+        self.ends(2, "nowhere.yaml", flags=("--config", str(self.dir / "nowhere.yaml")))
+        self.ends(2, "--heartbeat-interval (10s)", "--suspect-after (5s)", flags=("--heartbeat-interval", "10s", "--suspect-after", "5s"))
+        self.ends(2, "0.0.0.0:0", "--insecure", flags=("--listen", "0.0.0.0:0"))
+        self.ends(2, "P2D_LOST_AFTER", "soon", P2D_LOST_AFTER="soon")
+        self.ends(2, "--ready-file", "No such file", flags=("--ready-file", str(self.dir / "no/such/file")))
+
+    def test_a_damaged_store_ends_with_70(self):
+        with Cluster() as p2:
+            self.assertEqual(p2.end("p2d"), 0)
+            data = p2.dir / "p2d"
+            for current in data.rglob("CURRENT"):
+                current.write_text("MANIFEST-999999\n")
+            result = run_p2d("--data-dir", str(data))
+            self.assertEqual(result.returncode, 70, result.stderr)
+            self.assertRegex(result.stderr, r"\Ap2d: database: ")
+
+    def test_help_tells_the_exit_codes(self):
+        result = run_p2d("--help")
+        self.assertEqual(result.returncode, 0)
+        for words in ("0 ended by SIGTERM", "2 options", "6 a port or the data directory is in use", "70 the store failed"):
+            self.assertIn(words, result.stdout)
 
 
 class DiskTest(unittest.TestCase):
