@@ -7,6 +7,7 @@
 
 #include "absl/status/status.h"
 #include "common/logging.h"
+#include "google/protobuf/stubs/logging.h"
 #include "server/server.h"
 #include "server/server_options.h"
 
@@ -34,6 +35,11 @@ int ExitCodeOf(const absl::Status& status) {
     default:
       return kError;
   }
+}
+
+// A request that is no message (text that is not UTF-8, say) makes protobuf write a line.
+void LogFromProtobuf(google::protobuf::LogLevel, const char*, int, const std::string& message) {
+  P2_LOG(kWarning) << "protobuf: " << message;
 }
 
 int Run(const p2::server::ServerOptions& options) {
@@ -76,5 +82,6 @@ int main(int argc, char** argv) {
     return kUsage;
   }
   p2::InitLogging("p2d", options->log_level);
+  google::protobuf::SetLogHandler(LogFromProtobuf);
   return Run(*options);
 }

@@ -11,6 +11,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "common/error_reason.h"
 #include "common/sha256.h"
 #include "common/spec/proto_bytes.h"
 #include "common/spec/unet_shape.h"
@@ -96,7 +97,11 @@ absl::StatusOr<ResolvedSpec> Resolve(const ResolveRequest& request, const Preset
                        file}});
   }
   const std::string parent = !request.preset.empty() ? request.preset : !extends.empty() ? extends : kBasePreset;
-  P2_ASSIGN_OR_RETURN(const std::vector<const Preset*> chain, catalog.Chain(parent));
+  absl::StatusOr<std::vector<const Preset*>> found = catalog.Chain(parent);
+  if (!found.ok() && !extends.empty()) {
+    return Error(ErrorReason::kPresetNotFound, absl::StrCat(file, ": extends: ", found.status().message()));
+  }
+  P2_ASSIGN_OR_RETURN(const std::vector<const Preset*> chain, std::move(found));
 
   ResolvedSpec resolved;
   std::vector<FieldViolation> violations;

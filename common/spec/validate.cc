@@ -116,12 +116,11 @@ class Validator {
     if (!schedule.ok()) {
       return Fail("diffusion.timesteps", "is ", diffusion.timesteps(), ": ", schedule.status().message());
     }
-    if (gamma && k) {
-      const absl::Status status =
-          ObjectiveWeights(spec_.objective().weight(), spec_.objective().gamma(), spec_.objective().k(), *schedule)
-              .status();
-      if (!status.ok()) Fail("objective.weight", status.message());
-    }
+    // One that cannot be counts as 1 here, so that the weight's own error is told with it.
+    const absl::Status weight = ObjectiveWeights(spec_.objective().weight(), gamma ? spec_.objective().gamma() : 1,
+                                                 k ? spec_.objective().k() : 1, *schedule)
+                                    .status();
+    if (!weight.ok()) Fail("objective.weight", weight.message());
     const absl::Status respacing = MakeSpacedSchedule(*schedule, spec_.preview().steps()).status();
     if (!respacing.ok()) Fail("preview.steps", respacing.message());
   }

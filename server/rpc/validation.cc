@@ -81,7 +81,11 @@ void CheckText(absl::string_view field, absl::string_view text, std::vector<Fiel
 
 absl::Status ValidateCreateJob(const p2::v1::CreateJobRequest& request) {
   std::vector<FieldViolation> violations;
-  if (request.preset().empty() == request.spec_yaml().empty()) {
+  if (request.preset().empty() && request.spec_yaml().empty() && !request.spec_file_name().empty()) {
+    violations.emplace_back("spec_yaml", absl::StrCat("is empty: ", Quote(request.spec_file_name()),
+                                                      " says nothing; write a spec into it, or name a preset "
+                                                      "(`p2ctl preset list` shows them)"));
+  } else if (request.preset().empty() == request.spec_yaml().empty()) {
     violations.emplace_back("preset",
                             request.preset().empty()
                                 ? "is missing: name a preset (`p2ctl preset list` shows them) or give spec_yaml"

@@ -9,6 +9,7 @@ namespace p2::spec {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 std::string ErrorOf(const ResolveRequest& request) {
@@ -74,6 +75,14 @@ TEST(ResolveTest, ANumberThatNobodyGaveIsMissing) {
               HasSubstr("training.images: is 0; must be"));
 }
 
+TEST(ResolveTest, AWrongGammaDoesNotHideAWrongWeight) {
+  EXPECT_THAT(
+      ErrorOf({.preset = "ffhq-gamma1",
+               .overrides = {{"objective.gamma", "-1"}, {"objective.k", "-2"}, {"objective.weight", "1/(snr"}}}),
+      AllOf(HasSubstr("objective.gamma: is -1"), HasSubstr("objective.k: is -2"),
+            HasSubstr("objective.weight: \"1/(snr\" is neither")));
+}
+
 TEST(ResolveTest, BasesDescriptionIsNotTheFiles) {
   const std::string rest = "data: {dataset: cub}\ntraining: {images: 1000}\n";
   for (const char* extends : {"", "extends: base\n"}) {
@@ -90,6 +99,8 @@ TEST(ResolveTest, BasesDescriptionIsNotTheFiles) {
 TEST(ResolveTest, AnUnknownPresetIsNotFound) {
   EXPECT_EQ(Resolve({.preset = "ffhq"}).status().code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(Resolve({.file_yaml = "extends: nope"}).status().code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(std::string(Resolve({.file_yaml = "extends: nope", .file_name = "my.yaml"}).status().message()),
+              HasSubstr("my.yaml: extends: preset \"nope\" not found"));
   EXPECT_THAT(std::string(Resolve({.preset = "ffhq"}).status().message()),
               HasSubstr("preset \"ffhq\" not found; those that begin so: ffhq-"));
   EXPECT_THAT(std::string(Resolve({.preset = "cub-gama1"}).status().message()),

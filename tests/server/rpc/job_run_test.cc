@@ -192,6 +192,11 @@ TEST_F(JobRunTest, SucceedsAndKeepsAllThatItsGangReported) {
   }
   EXPECT_TRUE(log->Finish().ok());
   EXPECT_THAT(lines, ElementsAre("second ? line", "third line"));
+  grpc::ClientContext no_rank_context;
+  log_request.set_rank(9);
+  const absl::Status no_rank = FromGrpcStatus(logs->ReadLogs(&no_rank_context, log_request)->Finish());
+  EXPECT_TRUE(absl::IsInvalidArgument(no_rank)) << no_rank;
+  EXPECT_THAT(std::string(no_rank.message()), testing::HasSubstr("rank: is 9, but the job has the ranks 0 to "));
 
   const auto artifacts = p2::v1::ArtifactService::NewStub(channel_);
   p2::v1::ListArtifactsRequest list;

@@ -42,6 +42,13 @@ TEST(ValidationTest, RefusesPresetAndFileTogether) {
   EXPECT_THAT(ValidateCreateJob(request).message(), HasSubstr("both"));
 }
 
+TEST(ValidationTest, SaysThatAFileIsEmpty) {
+  p2::v1::CreateJobRequest request;
+  EXPECT_THAT(ValidateCreateJob(request).message(), HasSubstr("preset: is missing"));
+  request.set_spec_file_name("mine.yaml");
+  EXPECT_THAT(ValidateCreateJob(request).message(), HasSubstr("spec_yaml: is empty: \"mine.yaml\" says nothing"));
+}
+
 TEST(ValidationTest, RefusesADatasetPathThatLeavesItsRoot) {
   p2::v1::RegisterDatasetRequest request;
   p2::v1::Dataset& dataset = *request.mutable_dataset();
