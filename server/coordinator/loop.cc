@@ -305,8 +305,8 @@ void Loop::LogMove(const scheduler::EventRecord& event) const {
                                   ? ""
                                   : absl::StrCat(" (attempt ", job->attempt_count, ", epoch ", job->epoch, ")");
   // What follows a line's end is the tail of a rank's log, which the event keeps.
-  P2_LOG(kInfo) << event.resource << " " << event.reason << " " << event.message.substr(0, event.message.find('\n'))
-                << attempt;
+  P2_LOG(kInfo) << event.resource << " " << event.reason << (event.message.empty() ? "" : " ")
+                << event.message.substr(0, event.message.find('\n')) << attempt;
 }
 
 void Loop::Publish(const Batch& batch) {

@@ -16,6 +16,9 @@ using grpc::experimental::Interceptor;
 using grpc::experimental::InterceptorBatchMethods;
 using grpc::experimental::ServerRpcInfo;
 
+// What gRPC's own handler says when no request came (grpcpp/support/proto_buffer_reader.h).
+constexpr char kNoRequest[] = "Couldn't initialize byte buffer reader";
+
 class Observer : public Interceptor {
  public:
   Observer(ServerRpcInfo& info, const RpcEnded& ended)
@@ -28,19 +31,20 @@ class Observer : public Interceptor {
       const size_t slash = path.find('/');
       const absl::string_view service = path.substr(0, slash);
       const absl::string_view method = slash == path.npos ? absl::string_view() : path.substr(slash + 1);
-      ended_(std::string(service), std::string(method), CodeSeen(methods->GetSendStatus().error_code()),
-             absl::Now() - start_);
+      ended_(std::string(service), std::string(method), CodeSeen(methods->GetSendStatus()), absl::Now() - start_);
     }
     methods->Proceed();
   }
 
  private:
-  // As the client sees the end: when it has left, or its deadline has passed, nothing that is sent reaches it. (A call
-  // that is cancelled before its request has come is INTERNAL or UNIMPLEMENTED to gRPC's own handlers.)
-  grpc::StatusCode CodeSeen(grpc::StatusCode sent) const {
-    if (sent == grpc::StatusCode::OK || !context_.IsCancelled()) return sent;
-    return context_.deadline() <= std::chrono::system_clock::now() ? grpc::StatusCode::DEADLINE_EXCEEDED
-                                                                   : grpc::StatusCode::CANCELLED;
+  // As the client sees the end: when it has left, or its deadline has passed, nothing that is sent reaches it.
+  grpc::StatusCode CodeSeen(const grpc::Status& sent) const {
+    if (sent.ok()) return sent.error_code();
+    const bool passed = context_.deadline() <= std::chrono::system_clock::now();
+    // One that left before its request had come: the call may not know yet that it is cancelled.
+    const bool left = sent.error_code() == grpc::StatusCode::INTERNAL && sent.error_message() == kNoRequest;
+    if (!left && !context_.IsCancelled()) return sent.error_code();
+    return passed ? grpc::StatusCode::DEADLINE_EXCEEDED : grpc::StatusCode::CANCELLED;
   }
 
   const std::string method_;

@@ -253,6 +253,7 @@ TEST_F(JobServiceTest, RefusesNewJobsWhileTheDiskIsNearlyFullAndReadsGoOn) {
   absl::Status status;
   for (int i = 0; i < 1000 && status.ok(); ++i) status = Create(request).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(ReasonSeen(status), "DISK_FULL");
   EXPECT_THAT(status.message(), HasSubstr("p2ctl delete"));
   EXPECT_TRUE(Get(name).ok());
   free_bytes_ = 900;

@@ -7,6 +7,7 @@
 
 #include <chrono>
 #include <memory>
+#include <regex>
 #include <set>
 #include <string>
 
@@ -175,20 +176,22 @@ TEST_F(ServerTest, EveryErrorOfEveryMethodHasAReasonOfTheTable) {
 }
 
 TEST_F(ServerTest, CountsACallThatItsClientLeavesAsCancelled) {
-  // Headers alone: the request never comes, which gRPC's own handler calls INTERNAL.
+  // Headers alone: the request never comes, which gRPC's own handler calls INTERNAL, most often before it knows why.
   grpc::GenericStub stub(channel_);
-  grpc::ClientContext context;
-  grpc::CompletionQueue queue;
-  const auto call = stub.PrepareCall(&context, "/p2.v1.JobService/WatchJobs", &queue);
-  void* tag = nullptr;
-  bool ok = false;
-  call->StartCall(nullptr);
-  ASSERT_TRUE(queue.Next(&tag, &ok));
-  context.TryCancel();
-  grpc::Status status;
-  call->Finish(&status, nullptr);
-  ASSERT_TRUE(queue.Next(&tag, &ok));
-  EXPECT_EQ(status.error_code(), grpc::StatusCode::CANCELLED);
+  for (int i = 0; i < 20; ++i) {
+    grpc::ClientContext context;
+    grpc::CompletionQueue queue;
+    const auto call = stub.PrepareCall(&context, "/p2.v1.JobService/WatchJobs", &queue);
+    void* tag = nullptr;
+    bool ok = false;
+    call->StartCall(nullptr);
+    ASSERT_TRUE(queue.Next(&tag, &ok));
+    context.TryCancel();
+    grpc::Status status;
+    call->Finish(&status, nullptr);
+    ASSERT_TRUE(queue.Next(&tag, &ok));
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::CANCELLED);
+  }
   // And one that is left in the middle.
   grpc::ClientContext left;
   const auto reader = jobs_->WatchJobs(&left, p2::v1::WatchJobsRequest());
@@ -196,16 +199,17 @@ TEST_F(ServerTest, CountsACallThatItsClientLeavesAsCancelled) {
   ASSERT_TRUE(reader->Read(&message));
   left.TryCancel();
   EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
-  const auto counted = [this] { return HttpGet("/metrics"); };
-  const char* const line =
-      "grpc_server_handled_total{grpc_code=\"CANCELLED\",grpc_method=\"WatchJobs\",grpc_service=\"p2.v1.JobService\"} "
-      "2";
-  std::string metrics = counted();
-  for (const absl::Time end = absl::Now() + absl::Seconds(20);
-       !absl::StrContains(metrics, line) && absl::Now() < end;) {
-    metrics = counted();
+  // gRPC drops a call that ends before it was matched, so that not all of the first twenty need to be counted.
+  const std::regex several(
+      R"re(grpc_code="CANCELLED",grpc_method="WatchJobs",grpc_service="p2.v1.JobService"} ([2-9]|1\d))re");
+  const auto all_ended = [&several](const std::string& metrics) {
+    return std::regex_search(metrics, several) && absl::StrContains(metrics, "p2_watchers 0");
+  };
+  std::string metrics = HttpGet("/metrics");
+  for (const absl::Time end = absl::Now() + absl::Seconds(20); !all_ended(metrics) && absl::Now() < end;) {
+    metrics = HttpGet("/metrics");
   }
-  EXPECT_THAT(metrics, HasSubstr(line));
+  EXPECT_TRUE(all_ended(metrics)) << metrics;
   EXPECT_THAT(metrics, Not(HasSubstr("grpc_code=\"INTERNAL\"")));
 }
 

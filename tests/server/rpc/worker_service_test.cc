@@ -50,13 +50,14 @@ TEST_F(WorkerServiceTest, RefusesAProtocolVersionThatItDoesNotSpeak) {
   const absl::Status status = worker.Close();
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(status.message(), AllOf(HasSubstr("w0"), HasSubstr("99")));
+  EXPECT_EQ(ReasonSeen(status), "PROTOCOL_UNSUPPORTED");
 }
 
 TEST_F(WorkerServiceTest, RefusesASecondWorkerOfTheSameName) {
   FakeWorker first(channel_, HelloMessage("w0", "i0"));
   FakeWorker second(channel_, HelloMessage("w0", "i1"));
   EXPECT_FALSE(second.welcomed());
-  EXPECT_EQ(second.Close().code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(ReasonSeen(second.Close()), "WORKER_NAME_TAKEN");
   FakeWorker other(channel_, HelloMessage("w1", "i1"));
   EXPECT_TRUE(other.welcomed());
 }
