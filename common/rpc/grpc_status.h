@@ -34,7 +34,7 @@ using FieldViolation = std::pair<std::string, std::string>;
 // INVALID_ARGUMENT that names every bad field at once, in the message and as google.rpc.BadRequest. OK if there are
 // none.
 absl::Status BadRequestError(const std::vector<FieldViolation>& violations);
-// NOT_FOUND with google.rpc.ResourceInfo; `type` gives the reason (`Job`: JOB_NOT_FOUND). `hint`: what to do (`p2ctl dataset list` shows them).
+// NOT_FOUND (JOB_NOT_FOUND for `Job`), with google.rpc.ResourceInfo. `hint`: what to do (`p2ctl list` shows them).
 absl::Status ResourceNotFoundError(absl::string_view type, absl::string_view name, absl::string_view hint);
 
 std::string DetailTypeUrl(const google::protobuf::Message& detail);

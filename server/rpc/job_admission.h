@@ -20,8 +20,8 @@ struct Admission {
 
 // Pure. `datasets` and `workers` as they are now.
 // INVALID_ARGUMENT (spec, with every bad field), NOT_FOUND (preset, dataset), FAILED_PRECONDITION (a dataset of another
-// resolution or number of channels, with fewer images than a batch, or on a root that no worker has ever reported: all of
-// it at once).
+// resolution or number of channels, with fewer images than a batch, or on a root that no worker has ever reported: all
+// of it at once).
 absl::StatusOr<Admission> Admit(const p2::v1::CreateJobRequest& request,
                                 const std::vector<scheduler::DatasetPtr>& datasets,
                                 const std::vector<scheduler::WorkerPtr>& workers);

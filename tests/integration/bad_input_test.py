@@ -51,6 +51,24 @@ class BadInputTest(unittest.TestCase):
     def test_a_dataset_of_another_resolution(self):
         self.fails(6, "16", "32", args=("submit", "-f", self.submit_file(tiny_spec().replace("image_size: 16", "image_size: 32"))))
 
+    def test_a_dataset_that_does_not_fit_in_any_way_is_told_all_of_them(self):
+        spec = tiny_spec().replace("image_size: 16", "image_size: 32").replace("in_channels: 1", "in_channels: 3").replace("batch: 8", "batch: 64")
+        self.fails(6, "16 pixels", "--resolution 32", "1 channels", "model.in_channels=1", "48 images", "training.batch (64)",
+                   args=("submit", "-f", self.submit_file(spec)))
+
+    def test_every_error_has_a_reason_for_programs(self):
+        for code, reason, args in ((3, "PRESET_NOT_FOUND", ("submit", "nope")),
+                                   (3, "JOB_NOT_FOUND", ("get", "nope")),
+                                   (3, "DATASET_NOT_FOUND", ("submit", "mnist-demo", "--dataset", "nope")),
+                                   (2, "INVALID_SPEC", ("submit", "mnist-demo", "--dataset", "dots", "--set", "objective.gamma=-1")),
+                                   (2, "PAGE_TOKEN_INVALID", ("list", "--page-token", "nope"))):
+            result = self.p2.run(*args, "-o", "json")
+            self.assertEqual(result.returncode, code, result.stderr)
+            self.assertEqual(json.loads(result.stderr.splitlines()[-1])["reason"], reason)
+
+    def test_an_empty_file_is_no_spec(self):
+        self.fails(2, "bad.yaml", "is empty", args=("submit", "-f", self.submit_file("")))
+
     def test_k_of_zero_warns(self):
         result = self.p2.run("submit", "-f", self.submit_file(tiny_spec()), "--set", "objective.k=0", "--dry-run=server")
         self.assertEqual(result.returncode, 0, result.stderr)

@@ -8,8 +8,8 @@
 namespace p2::spec {
 namespace {
 
-using ::testing::ElementsAre;
 using ::testing::AllOf;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 std::string ErrorOf(const ResolveRequest& request) {

@@ -195,7 +195,8 @@ TEST_F(StepCommandsTest, ADrainCheckpointsAndMovesTheJobsElsewhere) {
   std::vector<std::string> said;
   for (const EventRecord& event : cluster_.events) said.push_back(event.message);
   EXPECT_THAT(said, Contains("attempt 1: stopped at 200 images, WORKER_DRAINED: its worker is drained"));
-  EXPECT_THAT(said, Contains("PAUSING -> QUEUED (WORKER_DRAINED): its worker is drained; goes on elsewhere from 200 images"));
+  EXPECT_THAT(said,
+              Contains("PAUSING -> QUEUED (WORKER_DRAINED): its worker is drained; goes on elsewhere from 200 images"));
 }
 
 TEST_F(StepCommandsTest, ADatasetNameStandsForOneContent) {
