@@ -82,6 +82,19 @@ absl::Status FromGrpcStatus(const grpc::Status& status) {
     AddDetail(result, ErrorInfoOf(result));
     return result;
   }
+  // gRPC says nothing more of bytes that are no message: INTERNAL for a stream, for other methods the same as for one
+  // that it does not know. p2's own errors have words and details.
+  if (status.error_message().empty() && status.error_details().empty()) {
+    if (status.error_code() == grpc::StatusCode::INTERNAL) {
+      result = Error(ErrorReason::kInvalidRequest, "the message cannot be read; is all of its text UTF-8?");
+      AddDetail(result, ErrorInfoOf(result));
+    } else if (status.error_code() == grpc::StatusCode::UNIMPLEMENTED) {
+      result = absl::UnimplementedError(
+          "the method is unknown, or the message cannot be read; are both sides of the same release, and is all text "
+          "UTF-8?");
+    }
+    return result;
+  }
   google::rpc::Status rich;
   if (!status.error_details().empty() && rich.ParseFromString(status.error_details())) {
     for (const google::protobuf::Any& any : rich.details()) result.SetPayload(any.type_url(), absl::Cord(any.value()));

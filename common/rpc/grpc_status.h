@@ -19,8 +19,8 @@ namespace p2 {
 // With every payload as a detail, the first of them google.rpc.ErrorInfo with the reason (common/error_reason.h), which
 // every error has. Messages are cut to 4 KiB and made valid UTF-8, so that the trailers stay small.
 grpc::Status ToGrpcStatus(const absl::Status& status);
-// With every detail as a payload. A detail blob that does not parse is dropped. A message above gRPC's size limit
-// becomes INVALID_ARGUMENT that says what to do: gRPC calls it RESOURCE_EXHAUSTED, as if it might fit later.
+// With every detail as a payload. A detail blob that does not parse is dropped. What gRPC itself refuses (a message
+// too large, or none at all, such as text that is not UTF-8) gets words that say what to do.
 absl::Status FromGrpcStatus(const grpc::Status& status);
 
 // Adds `detail` (a google.rpc message) to a status that is not OK; one of each type.

@@ -95,6 +95,16 @@ TEST(GrpcStatusTest, AMessageThatIsTooLargeIsTheCallersToMend) {
             absl::StatusCode::kResourceExhausted);
 }
 
+TEST(GrpcStatusTest, AMessageThatIsNoneIsTheCallersToMend) {
+  const absl::Status status = FromGrpcStatus(grpc::Status(grpc::StatusCode::INTERNAL, ""));
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(status.message(), HasSubstr("UTF-8"));
+  EXPECT_EQ(GetDetail<google::rpc::ErrorInfo>(status)->reason(), "INVALID_REQUEST");
+  const absl::Status unknown = FromGrpcStatus(grpc::Status(grpc::StatusCode::UNIMPLEMENTED, ""));
+  EXPECT_EQ(unknown.code(), absl::StatusCode::kUnimplemented);
+  EXPECT_THAT(unknown.message(), AllOf(HasSubstr("same release"), HasSubstr("UTF-8")));
+}
+
 TEST(GrpcStatusTest, DropsDetailsThatAreNone) {
   const absl::Status status = FromGrpcStatus(grpc::Status(grpc::StatusCode::INTERNAL, "x", "\xff\xff not a message"));
   EXPECT_EQ(status.code(), absl::StatusCode::kInternal);

@@ -175,6 +175,16 @@ TEST_F(ServerTest, EveryErrorOfEveryMethodHasAReasonOfTheTable) {
                                            "DATASET_NOT_FOUND", "WORKER_NOT_FOUND", "PRESET_NOT_FOUND"}));
 }
 
+TEST_F(ServerTest, TextThatIsNotUtf8IsToldFromAnErrorWithoutWords) {
+  const auto call = [this](const char* name, const google::protobuf::Descriptor& type) {
+    return CallBytes(absl::StrCat("/p2.v1.JobService/", name), WrongRequest(type, "\xff"));
+  };
+  EXPECT_THAT(call("GetJob", *p2::v1::GetJobRequest::descriptor()).message(), HasSubstr("UTF-8"));
+  const absl::Status watch = call("WatchJobs", *p2::v1::WatchJobsRequest::descriptor());
+  EXPECT_EQ(watch.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(watch.message(), HasSubstr("UTF-8"));
+}
+
 TEST_F(ServerTest, CountsACallThatItsClientLeavesAsCancelled) {
   // Headers alone: the request never comes, which gRPC's own handler calls INTERNAL, most often before it knows why.
   grpc::GenericStub stub(channel_);
