@@ -66,6 +66,7 @@ absl::Status ChildProcess::Spawn(absl::Time now) {
   started_ = now;
   restart_at_.reset();
   how_it_ended_.clear();
+  exit_code_ = -1;
   return absl::OkStatus();
 }
 
@@ -74,6 +75,7 @@ bool ChildProcess::Running() {
   int status = 0;
   const pid_t ended = waitpid(pid_, &status, WNOHANG);
   if (ended == 0 || (ended < 0 && errno == EINTR)) return true;
+  exit_code_ = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
   how_it_ended_ =
       WIFSIGNALED(status) ? absl::StrCat("signal ", WTERMSIG(status)) : absl::StrCat("exit code ", WEXITSTATUS(status));
   pid_ = -1;

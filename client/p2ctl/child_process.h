@@ -42,6 +42,8 @@ class ChildProcess {
   pid_t pid() const { return pid_; }
   // "exit code 70", "signal 9"; empty while it has not ended.
   const std::string& how_it_ended() const { return how_it_ended_; }
+  // -1 while it has not ended, and if a signal ended it.
+  int exit_code() const { return exit_code_; }
   const std::string& name() const { return name_; }
   const std::string& log_path() const { return log_path_; }
 
@@ -56,6 +58,7 @@ class ChildProcess {
   std::optional<absl::Time> restart_at_;
   client::Backoff backoff_{absl::Milliseconds(500), absl::Seconds(10)};
   std::string how_it_ended_;
+  int exit_code_ = -1;
 };
 
 }  // namespace p2::ctl

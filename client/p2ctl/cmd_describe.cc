@@ -2,13 +2,14 @@
 #include <algorithm>
 #include <map>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "client/p2ctl/command.h"
 #include "client/p2ctl/job_view.h"
+#include "client/p2ctl/log_text.h"
 #include "client/p2ctl/paging.h"
 #include "client/p2ctl/units.h"
 #include "common/status_macros.h"
@@ -102,13 +103,22 @@ std::string AttemptsText(const v1::Job& job, const TableStyle& style) {
 
 std::string ErrorsText(const v1::Job& job) {
   std::string text;
-  for (const v1::Attempt& attempt : job.attempts()) {
+  for (int i = 0; i < job.attempts_size(); ++i) {
+    const v1::Attempt& attempt = job.attempts(i);
     if (attempt.message().empty() || attempt.outcome() == v1::Attempt::SUCCEEDED ||
         attempt.outcome() == v1::Attempt::LIVE)
       continue;
-    absl::StrAppend(&text, "\n",
-                    Indented(absl::StrCat("attempt ", attempt.number(), ": ",
-                                          absl::StripTrailingAsciiWhitespace(attempt.message()))));
+    const std::pair<absl::string_view, absl::string_view> what =
+        absl::StrSplit(attempt.message(), absl::MaxSplits('\n', 1));
+    absl::string_view log_tail = what.second;
+    // Of the attempt that a job FAILED with the job itself keeps more.
+    if (job.state() == v1::Job::FAILED && i + 1 == job.attempts_size()) {
+      const std::pair<absl::string_view, absl::string_view> job_what =
+          absl::StrSplit(job.message(), absl::MaxSplits('\n', 1));
+      if (!job_what.second.empty()) log_tail = job_what.second;
+    }
+    absl::StrAppend(&text, "\n  attempt ", attempt.number(), ": ", what.first);
+    for (const std::string& line : TellingLines(log_tail)) absl::StrAppend(&text, "\n    ", line);
   }
   return text.empty() ? "" : absl::StrCat("\nLast errors:", text, "\n");
 }

@@ -2,6 +2,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "client/p2ctl/checks.h"
 #include "client/p2ctl/command.h"
 #include "client/p2ctl/interrupt.h"
 #include "client/p2ctl/paging.h"
@@ -76,7 +77,7 @@ void AddEvents(CLI::App& app, Context& context) {
       "  p2ctl events --tail 20\n  p2ctl events mnist-demo-abcde -f\n  p2ctl events workers/w0 -o jsonl", options, Run);
   verb->add_option("RESOURCE", options->job, "Only of this job, or of workers/NAME or datasets/NAME");
   verb->add_flag("-f,--follow", options->follow, "Stay, and print new ones as they come");
-  verb->add_option("--tail", options->tail, "Only the newest N; 0: all")->check(CLI::NonNegativeNumber);
+  verb->add_option("--tail", options->tail, "Only the newest N; 0: all")->check(NotNegative());
 }
 
 }  // namespace p2::ctl

@@ -1,11 +1,13 @@
 // list and get: jobs as rows.
 #include <algorithm>
 #include <map>
+#include <optional>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
+#include "client/p2ctl/checks.h"
 #include "client/p2ctl/command.h"
 #include "client/p2ctl/interrupt.h"
 #include "client/p2ctl/job_view.h"
@@ -16,10 +18,12 @@
 namespace p2::ctl {
 namespace {
 
+constexpr int64_t kDefaultLimit = 50;
+
 struct Options {
   std::vector<std::string> jobs;
   std::string selector, states, user, since, sort, page_token;
-  int64_t limit = 50;
+  std::optional<int64_t> limit;
   bool watch = false;
 };
 
@@ -53,6 +57,28 @@ absl::StatusOr<v1::ListJobsRequest> MakeRequest(const Options& options) {
     request.add_states(state);
   }
   return request;
+}
+
+// The newest `limit` jobs that were made since; 0: all of them. The server gives the newest first, so that the first
+// older one ends the search.
+absl::StatusOr<Page<v1::Job>> ListSince(Client& client, v1::ListJobsRequest request, absl::Time since, int64_t limit) {
+  constexpr int64_t kPage = 200;
+  Page<v1::Job> chosen;
+  do {
+    const int64_t room = limit > 0 ? limit - static_cast<int64_t>(chosen.items.size()) : kPage;
+    P2_ASSIGN_OR_RETURN(Page<v1::Job> page, CollectPages(client, &Client::ListJobs, &v1::ListJobsResponse::jobs,
+                                                         request, std::min(room, kPage)));
+    for (v1::Job& job : page.items) {
+      if (ToTime(job.create_time()) < since) {
+        chosen.next_page_token.clear();
+        return chosen;
+      }
+      chosen.items.push_back(std::move(job));
+    }
+    chosen.next_page_token = page.next_page_token;
+    request.set_page_token(page.next_page_token);
+  } while (!chosen.next_page_token.empty() && (limit == 0 || static_cast<int64_t>(chosen.items.size()) < limit));
+  return chosen;
 }
 
 // Every change of the jobs that the flags choose, a row each, until Ctrl-C.
@@ -98,17 +124,22 @@ absl::StatusOr<int> Run(Context& context, const Options& options) {
     return absl::InvalidArgumentError("-w does not go with -l yet; leave one out");
   }
   Page<v1::Job> page;
+  absl::Time since = absl::InfinitePast();
+  if (!options.since.empty()) {
+    P2_ASSIGN_OR_RETURN(since, ParseSince(options.since, absl::Now()));
+  }
   if (options.jobs.empty()) {
-    P2_ASSIGN_OR_RETURN(page,
-                        CollectPages(*client, &Client::ListJobs, &v1::ListJobsResponse::jobs, request, options.limit));
+    if (options.since.empty()) {
+      P2_ASSIGN_OR_RETURN(page, CollectPages(*client, &Client::ListJobs, &v1::ListJobsResponse::jobs, request,
+                                             options.limit.value_or(kDefaultLimit)));
+    } else {
+      P2_ASSIGN_OR_RETURN(page, ListSince(*client, request, since, options.limit.value_or(0)));
+    }
   }
   for (const std::string& ref : options.jobs) {
     P2_ASSIGN_OR_RETURN(page.items.emplace_back(), context.ResolveJob(ref));
   }
-  if (!options.since.empty()) {
-    P2_ASSIGN_OR_RETURN(const absl::Time since, ParseSince(options.since, absl::Now()));
-    std::erase_if(page.items, [since](const v1::Job& job) { return ToTime(job.create_time()) < since; });
-  }
+  std::erase_if(page.items, [since](const v1::Job& job) { return ToTime(job.create_time()) < since; });
   if (!options.sort.empty()) {
     P2_ASSIGN_OR_RETURN(const Less less, SortOrder(options.sort));
     std::stable_sort(page.items.begin(), page.items.end(), less);
@@ -134,12 +165,9 @@ void AddFlags(CLI::App* verb, const std::shared_ptr<Options>& options) {
   verb->add_option("-l,--selector", options->selector, "Only jobs with these labels: key=value,key!=value,key");
   verb->add_option("--state", options->states, "Only these states: RUNNING,QUEUED");
   verb->add_option("--user", options->user, "Only this owner's");
-  verb->add_option("--since", options->since,
-                   "Only those made since: 2d, 90s, or a time (of what --limit lets through)");
+  verb->add_option("--since", options->since, "Only those made since: 2d, 90s, or a time");
   verb->add_option("--sort", options->sort, "created (default), name, state, images, loss");
-  verb->add_option("--limit", options->limit, "At most this many; 0: all")
-      ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+  verb->add_option("--limit", options->limit, "At most this many; 0: all [50; all with --since]")->check(NotNegative());
   verb->add_option("--page-token", options->page_token, "Go on where a list ended (nextPageToken)");
   verb->add_flag("-w,--watch", options->watch, "Stay, and print each change as a row (json: an object a line)");
 }

@@ -85,14 +85,27 @@ absl::StatusOr<std::vector<LocalRoot>> MakeRoots(const Options& options, const s
   return roots;
 }
 
-// The last lines of a log, for the reason why its program did not start.
-std::string Tail(const std::string& path) {
+// The last lines of what a log got from byte `start` on, for the reason why its program did not start.
+std::string Tail(const std::string& path, uintmax_t start) {
   constexpr size_t kBytes = 1500;
-  std::ifstream file(path);
+  std::ifstream file(path, std::ios::binary);
+  file.seekg(static_cast<std::streamoff>(start));
   std::string text((std::istreambuf_iterator<char>(file)), {});
   if (text.size() > kBytes) text = text.substr(text.find('\n', text.size() - kBytes) + 1);
   while (!text.empty() && text.back() == '\n') text.pop_back();
-  return text;
+  return text.empty() ? absl::StrCat("it wrote nothing to ", path) : text;
+}
+
+// The daemons end with p2ctl's classes: 2 for a wrong command line, 6 for an address or a directory in use.
+absl::Status StartError(int exit_code, const std::string& message) {
+  switch (exit_code) {
+    case kUsage:
+      return absl::InvalidArgumentError(message);
+    case kConflict:
+      return absl::FailedPreconditionError(message);
+    default:
+      return absl::InternalError(message);
+  }
 }
 
 // The pair of daemons, in the order in which they start; they stop in the other one. Confined to one thread.
@@ -147,10 +160,13 @@ class LocalCluster {
   // left.
   bool Stop() {
     const bool worker_ended = StopOne(worker_, kWorkerStop);
+    if (worker_ended) waiting_ = WaitingJobs();
     return StopOne(server_, kServerStop) && worker_ended;
   }
 
   const LocalState& state() const { return state_; }
+  // Jobs that go on at the next start; known once Stop has returned.
+  const std::vector<std::string>& waiting() const { return waiting_; }
 
  private:
   std::vector<std::string> ServerArguments() const {
@@ -183,6 +199,8 @@ class LocalCluster {
     const std::string ready_file = ReadyFile(child);
     std::error_code ignored;
     fs::remove(ready_file, ignored);
+    const uintmax_t log_size = fs::file_size(child.log_path(), ignored);
+    const uintmax_t log_start = log_size == static_cast<uintmax_t>(-1) ? 0 : log_size;  // No log yet.
     P2_RETURN_IF_ERROR(child.Start(std::move(argv), absl::Now()));
     const absl::Time deadline = absl::Now() + kReadyTimeout;
     while (true) {
@@ -190,15 +208,31 @@ class LocalCluster {
         if (Json json = Json::parse(file, nullptr, false); json.is_object()) return json;
       }
       if (!child.Running()) {
-        return absl::InternalError(
-            absl::StrCat(child.name(), " did not start (", child.how_it_ended(), "):\n", Tail(child.log_path())));
+        return StartError(child.exit_code(), absl::StrCat(child.name(), " did not start (", child.how_it_ended(),
+                                                          "):\n", Tail(child.log_path(), log_start)));
       }
       if (absl::Now() > deadline) {
-        return absl::DeadlineExceededError(absl::StrCat(
-            child.name(), " was not ready within ", FormatShortDuration(kReadyTimeout), ":\n", Tail(child.log_path())));
+        return absl::DeadlineExceededError(absl::StrCat(child.name(), " was not ready within ",
+                                                        FormatShortDuration(kReadyTimeout), ":\n",
+                                                        Tail(child.log_path(), log_start)));
       }
       if (interrupt_.WaitFor(kPoll)) return absl::CancelledError("interrupted while starting");
     }
+  }
+
+  // IDs of those that p2d holds without a worker; none if it does not answer at once.
+  std::vector<std::string> WaitingJobs() {
+    std::vector<std::string> ids;
+    if (!server_.Running()) return ids;
+    const absl::StatusOr<std::unique_ptr<Client>> client =
+        Client::Connect({.address = state_.address, .timeout = absl::Seconds(2), .max_attempts = 1});
+    if (!client.ok()) return ids;
+    v1::ListJobsRequest request;
+    for (const v1::Job::State state : {v1::Job::QUEUED, v1::Job::STARTING, v1::Job::RUNNING}) request.add_states(state);
+    const absl::StatusOr<v1::ListJobsResponse> response = (*client)->ListJobs(request);
+    if (!response.ok()) return ids;
+    for (const v1::Job& job : response->jobs()) ids.push_back(IdOf(job.name()));
+    return ids;
   }
 
   absl::Status Publish() {
@@ -225,6 +259,7 @@ class LocalCluster {
   const std::string data_dir_;
   const std::string program_dir_;
   LocalState state_;
+  std::vector<std::string> waiting_;
   ChildProcess server_;
   ChildProcess worker_;
 };
@@ -283,6 +318,9 @@ absl::StatusOr<int> Run(Context& context, const Options& options) {
   }
   const bool clean = cluster.Stop();
   if (!started.ok() && !absl::IsCancelled(started)) return started;
+  const std::string go_on = absl::StrJoin(cluster.waiting(), " ");
+  context.Say(
+      absl::StrCat(clean ? "stopped" : "killed", go_on.empty() ? "" : "; these jobs go on at the next start: ", go_on));
   return clean ? kOk : kInterrupted;
 }
 

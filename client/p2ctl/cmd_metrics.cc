@@ -3,13 +3,13 @@
 #include <map>
 #include <set>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
 #include "client/p2ctl/command.h"
 #include "client/p2ctl/interrupt.h"
 #include "client/p2ctl/job_view.h"
+#include "client/p2ctl/metric_query.h"
 #include "client/p2ctl/units.h"
 #include "common/status_macros.h"
 
@@ -120,24 +120,50 @@ absl::StatusOr<v1::QueryMetricsRequest> MakeRequest(const v1::Job& job, const Op
   return request;
 }
 
+// The series to show, as asked for; else all that some job has, by name, but the 24 bins of each SNR metric.
+absl::StatusOr<std::vector<std::string>> Choose(Client& client, const std::vector<v1::Job>& jobs,
+                                                const Options& options) {
+  std::set<std::string> all;
+  for (const v1::Job& job : jobs) {
+    P2_ASSIGN_OR_RETURN(const std::vector<std::string> names, MetricsOf(client, job.name()));
+    all.insert(names.begin(), names.end());
+  }
+  std::vector<std::string> known(all.begin(), all.end());
+  const std::vector<std::string> asked = MetricNames(options);
+  if (!asked.empty()) return ChooseMetrics(asked, known);
+  std::erase_if(known, IsSnrBin);
+  return known;
+}
+
+// Why a table has no rows.
+std::string NoPoints(const std::vector<v1::Job>& jobs, bool ranged) {
+  if (ranged) return "no points in this range";
+  const bool ended = std::all_of(jobs.begin(), jobs.end(), [](const v1::Job& job) { return IsTerminal(job.state()); });
+  if (ended)
+    return jobs.size() == 1 ? "no points: the job ended before its first"
+                            : "no points: the jobs ended before their first";
+  return "no points yet; metrics come every training.log_every_images images";
+}
+
 absl::StatusOr<int> Query(Context& context, const std::vector<v1::Job>& jobs, const Options& options) {
   P2_ASSIGN_OR_RETURN(Client * client, context.client());
+  P2_ASSIGN_OR_RETURN(const std::vector<std::string> shown, Choose(*client, jobs, options));
   std::vector<v1::QueryMetricsResponse> responses;
   bool thinned = false;
-  std::set<std::string> names;
   for (const v1::Job& job : jobs) {
-    P2_ASSIGN_OR_RETURN(const v1::QueryMetricsRequest request, MakeRequest(job, options));
+    P2_ASSIGN_OR_RETURN(v1::QueryMetricsRequest request, MakeRequest(job, options));
+    request.clear_metrics();
+    for (const std::string& name : shown) request.add_metrics(name);
     thinned = thinned || request.max_points() > 0;
-    P2_ASSIGN_OR_RETURN(responses.emplace_back(), client->QueryMetrics(request));
-    for (const v1::MetricSeries& series : responses.back().series()) names.insert(series.metric());
+    responses.emplace_back();
+    if (shown.empty()) continue;  // No job has points.
+    P2_ASSIGN_OR_RETURN(responses.back(), QueryAllMetrics(*client, request, job.progress().images_seen()));
   }
-  // As asked for, else by name; the 24 bins of each SNR metric are left to -o wide and files.
-  std::vector<std::string> shown = MetricNames(options);
-  if (shown.empty()) {
-    shown.assign(names.begin(), names.end());
-    if (context.style().format == OutputFormat::kTable) {
-      std::erase_if(shown, [](const std::string& name) { return absl::StrContains(name, "_snr_"); });
+  if (context.style().format == OutputFormat::kName) {  // Jobs are named, not rows: each that has points, once.
+    for (size_t i = 0; i < jobs.size(); ++i) {
+      if (responses[i].series_size() > 0) context.PrintText(absl::StrCat(IdOf(jobs[i].name()), "\n"));
     }
+    return kOk;
   }
   Listing listing(Columns(shown, jobs.size() > 1, thinned));
   for (size_t i = 0; i < jobs.size(); ++i) {
@@ -162,7 +188,8 @@ absl::StatusOr<int> Query(Context& context, const std::vector<v1::Job>& jobs, co
   }
   P2_RETURN_IF_ERROR(context.Print(listing.Format(context.style())));
   const bool people = context.style().format == OutputFormat::kTable || context.style().format == OutputFormat::kWide;
-  if (people && listing.empty()) context.Say("no points yet; metrics come every training.log_every_images images");
+  if (people && listing.empty())
+    context.Say(NoPoints(jobs, !shown.empty() && (!options.from.empty() || !options.to.empty())));
   return kOk;
 }
 
@@ -172,18 +199,25 @@ absl::StatusOr<int> Follow(Context& context, const v1::Job& job, const Options& 
   P2_ASSIGN_OR_RETURN(const v1::QueryMetricsRequest range, MakeRequest(job, options));
   v1::StreamMetricsRequest request;
   request.set_job(job.name());
-  *request.mutable_metrics() = range.metrics();
+  // Names are known once it has points; until then all that is asked for may come.
+  P2_ASSIGN_OR_RETURN(const std::vector<std::string> known, MetricsOf(*client, job.name()));
+  std::vector<std::string> shown;
+  if (const std::vector<std::string> asked = MetricNames(options); !asked.empty()) {
+    P2_ASSIGN_OR_RETURN(shown, ChooseMetrics(asked, known));
+  }
+  for (const std::string& name : shown) request.add_metrics(name);
   const std::unique_ptr<Stream<v1::StreamMetricsResponse>> stream = client->StreamMetrics(request);
   Interrupt interrupt;  // Ends before the stream that its callback touches.
   interrupt.OnRaise([&stream] { stream->Cancel(); });
   absl::StatusOr<std::optional<v1::StreamMetricsResponse>> next;
-  std::vector<std::string> shown = MetricNames(options);
+  const bool chosen = !shown.empty();
   bool first = true;
   while ((next = stream->Next()).ok() && next->has_value()) {
     const v1::StreamMetricsResponse& point = **next;
     if (point.images_seen() < range.from_images() || (range.to_images() > 0 && point.images_seen() > range.to_images()))
       continue;
-    const std::map<std::string, double> values(point.values().begin(), point.values().end());
+    std::map<std::string, double> values(point.values().begin(), point.values().end());
+    if (!chosen) std::erase_if(values, [](const auto& value) { return IsSnrBin(value.first); });
     if (shown.empty()) {  // The columns of the first row stay.
       for (const auto& [metric, value] : values) shown.push_back(metric);
     }
@@ -236,7 +270,9 @@ void AddMetrics(CLI::App& app, Context& context) {
                            "  p2ctl metrics mnist-demo-abcde -f -o jsonl",
                            options, Run);
   verb->add_option("JOB", options->jobs, "IDs, or unique prefixes")->required();
-  verb->add_option("-m,--metric", options->metrics, "Only these: loss,mse,vb,grad_norm,images_per_second,loss_snr_00 …")
+  verb->add_option("-m,--metric", options->metrics,
+                   "Only these: loss,mse,vb,grad_norm,images_per_second; loss_snr_* for the bins of the SNR, which are "
+                   "left out else")
       ->type_name("NAME,..")
       ->allow_extra_args(false);
   verb->add_option("--from", options->from, "First images seen: 500k");

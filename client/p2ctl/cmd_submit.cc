@@ -1,10 +1,13 @@
 // submit: makes a job from a preset or a spec file.
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
 #include "client/p2ctl/command.h"
 #include "client/p2ctl/job_view.h"
@@ -25,13 +28,47 @@ struct Options {
 
 constexpr size_t kMaxSpecBytes = 256 << 10;
 
+// Where `text` stops being UTF-8 without NUL; npos: nowhere. Overlong forms and surrogates count as broken.
+size_t FirstBadByte(absl::string_view text) {
+  const auto byte = [text](size_t i) { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u; };
+  size_t at = 0;
+  while (at < text.size()) {
+    const unsigned lead = byte(at), second = byte(at + 1);
+    const size_t length = lead == 0     ? 0
+                          : lead < 0x80 ? 1
+                          : lead < 0xC2 ? 0
+                          : lead < 0xE0 ? 2
+                          : lead < 0xF0 ? 3
+                          : lead < 0xF5 ? 4
+                                        : 0;
+    bool good = length > 0 && !(lead == 0xE0 && second < 0xA0) && !(lead == 0xED && second > 0x9F) &&
+                !(lead == 0xF0 && second < 0x90) && !(lead == 0xF4 && second > 0x8F);
+    for (size_t i = 1; i < length; ++i) good = good && (byte(at + i) & 0xC0) == 0x80;
+    if (!good) return at;
+    at += length;
+  }
+  return absl::string_view::npos;
+}
+
 absl::StatusOr<std::string> ReadSpec(const std::string& path) {
+  std::error_code ignored;
+  if (std::filesystem::is_directory(path, ignored)) {
+    return absl::InvalidArgumentError(absl::StrCat(path, " is a directory; -f takes a spec file (YAML)"));
+  }
   std::ifstream file(path, std::ios::binary);
   if (!file) return absl::NotFoundError(absl::StrCat("cannot read the spec file ", path));
   std::string text((std::istreambuf_iterator<char>(file)), {});
   if (text.size() > kMaxSpecBytes) {
     return absl::InvalidArgumentError(
         absl::StrCat(path, " has ", text.size(), " bytes; a spec has at most ", kMaxSpecBytes));
+  }
+  if (const size_t bad = FirstBadByte(text); bad != absl::string_view::npos) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("%s is no text: byte 0x%02x at offset %d is %s; a spec is YAML in UTF-8", path,
+                        static_cast<unsigned char>(text[bad]), bad, text[bad] == '\0' ? "NUL" : "not UTF-8"));
+  }
+  if (absl::StripAsciiWhitespace(text).empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(path, " is empty; the least that a spec says is `extends: PRESET`"));
   }
   return text;
 }
@@ -47,7 +84,12 @@ void AddFlag(v1::CreateJobRequest& request, const std::string& flag, const std::
 
 absl::StatusOr<v1::CreateJobRequest> MakeRequest(const Context& context, const Options& options) {
   v1::CreateJobRequest request;
-  if (options.preset.empty() == options.file.empty()) {
+  if (!options.preset.empty() && !options.file.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("both a preset (", options.preset, ") and a spec file (", options.file,
+                     ") are named; give one. A file builds on a preset with `extends: ", options.preset, "`"));
+  }
+  if (options.preset.empty() && options.file.empty()) {
     return absl::InvalidArgumentError(
         "name a preset or a spec file: p2ctl submit PRESET, or p2ctl submit -f FILE "
         "(`p2ctl preset list` shows the presets)");
@@ -115,7 +157,11 @@ bool ForPeople(const Context& context) {
 absl::Status PrintResponse(Context& context, const v1::CreateJobResponse& response) {
   const std::string id = IdOf(response.job().name());
   Listing listing({{.name = "id"}, {.name = "state"}});
-  listing.Add(ToJson(response), id, {id, v1::Job::State_Name(response.job().state())});
+  Json json = ToJson(response);
+  // A dry run makes no job, so that it has no state.
+  const bool made = response.job().state() != v1::Job::STATE_UNSPECIFIED;
+  if (!made) json["job"].erase("state");
+  listing.Add(std::move(json), id, {id, made ? v1::Job::State_Name(response.job().state()) : ""});
   return context.Print(listing.FormatOne(context.style()));
 }
 
@@ -129,6 +175,16 @@ absl::Status PrintDryRun(Context& context, const v1::CreateJobResponse& response
       " (", spec.model().image_size(), " px, ", spec.model().in_channels(),
       spec.model().in_channels() == 1 ? " channel" : " channels", ")\nNothing was submitted.\n"));
   return absl::OkStatus();
+}
+
+void SaySubmitted(const Context& context, const v1::Job& job) {
+  const std::string id = IdOf(job.name());
+  if (job.state() == v1::Job::PAUSED) {
+    context.Say(absl::StrCat("submitted, PAUSED; `p2ctl resume ", id, "` queues it"));
+    return;
+  }
+  context.Say(absl::StrCat("submitted; `p2ctl wait ", id, "` shows its progress, `p2ctl logs -f ", id, "` its logs"));
+  if (job.state() == v1::Job::QUEUED && !job.message().empty()) context.Say(absl::StrCat("it waits: ", job.message()));
 }
 
 absl::StatusOr<int> Run(Context& context, const Options& options) {
@@ -151,9 +207,7 @@ absl::StatusOr<int> Run(Context& context, const Options& options) {
   // People and `-o name` get the ID at once; a document waits for what it tells.
   if (ForPeople(context)) {
     context.PrintText(absl::StrCat(id, "\n"));
-    if (!waits)
-      context.Say(
-          absl::StrCat("submitted; `p2ctl wait ", id, "` shows its progress, `p2ctl logs -f ", id, "` its logs"));
+    if (!waits) SaySubmitted(context, response->job());
   } else if (!waits || context.style().format == OutputFormat::kName) {
     P2_RETURN_IF_ERROR(PrintResponse(context, *response));
   }

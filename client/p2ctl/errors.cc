@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "common/rpc/grpc_status.h"
@@ -22,6 +23,12 @@ Json DetailJson(absl::string_view type_url, const absl::Cord& payload) {
   std::string text;
   if (!google::protobuf::util::MessageToJsonString(any, &text).ok()) return nullptr;
   return Json::parse(text, nullptr, /*allow_exceptions=*/false);
+}
+
+// Never empty: without a message the code's name says the least.
+std::string MessageOf(const absl::Status& error) {
+  const absl::string_view message = absl::StripAsciiWhitespace(error.message());
+  return message.empty() ? absl::StatusCodeToString(error.code()) : std::string(message);
 }
 
 }  // namespace
@@ -56,9 +63,10 @@ ExitCode ExitCodeOf(const absl::Status& error) {
 }
 
 std::string ErrorText(const absl::Status& error) {
+  const std::string message = MessageOf(error);
   // A message of several lines (all bad fields of a spec) keeps its lines, indented below the first.
-  const bool many = absl::string_view(error.message()).find('\n') != absl::string_view::npos;
-  return absl::StrCat("error:", many ? "\n  " : " ", absl::StrReplaceAll(error.message(), {{"\n", "\n  "}}));
+  const bool many = message.find('\n') != std::string::npos;
+  return absl::StrCat("error:", many ? "\n  " : " ", absl::StrReplaceAll(message, {{"\n", "\n  "}}));
 }
 
 std::string ErrorJson(const absl::Status& error) {
@@ -71,7 +79,7 @@ std::string ErrorJson(const absl::Status& error) {
   Json json;
   json["code"] = code;
   json["reason"] = info.has_value() ? info->reason() : code;
-  json["message"] = std::string(error.message());
+  json["message"] = MessageOf(error);
   json["details"] = std::move(details);
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }

@@ -160,7 +160,9 @@ ProgressState ProgressOf(const v1::Job& job, std::vector<double> losses) {
 std::string StateText(const v1::Job& job) {
   std::string text = v1::Job::State_Name(job.state());
   if (job.reason() != v1::STATUS_REASON_UNSPECIFIED) absl::StrAppend(&text, " (", ReasonName(job.reason()), ")");
-  if (!job.message().empty()) absl::StrAppend(&text, ": ", job.message());
+  // The first line tells; below it stands the end of a log.
+  const absl::string_view message = absl::string_view(job.message()).substr(0, job.message().find('\n'));
+  if (!message.empty()) absl::StrAppend(&text, ": ", message);
   return text;
 }
 

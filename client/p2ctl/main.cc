@@ -82,8 +82,14 @@ int Run(int argc, char** argv) {
       "7 server unavailable, 8 wait timed out, 10 job FAILED, 11 job CANCELLED, 12 verification failed, 130 "
       "interrupted.\n"
       "Start here: `p2ctl local` runs a server and a worker on this machine; then `p2ctl submit mnist-demo --follow`.");
+  app.set_version_flag("--version", absl::StrCat("p2ctl ", p2::ClientVersion()), "Version of p2ctl alone")
+      ->group("Global");
   AddGlobalFlags(app, context);
   AddVerbs(app, context);
+  if (argc == 1) {  // Help, but no success: nothing was asked for.
+    std::fputs(app.help().c_str(), stderr);
+    return p2::ctl::kUsage;
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

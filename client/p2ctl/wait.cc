@@ -11,6 +11,7 @@
 #include "client/p2ctl/interrupt.h"
 #include "client/p2ctl/job_monitor.h"
 #include "client/p2ctl/job_view.h"
+#include "client/p2ctl/metric_query.h"
 #include "client/p2ctl/progress_line.h"
 #include "client/p2ctl/terminal.h"
 #include "client/p2ctl/units.h"
@@ -20,6 +21,7 @@ namespace p2::ctl {
 namespace {
 
 constexpr absl::Duration kRedraw = absl::Milliseconds(250);
+constexpr absl::Duration kCheckMetric = absl::Seconds(10);
 
 // What is shown while waiting: the live line of one job, or a line at each change of state of many.
 class Display {
@@ -108,6 +110,19 @@ void SayEnd(Context& context, const std::map<std::string, JobMonitor::Watched>& 
   }
 }
 
+// A metric that a job lacks although it has points will not come: INVALID_ARGUMENT. The bins of the SNR may: an
+// interval without samples leaves one out.
+absl::Status CheckMetric(Client& client, const std::map<std::string, JobMonitor::Watched>& jobs,
+                         const std::string& metric) {
+  if (metric.empty() || IsSnrBin(metric)) return absl::OkStatus();
+  for (const auto& [name, watched] : jobs) {
+    if (!watched.values.empty()) continue;
+    P2_ASSIGN_OR_RETURN(const std::vector<std::string> known, MetricsOf(client, name));
+    P2_RETURN_IF_ERROR(ChooseMetrics({metric}, known).status());
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<WaitResult> WaitForJobs(Context& context, const std::vector<v1::Job>& jobs, const WaitOptions& options) {
@@ -121,9 +136,19 @@ absl::StatusOr<WaitResult> WaitForJobs(Context& context, const std::vector<v1::J
   Interrupt interrupt;  // Ends before the monitor that its callback touches.
   interrupt.OnRaise([&monitor] { monitor.Wake(); });
   WaitResult result;
+  absl::Time check_metric_at = absl::InfinitePast();
   std::map<std::string, JobMonitor::Watched> now = monitor.Snapshot();
   while (true) {
     display.Show(now, monitor.server_away());
+    if (absl::Now() >= check_metric_at) {
+      // An absent server is no reason to end: the streams try on.
+      const absl::Status known = CheckMetric(*client, now, options.condition.metric());
+      if (!known.ok() && !absl::IsUnavailable(known) && !absl::IsDeadlineExceeded(known)) {
+        display.Clear();
+        return known;
+      }
+      check_metric_at = absl::Now() + kCheckMetric;
+    }
     const Verdict verdict = Judge(now, options);
     if (verdict.finished) {
       display.Clear();

@@ -265,10 +265,15 @@ struct MetricFake final : v1::MetricService::Service {
     return impl.Unary([&](FakeState& s) {
       std::map<std::string, v1::MetricSeries> series;
       for (const v1::StreamMetricsResponse& row : s.metrics[request->job()]) {
+        if (row.images_seen() < request->from_images() ||
+            (request->to_images() > 0 && row.images_seen() > request->to_images()))
+          continue;
         for (const auto& [metric, value] : row.values()) {
           const auto& wanted = request->metrics();
           if (!wanted.empty() && std::count(wanted.begin(), wanted.end(), metric) == 0) continue;
           series[metric].set_metric(metric);
+          if (request->max_points() > 0 && series[metric].points_size() == request->max_points())
+            continue;  // Cut, not thinned.
           v1::MetricPoint& point = *series[metric].add_points();
           point.set_images_seen(row.images_seen());
           point.set_step(row.step());
@@ -278,6 +283,8 @@ struct MetricFake final : v1::MetricService::Service {
         }
       }
       for (auto& [metric, points] : series) *response->add_series() = points;
+      if (response->ByteSizeLong() > s.max_metric_bytes)
+        return ToGrpcStatus(absl::ResourceExhaustedError("the answer is too big"));
       return grpc::Status::OK;
     });
   }

@@ -70,6 +70,7 @@ TEST_F(LocalTest, StartsBothSaysSoAndStopsTheWorkerFirst) {
   const P2ctlResult result = local->Wait();
   EXPECT_EQ(result.exit_code, 0);
   EXPECT_THAT(result.out, HasSubstr("p2 is ready at 127.0.0.1:4321"));
+  EXPECT_THAT(result.err, HasSubstr("\nstopped\n"));
   EXPECT_FALSE(fs::exists(StatePath()));
   const std::vector<std::string> journal = JournalLines();
   ASSERT_EQ(journal.size(), 4u);
@@ -124,6 +125,20 @@ TEST_F(LocalTest, ShowsWhyADaemonDoesNotStart) {
   EXPECT_EQ(result.exit_code, 1);
   EXPECT_THAT(result.err, AllOf(HasSubstr("p2d did not start (exit code 1)"), HasSubstr("port 7250 is in use")));
   EXPECT_FALSE(fs::exists(StatePath()));
+}
+
+TEST_F(LocalTest, EndsWithTheClassOfTheDaemonAndShowsWhatItsLogGotThisTime) {
+  SetDaemon("p2d", "#!/bin/bash\necho 'address in use' >&2\nexit 6\n");
+  EXPECT_EQ(Local()->Wait().exit_code, 6);
+  SetDaemon("p2d", "#!/bin/bash\necho 'bad --listen' >&2\nexit 2\n");
+  const P2ctlResult usage = Local()->Wait();
+  EXPECT_EQ(usage.exit_code, 2);
+  EXPECT_THAT(usage.err, AllOf(HasSubstr("bad --listen"), ::testing::Not(HasSubstr("address in use"))));
+  SetDaemon("p2d", "#!/bin/bash\nexit 70\n");
+  const P2ctlResult silent = Local()->Wait();
+  EXPECT_EQ(silent.exit_code, 1);
+  EXPECT_THAT(silent.err,
+              AllOf(HasSubstr("exit code 70"), HasSubstr("it wrote nothing to "), ::testing::Not(HasSubstr("in use"))));
 }
 
 TEST_F(LocalTest, RefusesARootWithoutId) {

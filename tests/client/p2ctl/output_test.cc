@@ -80,5 +80,11 @@ TEST(ErrorTest, KeepsTheLinesOfASpecsErrors) {
   EXPECT_EQ(ErrorText(absl::NotFoundError("no job")), "error: no job");
 }
 
+TEST(ErrorTest, IsNeverEmpty) {
+  EXPECT_EQ(ErrorText(absl::InternalError("")), "error: INTERNAL");
+  EXPECT_EQ(ErrorText(absl::NotFoundError("\n")), "error: NOT_FOUND");
+  EXPECT_EQ(Json::parse(ErrorJson(absl::AbortedError("")))["message"], "ABORTED");
+}
+
 }  // namespace
 }  // namespace p2::ctl

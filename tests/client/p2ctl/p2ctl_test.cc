@@ -155,6 +155,29 @@ TEST_F(P2ctlTest, SubmitReadsASpecFile) {
   });
 }
 
+TEST_F(P2ctlTest, SubmitRefusesAFileThatIsNoTextAndNamesTheByte) {
+  const std::string path = MakeTempDir() + "/my.yaml";
+  const auto err = [&](const std::string& bytes) {
+    std::ofstream(path, std::ios::binary) << bytes;
+    const P2ctlResult result = P2ctl({"submit", "-f", path});
+    EXPECT_EQ(result.exit_code, 2);
+    EXPECT_THAT(result.err, HasSubstr(path));
+    return result.err;
+  };
+  EXPECT_THAT(err("a: \xff\n"), HasSubstr("byte 0xff at offset 3 is not UTF-8"));
+  EXPECT_THAT(err("a: \xc3\xa9\xc3"), HasSubstr("byte 0xc3 at offset 5"));
+  EXPECT_THAT(err("\xed\xa0\x80"), HasSubstr("offset 0"));
+  EXPECT_THAT(err(std::string("abc\0d", 5)), HasSubstr("offset 3 is NUL"));
+  EXPECT_THAT(err(""), HasSubstr("is empty"));
+  EXPECT_THAT(err(" \n"), HasSubstr("is empty"));
+  std::ofstream(path) << "description: größer → 𝄞\nextends: mnist-demo\n";
+  EXPECT_EQ(P2ctl({"submit", "-f", path}).exit_code, 0);
+  const P2ctlResult both = P2ctl({"submit", "mnist-demo", "-f", path});
+  EXPECT_EQ(both.exit_code, 2);
+  EXPECT_THAT(both.err, AllOf(HasSubstr("both a preset (mnist-demo) and a spec file"), HasSubstr(path)));
+  EXPECT_THAT(P2ctl({"submit", "-f", "/"}).err, HasSubstr("is a directory"));
+}
+
 TEST_F(P2ctlTest, DryRunNeedsNoServerAndShowsOriginsAndCost) {
   server_.Stop();
   const P2ctlResult result =
@@ -163,6 +186,8 @@ TEST_F(P2ctlTest, DryRunNeedsNoServerAndShowsOriginsAndCost) {
   EXPECT_THAT(result.out,
               AllOf(HasSubstr("objective.gamma"), HasSubstr("preset ffhq-gamma0.5"), HasSubstr("--devices"),
                     HasSubstr("Parameters:"), HasSubstr("4, 4, 4, 4 a step"), HasSubstr("Nothing was submitted")));
+  const P2ctlResult json = P2ctl({"submit", "mnist-demo", "--dry-run", "-o", "json"});
+  EXPECT_THAT(json.out, AllOf(HasSubstr("specSha256"), ::testing::Not(HasSubstr("STATE_UNSPECIFIED"))));
   const P2ctlResult wrong = P2ctl({"submit", "ffhq-gama0.5", "--dry-run"});
   EXPECT_EQ(wrong.exit_code, 3);
   EXPECT_THAT(wrong.err, HasSubstr("ffhq-gamma0.5"));
@@ -231,10 +256,116 @@ TEST_F(P2ctlTest, LogsShowRanksAndFilter) {
       entry.set_line(line);
     }
   });
-  EXPECT_EQ(P2ctl({"logs", "a"}).out, "[rank 0] loading\n[rank 1] error: x\n[rank 0] done\n");
+  EXPECT_EQ(P2ctl({"logs", "a"}).out, "rank 0  loading\nrank 1  error: x\nrank 0  done\n");
   EXPECT_EQ(P2ctl({"logs", "a", "--rank", "0"}).out, "loading\ndone\n");
-  EXPECT_EQ(P2ctl({"logs", "a", "--grep", "err|done"}).out, "[rank 1] error: x\n[rank 0] done\n");
+  EXPECT_EQ(P2ctl({"logs", "a", "--grep", "err|done"}).out, "rank 1  error: x\nrank 0  done\n");
   EXPECT_EQ(P2ctl({"logs", "a", "--grep", "("}).exit_code, 2);
+  const P2ctlResult no_rank = P2ctl({"logs", "a", "--rank", "2"});
+  EXPECT_EQ(no_rank.exit_code, 2);
+  EXPECT_THAT(no_rank.err, HasSubstr("job a has ranks 0 to 1"));
+}
+
+TEST_F(P2ctlTest, LogsAreRenderedForPeopleAndRawForPrograms) {
+  server_.SetJob(MakeJob("a", v1::Job::SUCCEEDED));
+  const auto json = [](const std::string& time, const std::string& level, const std::string& message) {
+    return absl::StrCat(R"({"ts":"2026-11-25T)", time, R"(.5Z","level":")", level,
+                        R"(","component":"p2-trainer","job":"a","rank":"0","msg":")", message, "\"}");
+  };
+  const std::string info = json("12:13:07", "info", "1024 images: loss 0.5"),
+                    warning = json("12:14:00", "warning", "slow disk");
+  server_.With([&](FakeState& s) {
+    for (const std::string& line : {info, warning, std::string("terminate called")}) {
+      v1::LogEntry& entry = s.logs["jobs/a"].emplace_back();
+      entry.set_attempt(1);
+      entry.set_offset(static_cast<int64_t>(s.logs["jobs/a"].size()));
+      entry.set_line(line);
+    }
+  });
+  EXPECT_EQ(
+      P2ctl({"logs", "a"}).out,
+      "12:13:07 info rank 0  1024 images: loss 0.5\n12:14:00 warning rank 0  slow disk\nrank 0  terminate called\n");
+  EXPECT_THAT(P2ctl({"logs", "a", "-o", "wide", "--attempt", "all"}).out,
+              StartsWith("2026-11-25 12:13:07 info attempt 1 rank 0  1024 images"));
+  EXPECT_EQ(P2ctl({"logs", "a", "-o", "name"}).out, absl::StrCat(info, "\n", warning, "\nterminate called\n"));
+  EXPECT_EQ(Json::parse(P2ctl({"logs", "a", "-o", "jsonl", "--grep", "slow"}).out)["line"], warning);
+  EXPECT_THAT(P2ctl({"logs", "a", "-o", "csv"}).out, StartsWith("attempt,rank,line\n1,0,\"{"));
+  const std::string late = "12:14:00 warning rank 0  slow disk\nrank 0  terminate called\n";
+  EXPECT_EQ(P2ctl({"logs", "a", "--level", "warning"}).out, late);
+  EXPECT_EQ(P2ctl({"logs", "a", "--since", "2026-11-25T12:13:30Z"}).out, late);
+  EXPECT_EQ(P2ctl({"logs", "a", "--level", "loud"}).exit_code, 2);
+  EXPECT_EQ(P2ctl({"logs", "a", "--since", "then"}).exit_code, 2);
+}
+
+TEST_F(P2ctlTest, DescribeShowsTheTellingLinesOfAFailedJob) {
+  v1::Job job = MakeJob("a", v1::Job::FAILED);
+  job.set_reason(v1::RANK_DIED);
+  const auto line = [](const std::string& level, const std::string& message) {
+    return absl::StrCat(R"({"ts":"2026-11-25T12:13:07.5Z","level":")", level, R"(","component":"p2-trainer","msg":")",
+                        message, "\"}\n");
+  };
+  job.set_message(
+      absl::StrCat("rank 0 died\n", "ut off\"}\n", line("info", "all is well"), line("error", "no memory")));
+  v1::Attempt& first = *job.add_attempts();
+  first.set_number(1);
+  first.set_outcome(v1::Attempt::FAILED);
+  first.set_message("rank 1 died\n" + line("info", "only this"));
+  v1::Attempt& second = *job.add_attempts();
+  second.set_number(2);
+  second.set_outcome(v1::Attempt::FAILED);
+  second.set_message("rank 0 died\n" + line("info", "all is well"));
+  server_.SetJob(job);
+  const std::string out = P2ctl({"describe", "a"}).out;
+  EXPECT_THAT(out, HasSubstr("State:        FAILED (RANK_DIED): rank 0 died\nProgress"));
+  EXPECT_THAT(out, ::testing::EndsWith("\nLast errors:\n  attempt 1: rank 1 died\n    12:13:07 info  only this\n"
+                                       "  attempt 2: rank 0 died\n    12:13:07 error  no memory\n"));
+  EXPECT_THAT(P2ctl({"wait", "a"}).err, ::testing::Not(HasSubstr("no memory")));
+}
+
+TEST_F(P2ctlTest, TellsItsVersionAndItsHelpWithoutAServer) {
+  server_.Stop();
+  const P2ctlResult version = P2ctl({"version"});
+  EXPECT_EQ(version.exit_code, 7);
+  EXPECT_THAT(version.out, HasSubstr("p2ctl"));
+  EXPECT_THAT(P2ctl({"--version"}).out, StartsWith("p2ctl 0."));
+  const P2ctlResult bare = P2ctl({});
+  EXPECT_EQ(bare.exit_code, 2);
+  EXPECT_THAT(bare.err, AllOf(HasSubstr("submit"), HasSubstr("Exit codes")));
+}
+
+TEST_F(P2ctlTest, NumbersBelowNoughtAreRefusedShortly) {
+  for (const std::vector<std::string>& arguments :
+       {std::vector<std::string>{"list", "--limit", "-1"}, {"logs", "a", "--tail", "-1"}, {"events", "--tail", "-1"}}) {
+    const P2ctlResult result = P2ctl(arguments);
+    EXPECT_EQ(result.exit_code, 2);
+    EXPECT_THAT(result.err, HasSubstr("is -1; must be 0 or more"));
+    EXPECT_LT(result.err.size(), 150u);
+  }
+}
+
+TEST_F(P2ctlTest, ListSinceHasNoLimitUnlessOneIsGiven) {
+  for (int i = 0; i < 300; ++i) {
+    v1::Job job = MakeJob(absl::StrCat("a", 100 + i), v1::Job::RUNNING);
+    if (i < 230) job.mutable_create_time()->set_seconds(1795600000);
+    server_.SetJob(job);
+  }
+  const std::vector<std::string> list = {"list", "--since", "2026-11-25T00:00:00Z", "-o", "name"};
+  const std::vector<std::string> all = absl::StrSplit(P2ctl(list).out, '\n', absl::SkipEmpty());
+  ASSERT_THAT(all, SizeIs(230));
+  EXPECT_EQ(all.back(), "a329");
+  EXPECT_EQ(P2ctl({"list", "--since", "2026-11-25T00:00:00Z", "--limit", "2", "-o", "name"}).out, "a100\na101\n");
+  EXPECT_EQ(P2ctl({"list", "--since", "2026-11-26T00:00:00Z", "-o", "name"}).out, "");
+}
+
+TEST_F(P2ctlTest, SubmitSaysWhatAJobWaitsFor) {
+  v1::Job job = MakeJob("p", v1::Job::PAUSED);
+  server_.With([&](FakeState& s) { *s.created["paused"].mutable_job() = job; });
+  EXPECT_THAT(P2ctl({"submit", "mnist-demo", "--paused", "--request-id", "paused"}).err,
+              AllOf(HasSubstr("`p2ctl resume p`"), ::testing::Not(HasSubstr("p2ctl wait"))));
+  job.set_state(v1::Job::QUEUED);
+  job.set_message("needs 2 devices, 1 is free");
+  server_.With([&](FakeState& s) { *s.created["waits"].mutable_job() = job; });
+  EXPECT_THAT(P2ctl({"submit", "mnist-demo", "--request-id", "waits"}).err,
+              HasSubstr("it waits: needs 2 devices, 1 is free"));
 }
 
 TEST_F(P2ctlTest, MetricsAreRowsOverImages) {
@@ -258,6 +389,49 @@ TEST_F(P2ctlTest, MetricsAreRowsOverImages) {
   const P2ctlResult follow = P2ctl({"metrics", "a", "-f", "-o", "jsonl"});
   EXPECT_EQ(follow.exit_code, 0);
   EXPECT_THAT(std::vector<std::string>(absl::StrSplit(follow.out, '\n')), SizeIs(3));
+}
+
+TEST_F(P2ctlTest, MetricsOfALongJobComeInPartsAndWithoutTheBinsOfTheSnr) {
+  server_.SetJob(MakeJob("a", v1::Job::SUCCEEDED, 500));
+  server_.With([](FakeState& s) {
+    s.max_metric_bytes = 2000;
+    for (int64_t images = 1; images <= 500; ++images) {
+      v1::StreamMetricsResponse& row = s.metrics["jobs/a"].emplace_back();
+      row.set_images_seen(images);
+      for (const char* metric : {"loss", "mse", "grad_norm", "loss_snr_00", "loss_snr_01"})
+        (*row.mutable_values())[metric] = 0.5;
+    }
+  });
+  const P2ctlResult all = P2ctl({"metrics", "a", "-o", "csv"});
+  EXPECT_EQ(all.exit_code, 0) << all.err;
+  const std::vector<std::string> lines = absl::StrSplit(all.out, '\n');
+  ASSERT_THAT(lines, SizeIs(502));
+  EXPECT_EQ(lines[0], "job,images,step,attempt,time,grad_norm,loss,mse");
+  EXPECT_THAT(lines[1], StartsWith("a,1,"));
+  EXPECT_THAT(lines[500], AllOf(StartsWith("a,500,"), ::testing::EndsWith(",0.5,0.5,0.5")));
+  EXPECT_THAT(P2ctl({"metrics", "a", "-m", "loss_snr_*", "-o", "csv"}).out,
+              HasSubstr(",loss_snr_00,loss_snr_01\na,1,"));
+  EXPECT_EQ(P2ctl({"metrics", "a", "-o", "name"}).out, "a\n");
+}
+
+TEST_F(P2ctlTest, AMetricThatAJobHasNotIsRefusedOnceItHasPoints) {
+  server_.SetJob(MakeJob("a", v1::Job::RUNNING, 8100));
+  EXPECT_THAT(P2ctl({"metrics", "a", "-m", "los"}).err, HasSubstr("no points yet"));
+  EXPECT_EQ(P2ctl({"wait", "a", "--for", "metric:los<1", "--timeout", "50ms"}).exit_code, 8);
+  server_.SetJob(MakeJob("ended", v1::Job::FAILED));
+  EXPECT_THAT(P2ctl({"metrics", "ended"}).err,
+              AllOf(HasSubstr("no points: the job ended before its first"), ::testing::Not(HasSubstr("yet"))));
+  server_.With([](FakeState& s) {
+    for (const char* metric : {"loss", "mse", "loss_snr_00"})
+      (*s.metrics["jobs/a"].emplace_back().mutable_values())[metric] = 1;
+  });
+  for (const std::vector<std::string>& arguments : {std::vector<std::string>{"metrics", "a", "-m", "los"},
+                                                    {"metrics", "a", "-f", "-m", "mse,los"},
+                                                    {"wait", "a", "--for", "metric:los<=0.1"}}) {
+    const P2ctlResult result = P2ctl(arguments);
+    EXPECT_EQ(result.exit_code, 2);
+    EXPECT_THAT(result.err, HasSubstr("no metric \"los\"; did you mean \"loss\"? it has loss, mse, bins of the SNR"));
+  }
 }
 
 TEST_F(P2ctlTest, ControlVerbsChangeJobsAndSelectorsTakeWhatFits) {

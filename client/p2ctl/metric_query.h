@@ -1,0 +1,30 @@
+// Which metrics a job has, and all their points, however many they are.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "p2/client.h"
+
+namespace p2::ctl {
+
+// loss_snr_07, count_snr_07 …: 24 bins each; an interval without samples leaves a bin out.
+bool IsSnrBin(absl::string_view metric);
+
+// By name; empty while it has no points.
+absl::StatusOr<std::vector<std::string>> MetricsOf(Client& client, const std::string& job);
+
+// `names`, with "loss_snr_*" replaced by those of `known` that begin so. INVALID_ARGUMENT that tells what `known` has:
+// a name that is not in it. Everything fits an empty `known`: nothing can be said yet.
+absl::StatusOr<std::vector<std::string>> ChooseMetrics(const std::vector<std::string>& names,
+                                                       const std::vector<std::string>& known);
+
+// As Client::QueryMetrics, but asks in parts (of the metrics, then of the range) where the server finds one answer too
+// big; a metric may then come as several series. `last_images`: where the job stands. REQUIRES: metrics are named.
+absl::StatusOr<v1::QueryMetricsResponse> QueryAllMetrics(Client& client, const v1::QueryMetricsRequest& request,
+                                                         int64_t last_images);
+
+}  // namespace p2::ctl
