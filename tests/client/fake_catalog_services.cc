@@ -1,0 +1,141 @@
+// PresetService, DatasetService, CheckpointService, ArtifactService and ClusterService.
+#include <string>
+
+#include "absl/strings/match.h"
+#include "p2/v1/artifact_service.grpc.pb.h"
+#include "p2/v1/checkpoint_service.grpc.pb.h"
+#include "p2/v1/cluster_service.grpc.pb.h"
+#include "p2/v1/dataset_service.grpc.pb.h"
+#include "p2/v1/preset_service.grpc.pb.h"
+#include "tests/client/fake_server_impl.h"
+
+namespace p2::testing {
+namespace {
+
+using grpc::ServerContext;
+using grpc::ServerWriter;
+using Step = FakeServer::Impl::Step;
+
+struct PresetFake final : v1::PresetService::Service {
+  explicit PresetFake(FakeServer::Impl& impl) : impl(impl) {}
+  grpc::Status ListPresets(ServerContext*, const v1::ListPresetsRequest*, v1::ListPresetsResponse* response) override {
+    return impl.Unary([&](FakeState& s) {
+      for (const v1::Preset& preset : s.presets) *response->add_presets() = preset;
+      return grpc::Status::OK;
+    });
+  }
+  grpc::Status GetPreset(ServerContext*, const v1::GetPresetRequest* request, v1::Preset* response) override {
+    return impl.Unary([&](FakeState& s) {
+      for (const v1::Preset& preset : s.presets) {
+        if (preset.name() == request->name()) *response = preset;
+      }
+      return response->name().empty() ? NotFound("Preset", request->name()) : grpc::Status::OK;
+    });
+  }
+  FakeServer::Impl& impl;
+};
+
+struct DatasetFake final : v1::DatasetService::Service {
+  explicit DatasetFake(FakeServer::Impl& impl) : impl(impl) {}
+  grpc::Status RegisterDataset(ServerContext*, const v1::RegisterDatasetRequest* request,
+                               v1::Dataset* response) override {
+    return impl.Unary([&](FakeState& s) {
+      s.datasets[request->dataset().name()] = *response = request->dataset();
+      return grpc::Status::OK;
+    });
+  }
+  grpc::Status ListDatasets(ServerContext*, const v1::ListDatasetsRequest*,
+                            v1::ListDatasetsResponse* response) override {
+    return impl.Unary([&](FakeState& s) {
+      for (const auto& [name, dataset] : s.datasets) *response->add_datasets() = dataset;
+      return grpc::Status::OK;
+    });
+  }
+  FakeServer::Impl& impl;
+};
+
+struct CheckpointFake final : v1::CheckpointService::Service {
+  explicit CheckpointFake(FakeServer::Impl& impl) : impl(impl) {}
+  grpc::Status ListCheckpoints(ServerContext*, const v1::ListCheckpointsRequest* request,
+                               v1::ListCheckpointsResponse* response) override {
+    return impl.Unary([&](FakeState& s) {
+      for (const v1::Checkpoint& checkpoint : s.checkpoints[request->parent()])
+        *response->add_checkpoints() = checkpoint;
+      return grpc::Status::OK;
+    });
+  }
+  FakeServer::Impl& impl;
+};
+
+struct ArtifactFake final : v1::ArtifactService::Service {
+  explicit ArtifactFake(FakeServer::Impl& impl) : impl(impl) {}
+  grpc::Status ListArtifacts(ServerContext*, const v1::ListArtifactsRequest* request,
+                             v1::ListArtifactsResponse* response) override {
+    return impl.Unary([&](FakeState& s) {
+      for (const auto& [name, artifact] : s.artifacts) {
+        const bool kind = request->kind().empty() || request->kind() == artifact.first.kind();
+        if (kind && absl::StartsWith(name, request->parent() + "/")) *response->add_artifacts() = artifact.first;
+      }
+      return grpc::Status::OK;
+    });
+  }
+  grpc::Status GetArtifact(ServerContext*, const v1::GetArtifactRequest* request,
+                           ServerWriter<v1::GetArtifactResponse>* writer) override {
+    return impl.Unary([&](FakeState& s) {
+      const auto found = s.artifacts.find(request->name());
+      if (found == s.artifacts.end()) return NotFound("Artifact", request->name());
+      v1::GetArtifactResponse first;
+      *first.mutable_artifact() = found->second.first;
+      writer->Write(first);
+      constexpr size_t kChunk = 5;
+      for (size_t at = 0; at < found->second.second.size(); at += kChunk) {
+        v1::GetArtifactResponse chunk;
+        chunk.set_data(found->second.second.substr(at, kChunk));
+        writer->Write(chunk);
+      }
+      return grpc::Status::OK;
+    });
+  }
+  FakeServer::Impl& impl;
+};
+
+struct ClusterFake final : v1::ClusterService::Service {
+  explicit ClusterFake(FakeServer::Impl& impl) : impl(impl) {}
+  grpc::Status ListWorkers(ServerContext*, const v1::ListWorkersRequest*, v1::ListWorkersResponse* response) override {
+    return impl.Unary([&](FakeState& s) {
+      for (const v1::Worker& worker : s.workers) *response->add_workers() = worker;
+      return grpc::Status::OK;
+    });
+  }
+  grpc::Status ListRoots(ServerContext*, const v1::ListRootsRequest*, v1::ListRootsResponse* response) override {
+    return impl.Unary([&](FakeState& s) {
+      for (const v1::StorageRoot& root : s.roots) *response->add_roots() = root;
+      return grpc::Status::OK;
+    });
+  }
+  grpc::Status CordonWorker(ServerContext*, const v1::CordonWorkerRequest* request, v1::Worker* response) override {
+    return impl.Unary([&](FakeState& s) {
+      for (v1::Worker& worker : s.workers) {
+        if (worker.name() != request->name()) continue;
+        worker.set_cordoned(true);
+        worker.set_cordon_reason(request->reason());
+        *response = worker;
+        return grpc::Status::OK;
+      }
+      return NotFound("Worker", request->name());
+    });
+  }
+  FakeServer::Impl& impl;
+};
+
+}  // namespace
+
+void AddCatalogServices(FakeServer::Impl& impl, Services& services) {
+  services.push_back(std::make_unique<PresetFake>(impl));
+  services.push_back(std::make_unique<DatasetFake>(impl));
+  services.push_back(std::make_unique<CheckpointFake>(impl));
+  services.push_back(std::make_unique<ArtifactFake>(impl));
+  services.push_back(std::make_unique<ClusterFake>(impl));
+}
+
+}  // namespace p2::testing
