@@ -1,5 +1,6 @@
 // stop, kill, pause, resume, delete: the verbs that change jobs.
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "client/p2ctl/command.h"
 #include "client/p2ctl/job_view.h"
 #include "client/p2ctl/paging.h"
@@ -12,6 +13,7 @@ struct Options {
   std::vector<std::string> jobs;
   std::string selector;
   std::string reason;
+  std::string ask;  // The verb, if it asks before it takes several jobs that a selector chose.
 };
 
 template <typename Request>
@@ -55,9 +57,16 @@ template <typename Change>
 absl::StatusOr<int> ChangeAll(Context& context, const Options& options, Fits fits, bool rows, Change change) {
   P2_ASSIGN_OR_RETURN(Client * client, context.client());
   P2_ASSIGN_OR_RETURN(const std::vector<v1::Job> jobs, Chosen(context, options, fits));
+  if (!options.ask.empty() && !options.selector.empty() && jobs.size() > 1) {
+    const std::string names =
+        absl::StrJoin(jobs, " ", [](std::string* out, const v1::Job& job) { out->append(IdOf(job.name())); });
+    if (!context.Confirm(absl::StrCat(options.ask, " ", jobs.size(), " jobs: ", names, "?"))) {
+      context.Say("nothing was changed");
+      return kError;
+    }
+  }
   std::vector<v1::Job> changed;
   absl::Status first_error;
-  const bool people = context.style().format == OutputFormat::kTable || context.style().format == OutputFormat::kWide;
   for (const v1::Job& job : jobs) {
     absl::StatusOr<v1::Job> after = change(*client, job, jobs.size());
     if (after.ok()) {
@@ -68,7 +77,7 @@ absl::StatusOr<int> ChangeAll(Context& context, const Options& options, Fits fit
       context.PrintError(after.status());
     }
   }
-  if (!changed.empty() && (rows || !people)) {
+  if (!changed.empty() && (rows || !context.ForPeople())) {
     const Listing listing = JobListing(changed);
     P2_RETURN_IF_ERROR(
         context.Print(jobs.size() == 1 ? listing.FormatOne(context.style()) : listing.Format(context.style())));
@@ -103,29 +112,38 @@ absl::StatusOr<int> RunDelete(Context& context, const Options& options) {
       });
 }
 
-void Add(CLI::App& app, Context& context, const std::string& name, const std::string& help, const std::string& examples,
-         absl::StatusOr<int> (*run)(Context&, const Options&), bool reason) {
+CLI::App* Add(CLI::App& app, Context& context, const std::string& name, const std::string& help,
+              const std::string& examples, absl::StatusOr<int> (*run)(Context&, const Options&), bool reason,
+              bool asks = false) {
   auto options = std::make_shared<Options>();
+  if (asks) options->ask = name;
   CLI::App* verb = AddVerb(app, context, name, help, examples, options, run);
   verb->add_option("JOB", options->jobs, "IDs, or unique prefixes");
-  verb->add_option("-l,--selector", options->selector, "Instead: all jobs with these labels");
+  verb->add_option("-l,--selector", options->selector,
+                   asks ? "Instead: all jobs with these labels; asks in a terminal (--yes: not)"
+                        : "Instead: all jobs with these labels");
   if (reason) verb->add_option("--reason", options->reason, "Kept among the job's events");
+  return verb;
 }
 
 }  // namespace
 
 void AddControlVerbs(CLI::App& app, Context& context) {
+  constexpr bool kReason = true, kAsks = true;
   Add(app, context, "stop", "Checkpoint, then end jobs (CANCELLED)",
       "  p2ctl stop mnist-demo-abcde --reason 'loss is flat'\n  p2ctl stop -l sweep=a",
-      RunWithReason<v1::StopJobRequest, &Client::StopJob>, true);
-  Add(app, context, "kill", "End jobs now, without a checkpoint (CANCELLED)", "  p2ctl kill mnist-demo-abcde",
-      RunWithReason<v1::KillJobRequest, &Client::KillJob>, true);
+      RunWithReason<v1::StopJobRequest, &Client::StopJob>, kReason);
+  Add(app, context, "kill", "End jobs now, without a checkpoint (CANCELLED)",
+      "  p2ctl kill mnist-demo-abcde\n  p2ctl kill -l sweep=a --yes",
+      RunWithReason<v1::KillJobRequest, &Client::KillJob>, kReason, kAsks);
   Add(app, context, "pause", "Checkpoint, and give the devices back (PAUSED)", "  p2ctl pause mnist-demo-abcde",
-      RunWithReason<v1::PauseJobRequest, &Client::PauseJob>, true);
-  Add(app, context, "resume", "Queue paused jobs again, from their newest good checkpoint",
-      "  p2ctl resume mnist-demo-abcde", RunResume, false);
+      RunWithReason<v1::PauseJobRequest, &Client::PauseJob>, kReason);
+  CLI::App* resume = Add(app, context, "resume", "Queue paused jobs again, from their newest good checkpoint",
+                         "  p2ctl resume mnist-demo-abcde", RunResume, !kReason);
+  AddLater(*resume, "--devices", true, "elastic jobs");
+  AddLater(*resume, "--priority", true, "priorities and preemption");
   Add(app, context, "delete", "Delete ended jobs with all they wrote; pinned checkpoints stay",
-      "  p2ctl delete mnist-demo-abcde", RunDelete, false);
+      "  p2ctl delete mnist-demo-abcde\n  p2ctl delete -l sweep=a --yes", RunDelete, !kReason, kAsks);
 }
 
 }  // namespace p2::ctl

@@ -127,7 +127,7 @@ Listing DatasetListing(const std::vector<v1::Dataset>& datasets) {
                    {.name = "size", .right = true},
                    {.name = "unreadable", .right = true},
                    {.name = "root"},
-                   {.name = "created"},
+                   {.name = "created", .optional = true},
                    {.name = "fingerprint", .truncate = true},
                    {.name = "path", .wide = true}});
   for (const v1::Dataset& dataset : datasets) {
@@ -250,7 +250,8 @@ absl::StatusOr<int> List(Context& context, const ListFlags&) {
   P2_ASSIGN_OR_RETURN(
       const Page<v1::Dataset> page,
       CollectPages(*client, &Client::ListDatasets, &v1::ListDatasetsResponse::datasets, v1::ListDatasetsRequest()));
-  P2_RETURN_IF_ERROR(context.Print(DatasetListing(page.items).Format(context.style())));
+  P2_RETURN_IF_ERROR(
+      context.PrintList(DatasetListing(page.items), "no datasets; `p2ctl dataset prepare DIR NAME …` makes one"));
   return kOk;
 }
 

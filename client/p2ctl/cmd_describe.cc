@@ -59,7 +59,9 @@ std::string Indented(absl::string_view text) { return absl::StrCat("  ", absl::S
 std::string Section(absl::string_view title, const std::vector<TableColumn>& columns,
                     const std::vector<std::vector<TableCell>>& rows, const TableStyle& style) {
   if (rows.empty()) return absl::StrCat("\n", title, ": none\n");
-  std::string table = RenderTable(columns, rows, style);
+  TableStyle inside = style;
+  if (inside.width > 0) inside.width -= 2;  // It is indented.
+  std::string table = RenderTable(columns, rows, inside);
   table.pop_back();
   return absl::StrCat("\n", title, ":\n", Indented(table), "\n");
 }
@@ -88,16 +90,16 @@ std::string AttemptsText(const v1::Job& job, const TableStyle& style) {
          {PlacementText(attempt)}});
   }
   return Section("Attempts (ranks as rank:worker/slot)",
-                 {{"#", true},
-                  {"EPOCH", true},
-                  {"OUTCOME"},
-                  {"REASON"},
-                  {"EXIT", true},
-                  {"STARTED"},
-                  {"TOOK", true},
-                  {"IMAGES"},
-                  {"RESUMED FROM"},
-                  {"RANKS"}},
+                 {{.title = "#", .right = true},
+                  {.title = "EPOCH", .right = true, .optional = true},
+                  {.title = "OUTCOME"},
+                  {.title = "REASON"},
+                  {.title = "EXIT", .right = true},
+                  {.title = "STARTED", .optional = true},
+                  {.title = "TOOK", .right = true},
+                  {.title = "IMAGES"},
+                  {.title = "RESUMED FROM", .optional = true},
+                  {.title = "RANKS", .wrap = true}},
                  rows, style);
 }
 
@@ -136,7 +138,13 @@ std::string CheckpointsText(const Facts& facts, const TableStyle& style) {
   }
   return Section(absl::StrCat("Checkpoints (", std::min(kShownCheckpoints, facts.checkpoints.size()), " newest of ",
                               facts.checkpoints.size(), ")"),
-                 {{"ID"}, {"STATE"}, {"IMAGES", true}, {"SIZE", true}, {"CREATED"}, {"WHERE"}}, rows, style);
+                 {{.title = "ID"},
+                  {.title = "STATE"},
+                  {.title = "IMAGES", .right = true},
+                  {.title = "SIZE", .right = true},
+                  {.title = "CREATED", .optional = true},
+                  {.title = "WHERE", .wrap = true}},
+                 rows, style);
 }
 
 std::string EventsText(const Facts& facts, const TableStyle& style) {
@@ -150,7 +158,11 @@ std::string EventsText(const Facts& facts, const TableStyle& style) {
                     {absl::StrReplaceAll(event.message(), {{"\n", " "}})}});
   }
   return Section(absl::StrCat("Events (", shown, " newest of ", facts.events.size(), ")"),
-                 {{"TIME"}, {"REASON"}, {"ACTOR"}, {"MESSAGE", false, true}}, rows, style);
+                 {{.title = "TIME"},
+                  {.title = "REASON"},
+                  {.title = "ACTOR", .optional = true},
+                  {.title = "MESSAGE", .wrap = true}},
+                 rows, style);
 }
 
 // A root that one worker alone sees pins restarts to it.
@@ -211,8 +223,7 @@ std::string HeadText(const Facts& facts) {
 
 absl::StatusOr<int> Run(Context& context, const Options& options) {
   P2_ASSIGN_OR_RETURN(const Facts facts, Gather(context, options.job));
-  const OutputFormat format = context.style().format;
-  if (format != OutputFormat::kTable && format != OutputFormat::kWide) {
+  if (!context.ForPeople()) {
     Json json;
     json["job"] = ToJson(facts.job);
     json["checkpoints"] = Json::array();

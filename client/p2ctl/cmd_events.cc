@@ -22,7 +22,7 @@ Listing EventListing(const std::vector<v1::Event>& events) {
                    {.name = "time"},
                    {.name = "resource"},
                    {.name = "reason"},
-                   {.name = "actor"},
+                   {.name = "actor", .optional = true},
                    {.name = "message", .truncate = true}});
   for (const v1::Event& event : events) {
     listing.Add(ToJson(event), absl::StrCat(event.revision()),
@@ -53,7 +53,11 @@ absl::StatusOr<int> Run(Context& context, const Options& options) {
     events.erase(events.begin(), events.end() - options.tail);
   const Listing past = EventListing(events);
   const bool lines = options.follow && context.style().format == OutputFormat::kJson;
-  P2_RETURN_IF_ERROR(context.Print(lines ? past.FormatRows(context.style()) : past.Format(context.style())));
+  if (lines) {
+    P2_RETURN_IF_ERROR(context.Print(past.FormatRows(context.style())));
+  } else {
+    P2_RETURN_IF_ERROR(context.PrintList(past, options.follow ? "no events yet" : "no events"));
+  }
   if (!options.follow) return kOk;
 
   const std::unique_ptr<Stream<v1::Event>> stream = client->FollowEvents(follow);

@@ -34,7 +34,10 @@ absl::StatusOr<int> ListCheckpoints(Context& context, const ListOptions& options
   P2_ASSIGN_OR_RETURN(
       const Page<v1::Checkpoint> page,
       CollectPages(*client, &Client::ListCheckpoints, &v1::ListCheckpointsResponse::checkpoints, request));
-  P2_RETURN_IF_ERROR(context.Print(CheckpointListing(page.items).Format(context.style())));
+  P2_RETURN_IF_ERROR(
+      context.PrintList(CheckpointListing(page.items),
+                        absl::StrCat("job ", IdOf(job.name()),
+                                     " has no checkpoints yet; they come every checkpoint.every_images images")));
   return kOk;
 }
 
@@ -54,7 +57,7 @@ Listing ArtifactListing(const std::vector<v1::Artifact>& artifacts) {
                    {.name = "images", .right = true},
                    {.name = "size", .right = true},
                    {.name = "attempt", .right = true},
-                   {.name = "created"},
+                   {.name = "created", .optional = true},
                    {.name = "type", .wide = true},
                    {.name = "sha256", .wide = true}});
   for (const v1::Artifact& artifact : artifacts) {
@@ -69,7 +72,9 @@ Listing ArtifactListing(const std::vector<v1::Artifact>& artifacts) {
 absl::StatusOr<int> ListArtifacts(Context& context, const ListOptions& options) {
   P2_ASSIGN_OR_RETURN(const v1::Job job, context.ResolveJob(options.job));
   P2_ASSIGN_OR_RETURN(const std::vector<v1::Artifact> artifacts, Artifacts(context, job, options.kind));
-  P2_RETURN_IF_ERROR(context.Print(ArtifactListing(artifacts).Format(context.style())));
+  P2_RETURN_IF_ERROR(context.PrintList(
+      ArtifactListing(artifacts),
+      absl::StrCat("job ", IdOf(job.name()), " has no ", options.kind.empty() ? "artifacts" : options.kind, " yet")));
   return kOk;
 }
 
@@ -101,9 +106,14 @@ absl::StatusOr<int> Get(Context& context, const GetOptions& options) {
   Listing listing({{.name = "path"}});
   for (const std::string& id : ids) {
     P2_ASSIGN_OR_RETURN(const std::string path, Destination(options, id, ids.size() > 1));
-    P2_ASSIGN_OR_RETURN(const v1::Artifact artifact,
-                        client->DownloadArtifact(absl::StrCat(job.name(), "/artifacts/", id), path));
-    Json json = {{"path", path}, {"artifact", ToJson(artifact)}};
+    const absl::StatusOr<v1::Artifact> artifact =
+        client->DownloadArtifact(absl::StrCat(job.name(), "/artifacts/", id), path);
+    if (absl::IsNotFound(artifact.status())) {
+      return absl::NotFoundError(absl::StrCat("job \"", IdOf(job.name()), "\" has no artifact \"", id,
+                                              "\"; `p2ctl artifact list ", IdOf(job.name()), "` shows them"));
+    }
+    if (!artifact.ok()) return artifact.status();
+    Json json = {{"path", path}, {"artifact", ToJson(*artifact)}};
     listing.Add(std::move(json), path, {path});
   }
   OutputStyle style = context.style();

@@ -6,6 +6,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "client/p2ctl/checks.h"
 #include "client/p2ctl/command.h"
@@ -59,6 +60,27 @@ absl::StatusOr<v1::ListJobsRequest> MakeRequest(const Options& options) {
   return request;
 }
 
+// `selector` as the server reads it: terms key, key=value or key!=value.
+bool LabelsMatch(const v1::Job& job, absl::string_view selector) {
+  const std::vector<absl::string_view> terms = absl::StrSplit(selector, ',', absl::SkipWhitespace());
+  return std::all_of(terms.begin(), terms.end(), [&job](absl::string_view term) {
+    const std::pair<absl::string_view, absl::string_view> sides = absl::StrSplit(term, absl::MaxSplits('=', 1));
+    absl::string_view key = sides.first;
+    const bool compares = key.size() != term.size(), differs = compares && absl::ConsumeSuffix(&key, "!");
+    const auto label = job.labels().find(std::string(absl::StripAsciiWhitespace(key)));
+    if (label == job.labels().end()) return differs;
+    return !compares || (label->second == absl::StripAsciiWhitespace(sides.second)) != differs;
+  });
+}
+
+// What the server does with all jobs, for those that are named or watched.
+bool Wanted(const v1::Job& job, const v1::ListJobsRequest& filter, absl::Time since) {
+  const auto& states = filter.states();
+  return (states.empty() || std::count(states.begin(), states.end(), job.state()) > 0) &&
+         (filter.owner().empty() || filter.owner() == job.owner()) && LabelsMatch(job, filter.label_selector()) &&
+         ToTime(job.create_time()) >= since;
+}
+
 // The newest `limit` jobs that were made since; 0: all of them. The server gives the newest first, so that the first
 // older one ends the search.
 absl::StatusOr<Page<v1::Job>> ListSince(Client& client, v1::ListJobsRequest request, absl::Time since, int64_t limit) {
@@ -83,7 +105,7 @@ absl::StatusOr<Page<v1::Job>> ListSince(Client& client, v1::ListJobsRequest requ
 
 // Every change of the jobs that the flags choose, a row each, until Ctrl-C.
 absl::StatusOr<int> Watch(Context& context, const std::vector<v1::Job>& jobs, bool all,
-                          const v1::ListJobsRequest& filter) {
+                          const v1::ListJobsRequest& filter, absl::Time since) {
   P2_ASSIGN_OR_RETURN(Client * client, context.client());
   v1::WatchJobsRequest request;
   if (!all) {
@@ -110,54 +132,60 @@ absl::StatusOr<int> Watch(Context& context, const std::vector<v1::Job>& jobs, bo
     std::string& etag = shown[job.name()];
     if (!etag.empty() && etag == job.etag()) continue;
     etag = job.etag();
-    const bool wanted_state =
-        filter.states().empty() || std::count(filter.states().begin(), filter.states().end(), job.state()) > 0;
-    if (!wanted_state || (!filter.owner().empty() && filter.owner() != job.owner())) continue;
+    if (!Wanted(job, filter, since)) continue;
     P2_RETURN_IF_ERROR(context.Print(JobListing({job}).FormatRows(context.style())));
   }
 }
 
-absl::StatusOr<int> Run(Context& context, const Options& options) {
-  P2_ASSIGN_OR_RETURN(Client * client, context.client());
-  P2_ASSIGN_OR_RETURN(const v1::ListJobsRequest request, MakeRequest(options));
-  if (options.watch && !options.selector.empty()) {
-    return absl::InvalidArgumentError("-w does not go with -l yet; leave one out");
-  }
+absl::StatusOr<Page<v1::Job>> Collect(Context& context, const Options& options, const v1::ListJobsRequest& request,
+                                      absl::Time since) {
   Page<v1::Job> page;
+  if (!options.jobs.empty()) {
+    for (const std::string& ref : options.jobs) {
+      P2_ASSIGN_OR_RETURN(v1::Job job, context.ResolveJob(ref));
+      if (Wanted(job, request, since)) page.items.push_back(std::move(job));
+    }
+    return page;
+  }
+  P2_ASSIGN_OR_RETURN(Client * client, context.client());
+  const bool everything = since != absl::InfinitePast() || !options.sort.empty();
+  const int64_t limit = options.limit.value_or(everything ? 0 : kDefaultLimit);
+  // The first in another order may be anywhere.
+  const int64_t fetched = options.sort.empty() ? limit : 0;
+  if (since != absl::InfinitePast()) {
+    P2_ASSIGN_OR_RETURN(page, ListSince(*client, request, since, fetched));
+  } else {
+    P2_ASSIGN_OR_RETURN(page, CollectPages(*client, &Client::ListJobs, &v1::ListJobsResponse::jobs, request, fetched));
+  }
+  if (options.sort.empty()) return page;
+  P2_ASSIGN_OR_RETURN(const Less less, SortOrder(options.sort));
+  std::stable_sort(page.items.begin(), page.items.end(), less);
+  if (limit > 0 && page.items.size() > static_cast<size_t>(limit)) page.items.resize(static_cast<size_t>(limit));
+  return page;
+}
+
+absl::StatusOr<int> Run(Context& context, const Options& options) {
+  P2_ASSIGN_OR_RETURN(const v1::ListJobsRequest request, MakeRequest(options));
   absl::Time since = absl::InfinitePast();
   if (!options.since.empty()) {
     P2_ASSIGN_OR_RETURN(since, ParseSince(options.since, absl::Now()));
   }
-  if (options.jobs.empty()) {
-    if (options.since.empty()) {
-      P2_ASSIGN_OR_RETURN(page, CollectPages(*client, &Client::ListJobs, &v1::ListJobsResponse::jobs, request,
-                                             options.limit.value_or(kDefaultLimit)));
-    } else {
-      P2_ASSIGN_OR_RETURN(page, ListSince(*client, request, since, options.limit.value_or(0)));
-    }
-  }
-  for (const std::string& ref : options.jobs) {
-    P2_ASSIGN_OR_RETURN(page.items.emplace_back(), context.ResolveJob(ref));
-  }
-  std::erase_if(page.items, [since](const v1::Job& job) { return ToTime(job.create_time()) < since; });
-  if (!options.sort.empty()) {
-    P2_ASSIGN_OR_RETURN(const Less less, SortOrder(options.sort));
-    std::stable_sort(page.items.begin(), page.items.end(), less);
-  }
+  P2_ASSIGN_OR_RETURN(const Page<v1::Job> page, Collect(context, options, request, since));
   const Listing listing = JobListing(page.items);
   if (options.watch && context.style().format == OutputFormat::kJson) {
     P2_RETURN_IF_ERROR(context.Print(listing.FormatRows(context.style())));
-  } else if (options.jobs.size() == 1) {
+  } else if (options.jobs.size() == 1 && !listing.empty()) {
     P2_RETURN_IF_ERROR(context.Print(listing.FormatOne(context.style())));
   } else {
-    P2_RETURN_IF_ERROR(context.Print(listing.Format(context.style(), page.next_page_token)));
-    const bool people = context.style().format == OutputFormat::kTable || context.style().format == OutputFormat::kWide;
-    if (people && listing.empty()) context.Say("no jobs; `p2ctl submit mnist-demo` makes one");
-    if (people && !page.next_page_token.empty()) {
+    const bool filtered = !options.jobs.empty() || !options.selector.empty() || !options.states.empty() ||
+                          !options.user.empty() || !options.since.empty();
+    P2_RETURN_IF_ERROR(context.PrintList(
+        listing, filtered ? "no job matches" : "no jobs; `p2ctl submit mnist-demo` makes one", page.next_page_token));
+    if (context.ForPeople() && !page.next_page_token.empty()) {
       context.Say(absl::StrCat("more: --page-token ", page.next_page_token, ", or a higher --limit"));
     }
   }
-  if (options.watch) return Watch(context, page.items, options.jobs.empty(), request);
+  if (options.watch) return Watch(context, page.items, options.jobs.empty(), request, since);
   return kOk;
 }
 
@@ -167,9 +195,12 @@ void AddFlags(CLI::App* verb, const std::shared_ptr<Options>& options) {
   verb->add_option("--user", options->user, "Only this owner's");
   verb->add_option("--since", options->since, "Only those made since: 2d, 90s, or a time");
   verb->add_option("--sort", options->sort, "created (default), name, state, images, loss");
-  verb->add_option("--limit", options->limit, "At most this many; 0: all [50; all with --since]")->check(NotNegative());
+  verb->add_option("--limit", options->limit, "At most this many; 0: all [50; all with --since or --sort]")
+      ->check(NotNegative());
   verb->add_option("--page-token", options->page_token, "Go on where a list ended (nextPageToken)");
   verb->add_flag("-w,--watch", options->watch, "Stay, and print each change as a row (json: an object a line)");
+  AddLater(*verb, "--group", true, "ablations");
+  AddLater(*verb, "--all-projects", false, "projects and quotas");
 }
 
 }  // namespace
@@ -191,7 +222,7 @@ void AddJobVerbs(CLI::App& app, Context& context) {
                           "  p2ctl get A B --fields id,state,progress.imagesSeen",
                           get_options, Run);
   get->add_option("JOB", get_options->jobs, "IDs, or unique prefixes")->required();
-  get->add_flag("-w,--watch", get_options->watch, "Stay, and print each change as a row");
+  AddFlags(get, get_options);
 }
 
 }  // namespace p2::ctl

@@ -23,7 +23,7 @@ struct Options {
   std::string rank = "all";
   std::string attempt;
   int tail = 0;
-  std::string grep, since, level;
+  std::string grep, since, level, source = "train";
 };
 
 absl::StatusOr<v1::ReadLogsRequest> MakeRequest(const v1::Job& job, const Options& options) {
@@ -48,6 +48,10 @@ absl::StatusOr<v1::ReadLogsRequest> MakeRequest(const v1::Job& job, const Option
   } else if (!options.attempt.empty()) {
     if (!absl::SimpleAtoi(options.attempt, &number) || number < 1) {
       return absl::InvalidArgumentError(absl::StrCat("--attempt \"", options.attempt, "\": an attempt from 1, or all"));
+    }
+    if (const int made = job.attempts_size() > 0 ? job.attempts().rbegin()->number() : 0; number > made) {
+      return absl::InvalidArgumentError(absl::StrCat("--attempt ", number, ": job ", IdOf(job.name()), " has made ",
+                                                     made == 0 ? "none yet" : absl::StrCat(made)));
     }
     request.set_attempt(number);
   }
@@ -118,7 +122,26 @@ absl::Status PrintEntry(Context& context, const v1::LogEntry& entry, bool many_r
                                                              : listing.FormatRows(context.style()));
 }
 
+// p2 keeps what the ranks write; the daemons' own logs lie where they run.
+absl::Status CheckSource(const Options& options) {
+  if (options.source == "train") return absl::OkStatus();
+  if (options.source == "scheduler") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--source scheduler: what the scheduler did with the job are its "
+                     "events; `p2ctl events ",
+                     options.job, "` shows them"));
+  }
+  if (options.source == "worker") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--source worker: p2-worker's own log lies on its node; `p2ctl describe ", options.job,
+                     "` tells which. With `p2ctl local` it is logs/p2-worker.log in the data directory"));
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("--source \"", options.source, "\": one of train (what the ranks wrote), worker, scheduler"));
+}
+
 absl::StatusOr<int> Run(Context& context, const Options& options) {
+  P2_RETURN_IF_ERROR(CheckSource(options));
   P2_ASSIGN_OR_RETURN(Client * client, context.client());
   P2_ASSIGN_OR_RETURN(const v1::Job job, context.ResolveJob(options.job));
   P2_ASSIGN_OR_RETURN(const v1::ReadLogsRequest request, MakeRequest(job, options));
@@ -171,6 +194,9 @@ void AddLogs(CLI::App& app, Context& context) {
       ->type_name("TIME");
   verb->add_option("--level", options->level, "Only lines of this level or worse: debug, info, warning, error")
       ->type_name("LEVEL");
+  verb->add_option("--source", options->source, "train: what the ranks wrote. worker, scheduler: says where that is")
+      ->type_name("NAME")
+      ->capture_default_str();
   verb->add_option("--grep", options->grep, "Only lines that match this regular expression (ECMAScript)")
       ->type_name("RE");
 }

@@ -38,11 +38,11 @@ using Rows = std::map<std::pair<int64_t, int>, Row>;
 std::vector<Column> Columns(const std::vector<std::string>& metrics, bool many_jobs, bool thinned) {
   std::vector<Column> columns = {{.name = "job", .wide = !many_jobs},
                                  {.name = "images", .right = true},
-                                 {.name = "step", .right = true},
+                                 {.name = "step", .right = true, .optional = true},
                                  {.name = "attempt", .right = true, .wide = true},
-                                 {.name = "time"}};
+                                 {.name = "time", .optional = true}};
   for (const std::string& metric : metrics) {
-    columns.push_back({.name = metric, .right = true});
+    columns.push_back({.name = metric, .right = true, .optional = metric != "loss"});
     if (!thinned) continue;
     for (const char* bound : {"_min", "_max"})
       columns.push_back({.name = absl::StrCat(metric, bound), .right = true, .wide = true});
@@ -186,10 +186,8 @@ absl::StatusOr<int> Query(Context& context, const std::vector<v1::Job>& jobs, co
       listing.Add(RowJson(id, at.first, at.second, row), id, std::move(cells));
     }
   }
-  P2_RETURN_IF_ERROR(context.Print(listing.Format(context.style())));
-  const bool people = context.style().format == OutputFormat::kTable || context.style().format == OutputFormat::kWide;
-  if (people && listing.empty())
-    context.Say(NoPoints(jobs, !shown.empty() && (!options.from.empty() || !options.to.empty())));
+  P2_RETURN_IF_ERROR(
+      context.PrintList(listing, NoPoints(jobs, !shown.empty() && (!options.from.empty() || !options.to.empty()))));
   return kOk;
 }
 

@@ -31,7 +31,7 @@ Listing WorkerListing(const std::vector<v1::Worker>& workers) {
                    {.name = "free", .right = true},
                    {.name = "devices"},
                    {.name = "roots"},
-                   {.name = "heartbeat"},
+                   {.name = "heartbeat", .optional = true},
                    {.name = "jobs", .wide = true},
                    {.name = "host", .wide = true},
                    {.name = "address", .wide = true},
@@ -68,7 +68,9 @@ absl::StatusOr<int> List(Context& context, const ListOptions&) {
   P2_ASSIGN_OR_RETURN(
       const Page<v1::Worker> page,
       CollectPages(*client, &Client::ListWorkers, &v1::ListWorkersResponse::workers, v1::ListWorkersRequest()));
-  P2_RETURN_IF_ERROR(context.Print(WorkerListing(page.items).Format(context.style())));
+  P2_RETURN_IF_ERROR(
+      context.PrintList(WorkerListing(page.items),
+                        "no workers; start one with `p2-worker --coordinator HOST:PORT`, or all with `p2ctl local`"));
   return kOk;
 }
 

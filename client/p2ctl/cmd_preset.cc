@@ -37,7 +37,7 @@ absl::StatusOr<int> List(Context& context, const ListOptions&) {
                  CountCell(preset.spec().training().images()), absl::StrCat(preset.spec().training().batch()),
                  FormatNumber(preset.spec().objective().gamma()), preset.extends(), preset.description()});
   }
-  P2_RETURN_IF_ERROR(context.Print(listing.Format(context.style(), page.next_page_token)));
+  P2_RETURN_IF_ERROR(context.PrintList(listing, "the server has no presets", page.next_page_token));
   return kOk;
 }
 
@@ -50,8 +50,7 @@ absl::StatusOr<int> Show(Context& context, const ShowOptions& options) {
     context.PrintText(preset.yaml());
     return kOk;
   }
-  const OutputFormat format = context.style().format;
-  if (format != OutputFormat::kTable && format != OutputFormat::kWide) {
+  if (!context.ForPeople()) {
     Listing listing({{.name = "name"}, {.name = "description"}});
     listing.Add(ToJson(preset), IdOf(preset.name()), {IdOf(preset.name()), preset.description()});
     P2_RETURN_IF_ERROR(context.Print(listing.FormatOne(context.style())));

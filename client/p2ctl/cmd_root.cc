@@ -43,7 +43,7 @@ absl::StatusOr<int> List(Context& context, const ListOptions&) {
         ToJson(root), root.name(),
         {root.name(), BytesCell(root.free_bytes()), BytesCell(root.total_bytes()), workers, root.path(), root.id()});
   }
-  P2_RETURN_IF_ERROR(context.Print(listing.Format(context.style())));
+  P2_RETURN_IF_ERROR(context.PrintList(listing, "no roots; a worker offers them with --root NAME=DIR"));
   return kOk;
 }
 

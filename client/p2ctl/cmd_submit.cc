@@ -107,7 +107,7 @@ absl::StatusOr<v1::CreateJobRequest> MakeRequest(const Context& context, const O
   }
   if (absl::StrContains(options.devices, ':')) {
     return absl::InvalidArgumentError(
-        absl::StrCat("--devices ", options.devices, ": elastic jobs (MIN:MAX) are not supported yet; give one number"));
+        absl::StrCat("--devices ", options.devices, ": elastic jobs (MIN:MAX) are not there yet; give one number"));
   }
   AddFlag(request, "--weight", "objective.weight", options.weight);
   AddFlag(request, "--dataset", "data.dataset", options.dataset);
@@ -150,10 +150,6 @@ absl::StatusOr<v1::CreateJobResponse> ResolveHere(const v1::CreateJobRequest& re
   return response;
 }
 
-bool ForPeople(const Context& context) {
-  return context.style().format == OutputFormat::kTable || context.style().format == OutputFormat::kWide;
-}
-
 absl::Status PrintResponse(Context& context, const v1::CreateJobResponse& response) {
   const std::string id = IdOf(response.job().name());
   Listing listing({{.name = "id"}, {.name = "state"}});
@@ -166,7 +162,7 @@ absl::Status PrintResponse(Context& context, const v1::CreateJobResponse& respon
 }
 
 absl::Status PrintDryRun(Context& context, const v1::CreateJobResponse& response) {
-  if (!ForPeople(context)) return PrintResponse(context, response);
+  if (!context.ForPeople()) return PrintResponse(context, response);
   const v1::TrainingSpec& spec = response.job().spec();
   context.PrintText(absl::StrCat(
       "Spec (sha256 ", response.job().spec_sha256().substr(0, 12), "), with the origin of each value:\n",
@@ -205,7 +201,7 @@ absl::StatusOr<int> Run(Context& context, const Options& options) {
   const std::string id = IdOf(response->job().name());
   const bool waits = options.follow || !options.wait.empty();
   // People and `-o name` get the ID at once; a document waits for what it tells.
-  if (ForPeople(context)) {
+  if (context.ForPeople()) {
     context.PrintText(absl::StrCat(id, "\n"));
     if (!waits) SaySubmitted(context, response->job());
   } else if (!waits || context.style().format == OutputFormat::kName) {
@@ -218,7 +214,7 @@ absl::StatusOr<int> Run(Context& context, const Options& options) {
   wait.live = options.follow;
   P2_ASSIGN_OR_RETURN(const WaitResult result, WaitForJobs(context, {response->job()}, wait));
   *response->mutable_job() = result.jobs.front();
-  if (!ForPeople(context) && context.style().format != OutputFormat::kName) {
+  if (!context.ForPeople() && context.style().format != OutputFormat::kName) {
     P2_RETURN_IF_ERROR(PrintResponse(context, *response));
   }
   return result.exit_code;
@@ -259,6 +255,8 @@ void AddSubmit(CLI::App& app, Context& context) {
   verb->add_flag("--wait{done}", options->wait, "Stay until the job has ended, or =running: until it runs")
       ->check(CLI::IsMember({"running", "done"}))
       ->excludes(follow);
+  AddLater(*verb, "--priority", true, "priorities and preemption");
+  AddLater(*verb, "--init-from", true, "training on from another job's checkpoint");
   verb->add_flag("--paused", options->paused, "Make it PAUSED; `p2ctl resume` queues it");
 }
 

@@ -29,8 +29,7 @@ absl::StatusOr<int> Run(Context& context, const Options& options) {
     P2_ASSIGN_OR_RETURN(jobs.emplace_back(), context.ResolveJob(ref));
   }
   P2_ASSIGN_OR_RETURN(const WaitResult result, WaitForJobs(context, jobs, wait));
-  const bool machine = context.style().format != OutputFormat::kTable && context.style().format != OutputFormat::kWide;
-  if (machine && result.exit_code != kInterrupted) {
+  if (!context.ForPeople() && result.exit_code != kInterrupted) {
     const Listing listing = JobListing(result.jobs);
     P2_RETURN_IF_ERROR(
         context.Print(result.jobs.size() == 1 ? listing.FormatOne(context.style()) : listing.Format(context.style())));
@@ -49,10 +48,15 @@ void AddWait(CLI::App& app, Context& context) {
               "  p2ctl wait A B --for images=500k --any --timeout 2h\n"
               "  p2ctl wait A --for 'metric:loss<=0.05'\n"
               "Exit: 0 met, 8 timed out, 10 a job FAILED, 11 a job was CANCELLED (also when that was waited for),\n"
-              "6 a job ended without meeting it, 130 interrupted; Ctrl-C never cancels a job.",
+              "6 a job will never meet it, 130 interrupted; Ctrl-C never cancels a job.",
               options, Run);
   verb->add_option("JOB", options->jobs, "IDs, or unique prefixes of them")->required();
-  verb->add_option("--for", options->condition, "done | STATE | images=N | metric:NAME<=X")->capture_default_str();
+  verb->add_option(
+          "--for", options->condition,
+          "done: any end. A state: RUNNING, PAUSED, SUCCEEDED … (once it SUCCEEDED it was RUNNING). images=500k: that "
+          "many seen. metric:loss<=0.05 (or <, >=, >): a value so far")
+      ->type_name("CONDITION")
+      ->capture_default_str();
   verb->add_flag("--follow", options->follow, "Show a live line, as it does anyway (submit's flag; here for symmetry)");
   verb->add_flag("--any", options->any, "One job that meets it is enough");
   verb->add_option("--timeout", options->timeout, "Give up after this long (90s, 2h, 3d); exit 8");

@@ -4,6 +4,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <iostream>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -17,6 +18,15 @@
 namespace p2::ctl {
 
 std::string IdOf(absl::string_view name) { return std::string(name.substr(name.rfind('/') + 1)); }
+
+void AddLater(CLI::App& verb, const std::string& flag, bool value, const std::string& comes_with) {
+  const std::string text =
+      absl::StrCat(flag.substr(flag.rfind(',') + 1), " is not there yet: it comes with ", comes_with, " (ROADMAP.md)");
+  CLI::Option* option =
+      value ? verb.add_option_function<std::string>(flag, [text](const std::string&) { throw ComesLater(text); })
+            : verb.add_flag_function(flag, [text](int64_t) { throw ComesLater(text); });
+  option->group("");
+}
 
 absl::Status Context::Finish() {
   if (const char* color = std::getenv("NO_COLOR"); color != nullptr && color[0] != '\0') flags.no_color = true;
@@ -84,6 +94,21 @@ absl::Status Context::Print(absl::StatusOr<std::string> text) const {
   return text.status();
 }
 
+absl::Status Context::PrintList(const Listing& listing, absl::string_view if_empty,
+                                absl::string_view page_token) const {
+  P2_RETURN_IF_ERROR(Print(listing.Format(style_, page_token)));
+  if (listing.empty() && ForPeople()) Say(if_empty);
+  return absl::OkStatus();
+}
+
+bool Context::Confirm(absl::string_view question) const {
+  if (flags.yes || !IsTerminal(STDIN_FILENO) || !IsTerminal(STDERR_FILENO)) return true;
+  std::fprintf(stderr, "%s [y/N] ", std::string(question).c_str());
+  std::string answer;
+  std::getline(std::cin, answer);
+  return absl::EqualsIgnoreCase(answer, "y") || absl::EqualsIgnoreCase(answer, "yes");
+}
+
 void Context::PrintError(const absl::Status& error) const {
   const bool json = style_.format == OutputFormat::kJson || style_.format == OutputFormat::kJsonLines;
   absl::Status shown = error;
@@ -95,6 +120,7 @@ void Context::PrintError(const absl::Status& error) const {
                      "\nstart one on this machine with `p2ctl local`, or name another: --addr HOST:PORT"));
     error.ForEachPayload(
         [&shown](absl::string_view type, const absl::Cord& payload) { shown.SetPayload(type, payload); });
+    shown = WithReason(std::move(shown), "SERVER_UNAVAILABLE");
   }
   std::string text = json ? ErrorJson(shown) : ErrorText(shown);
   if (flags.verbose && !json) absl::StrAppend(&text, "\ncode: ", absl::StatusCodeToString(error.code()));

@@ -29,6 +29,7 @@ struct GlobalFlags {
   bool quiet = false;
   bool verbose = false;
   bool no_color = false;
+  bool yes = false;
 };
 
 // Confined to the main thread.
@@ -55,11 +56,17 @@ class Context {
   std::string RequestId(absl::string_view job, size_t count) const;
 
   const OutputStyle& style() const { return style_; }
+  // Tables, not documents for programs.
+  bool ForPeople() const { return style_.format == OutputFormat::kTable || style_.format == OutputFormat::kWide; }
+  // Asks on stderr where both ends are a terminal; elsewhere, and with --yes, the answer is yes.
+  bool Confirm(absl::string_view question) const;
   // Talk: a line on stderr, unless --quiet.
   void Say(absl::string_view line) const;
   // Data: text on stdout, at once.
   void PrintText(absl::string_view text) const;
   absl::Status Print(absl::StatusOr<std::string> text) const;
+  // A list; people are told `if_empty` beside the empty table.
+  absl::Status PrintList(const Listing& listing, absl::string_view if_empty, absl::string_view page_token = "") const;
   void PrintError(const absl::Status& error) const;
 
  private:
@@ -79,6 +86,17 @@ CLI::App* AddVerb(CLI::App& parent, Context& context, const std::string& name, c
       [&context, options, run] { context.action = [options, run](Context& c) { return run(c, *options); }; });
   return verb;
 }
+
+// A flag of CLI.md whose feature, `comes_with`, is not there yet: refused with that sentence, and not in the help.
+// `flag` as CLI11 writes them; `value`: it takes one.
+void AddLater(CLI::App& verb, const std::string& flag, bool value, const std::string& comes_with);
+
+// What AddLater's flags end in.
+class ComesLater : public CLI::ParseError {
+ public:
+  explicit ComesLater(const std::string& text)
+      : ParseError("ComesLater", text, static_cast<int>(CLI::ExitCodes::ValidationError)) {}
+};
 
 // The last part of a resource name: "jobs/a/checkpoints/b" -> "b".
 std::string IdOf(absl::string_view name);

@@ -62,6 +62,15 @@ ExitCode ExitCodeOf(const absl::Status& error) {
   }
 }
 
+absl::Status WithReason(absl::Status error, absl::string_view reason) {
+  if (GetDetail<google::rpc::ErrorInfo>(error).has_value()) return error;
+  google::rpc::ErrorInfo info;
+  info.set_reason(std::string(reason));
+  info.set_domain("p2ctl");
+  AddDetail(error, info);
+  return error;
+}
+
 std::string ErrorText(const absl::Status& error) {
   const std::string message = MessageOf(error);
   // A message of several lines (all bad fields of a spec) keeps its lines, indented below the first.

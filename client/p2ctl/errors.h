@@ -4,6 +4,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 
 namespace p2::ctl {
 
@@ -24,6 +25,9 @@ enum ExitCode {
 };
 
 ExitCode ExitCodeOf(const absl::Status& error);
+
+// `error` with a google.rpc.ErrorInfo of p2ctl's own ("SERVER_UNAVAILABLE"), unless it has one.
+absl::Status WithReason(absl::Status error, absl::string_view reason);
 
 // "error: …" for people, with what the details add; never ends in a newline.
 std::string ErrorText(const absl::Status& error);

@@ -19,6 +19,9 @@ std::string Labels(const google::protobuf::Map<std::string, std::string>& labels
   return absl::StrJoin(sorted, ",", absl::PairFormatter("="));
 }
 
+// It tells what happened; below it stands the end of a log.
+std::string FirstLine(const std::string& message) { return message.substr(0, message.find('\n')); }
+
 std::string ReasonName(v1::StatusReason reason) {
   return reason == v1::STATUS_REASON_UNSPECIFIED ? "" : v1::StatusReason_Name(reason);
 }
@@ -81,7 +84,7 @@ Listing JobListing(const std::vector<v1::Job>& jobs) {
                    {.name = "loss", .right = true},
                    {.name = "eta", .right = true},
                    {.name = "devices", .right = true, .wide = true},
-                   {.name = "created"},
+                   {.name = "created", .optional = true},
                    {.name = "reason", .truncate = true},
                    {.name = "preset", .wide = true},
                    {.name = "dataset", .wide = true},
@@ -89,7 +92,8 @@ Listing JobListing(const std::vector<v1::Job>& jobs) {
                    {.name = "attempt", .right = true, .wide = true},
                    {.name = "restarts", .right = true, .wide = true},
                    {.name = "ended", .wide = true},
-                   {.name = "labels", .wide = true}});
+                   {.name = "labels", .wide = true},
+                   {.name = "message", .wide = true, .truncate = true}});
   for (const v1::Job& job : jobs) {
     const v1::JobProgress& progress = job.progress();
     const std::string state = v1::Job::State_Name(job.state());
@@ -108,7 +112,8 @@ Listing JobListing(const std::vector<v1::Job>& jobs) {
                                                     : Cell(""),
                  absl::StrCat(job.spec().resources().devices()), TimeCell(job.create_time()), ReasonName(job.reason()),
                  job.preset(), job.spec().data().dataset(), job.owner(), absl::StrCat(job.attempts_size()),
-                 absl::StrCat(job.restarts_used()), TimeCell(job.end_time()), Labels(job.labels())});
+                 absl::StrCat(job.restarts_used()), TimeCell(job.end_time()), Labels(job.labels()),
+                 Cell(FirstLine(job.message()), job.message())});
   }
   return listing;
 }
@@ -120,7 +125,7 @@ Listing CheckpointListing(const std::vector<v1::Checkpoint>& checkpoints) {
                    {.name = "size", .right = true},
                    {.name = "attempt", .right = true},
                    {.name = "pinned"},
-                   {.name = "created"},
+                   {.name = "created", .optional = true},
                    {.name = "ema", .wide = true},
                    {.name = "root", .wide = true},
                    {.name = "path", .wide = true},
@@ -160,9 +165,7 @@ ProgressState ProgressOf(const v1::Job& job, std::vector<double> losses) {
 std::string StateText(const v1::Job& job) {
   std::string text = v1::Job::State_Name(job.state());
   if (job.reason() != v1::STATUS_REASON_UNSPECIFIED) absl::StrAppend(&text, " (", ReasonName(job.reason()), ")");
-  // The first line tells; below it stands the end of a log.
-  const absl::string_view message = absl::string_view(job.message()).substr(0, job.message().find('\n'));
-  if (!message.empty()) absl::StrAppend(&text, ": ", message);
+  if (!job.message().empty()) absl::StrAppend(&text, ": ", FirstLine(job.message()));
   return text;
 }
 
@@ -177,7 +180,7 @@ std::string SpecText(const v1::TrainingSpec& spec, const google::protobuf::Map<s
   AddLeaves(Json::parse(text), "", origins, rows);
   TableStyle bare = style;
   bare.headers = false;
-  return RenderTable({{"FIELD"}, {"VALUE"}, {"ORIGIN", false, true}}, rows, bare);
+  return RenderTable({{.title = "FIELD"}, {.title = "VALUE", .wrap = true}, {.title = "ORIGIN"}}, rows, bare);
 }
 
 std::string EstimateText(const v1::ResourceEstimate& estimate) {

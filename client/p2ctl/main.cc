@@ -26,7 +26,12 @@ void AddGlobalFlags(CLI::App& app, Context& context) {
   app.add_option("--request-id", context.flags.request_id, "A change with the same ID is done once")->group("Global");
   app.add_flag("-q,--quiet", context.flags.quiet, "No talk on stderr; lists print IDs alone")->group("Global");
   app.add_flag("-v,--verbose", context.flags.verbose, "Say which server is asked, and error codes")->group("Global");
+  app.add_flag("--yes", context.flags.yes, "Ask nothing (only a terminal is ever asked)")->group("Global");
   app.add_flag("--no-color", context.flags.no_color, "No colours [NO_COLOR]")->group("Global");
+  p2::ctl::AddLater(app, "--project", true, "projects and quotas");
+  p2::ctl::AddLater(app, "--context", true, "contexts and logins");
+  p2::ctl::AddLater(app, "--token-file", true, "users and roles");
+  p2::ctl::AddLater(app, "--ca", true, "TLS");
 }
 
 void AddVerbs(CLI::App& app, Context& context) {
@@ -48,6 +53,30 @@ void AddVerbs(CLI::App& app, Context& context) {
   AddVersion(app, context);
 }
 
+// What CLI11 found, in our words; `unknown`: what it could not place.
+std::string UsageText(const CLI::App& app, const CLI::App& verb, const std::string& path,
+                      const CLI::ParseError& error) {
+  const std::vector<std::string> unknown = app.remaining(/*recurse=*/true);
+  const bool too_many = error.get_exit_code() == static_cast<int>(CLI::ExitCodes::ExtrasError);
+  const bool misplaced = error.get_exit_code() == static_cast<int>(CLI::ExitCodes::RequiredError) || too_many;
+  if (!misplaced || unknown.empty()) return error.what();
+  const std::string& word = unknown.front();
+  std::vector<std::string> known;
+  if (word.rfind('-', 0) == 0) {
+    for (const CLI::App* of : {&verb, &app}) {
+      for (const CLI::Option* option : of->get_options()) {
+        if (option->get_group().empty()) continue;
+        for (const std::string& name : option->get_lnames()) known.push_back("--" + name);
+      }
+    }
+    return absl::StrCat("\"", word, "\" is no option of ", path, p2::spec::DidYouMean(word, known));
+  }
+  if (too_many) return absl::StrCat("\"", word, "\" is one argument too many for ", path);
+  for (const CLI::App* subcommand : verb.get_subcommands({})) known.push_back(subcommand->get_name());
+  return known.empty() ? error.what()
+                       : absl::StrCat("\"", word, "\" is no command of ", path, p2::spec::DidYouMean(word, known));
+}
+
 // A usage error as any other: one line, JSON with -o json.
 int ReportUsage(Context& context, const CLI::App& app, const CLI::ParseError& error) {
   const bool help = error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success);
@@ -55,19 +84,14 @@ int ReportUsage(Context& context, const CLI::App& app, const CLI::ParseError& er
   if (!context.Finish().ok()) context.flags.output.clear();
   const CLI::App* verb = &app;
   std::string path = "p2ctl";
-  std::string what = error.what();
   while (!verb->get_subcommands().empty()) {
     verb = verb->get_subcommands().front();
     path += absl::StrCat(" ", verb->get_name());
   }
-  const std::vector<std::string> unknown = app.remaining(/*recurse=*/true);
-  if (error.get_name() == "RequiredError" && !unknown.empty() && unknown.front().rfind('-', 0) != 0) {
-    std::vector<std::string> known;
-    for (const CLI::App* subcommand : verb->get_subcommands({})) known.push_back(subcommand->get_name());
-    what =
-        absl::StrCat("\"", unknown.front(), "\" is no command of ", path, p2::spec::DidYouMean(unknown.front(), known));
-  }
-  context.PrintError(absl::InvalidArgumentError(absl::StrCat(what, "; `", path, " --help` shows how")));
+  std::string what = UsageText(app, *verb, path, error);
+  const bool later = dynamic_cast<const p2::ctl::ComesLater*>(&error) != nullptr;
+  if (!later) absl::StrAppend(&what, "; `", path, " --help` shows how");
+  context.PrintError(p2::ctl::WithReason(absl::InvalidArgumentError(what), later ? "NOT_SUPPORTED_YET" : "USAGE"));
   return p2::ctl::kUsage;
 }
 

@@ -53,6 +53,7 @@ struct Column {
   bool right = false;
   bool wide = false;  // Shown by `wide` and `csv` only.
   bool truncate = false;
+  bool optional = false;  // Left out of `table` when the terminal is too narrow.
 };
 
 // Rows in the order of Add. Thread-compatible.

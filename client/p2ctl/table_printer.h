@@ -11,6 +11,10 @@ struct TableColumn {
   bool right = false;  // Numbers.
   // May be cut short when the terminal is too narrow; other columns keep their width.
   bool truncate = false;
+  // Long text goes on in the next line, in its column.
+  bool wrap = false;
+  // Left out when the terminal is too narrow; the last one goes first.
+  bool optional = false;
 };
 
 struct TableCell {

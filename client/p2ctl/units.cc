@@ -75,6 +75,9 @@ std::string FormatBytes(int64_t bytes) {
 
 std::string FormatShortDuration(absl::Duration duration) {
   if (duration == absl::InfiniteDuration() || duration < absl::ZeroDuration()) return "-";
+  if (duration > absl::ZeroDuration() && duration < absl::Seconds(1)) {
+    return absl::StrCat(absl::ToInt64Milliseconds(duration), "ms");
+  }
   const int64_t seconds = absl::ToInt64Seconds(duration + absl::Milliseconds(500));
   if (seconds < 60) return absl::StrCat(seconds, "s");
   if (seconds < 3600) return absl::StrFormat("%dm%02ds", seconds / 60, seconds % 60);

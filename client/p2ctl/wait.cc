@@ -69,15 +69,19 @@ Verdict Judge(const std::map<std::string, JobMonitor::Watched>& jobs, const Wait
         !watched.values_complete) {
       result = WaitCondition::Result::kPending;
     }
+    std::string never = absl::StrCat("it is ", v1::Job::State_Name(watched.job.state()));
     if (result == WaitCondition::Result::kPending) {
-      ++pending;
-      continue;
+      never = options.condition.NeverBecause(watched.job);
+      if (never.empty()) {
+        ++pending;
+        continue;
+      }
     }
     const int code = ExitCodeOfState(watched.job.state());
     if (result == WaitCondition::Result::kMet) {
       ++met;
     } else if (code == kOk) {
-      verdict.impossible.push_back(IdOf(name));
+      verdict.impossible.push_back(absl::StrCat(IdOf(name), " (", never, ")"));
     }
     // FAILED tells more than CANCELLED.
     if (code != kOk && verdict.exit_code != kJobFailed) verdict.exit_code = code;
@@ -135,6 +139,10 @@ absl::StatusOr<WaitResult> WaitForJobs(Context& context, const std::vector<v1::J
   JobMonitor monitor(*client, jobs, metric);
   Interrupt interrupt;  // Ends before the monitor that its callback touches.
   interrupt.OnRaise([&monitor] { monitor.Wake(); });
+  for (const v1::Job& job : jobs) {
+    if (job.state() != v1::Job::PAUSED || options.condition.Check(job, {}) != WaitCondition::Result::kPending) continue;
+    context.Say(absl::StrCat(IdOf(job.name()), " is PAUSED; `p2ctl resume ", IdOf(job.name()), "` queues it"));
+  }
   WaitResult result;
   absl::Time check_metric_at = absl::InfinitePast();
   std::map<std::string, JobMonitor::Watched> now = monitor.Snapshot();
@@ -155,7 +163,7 @@ absl::StatusOr<WaitResult> WaitForJobs(Context& context, const std::vector<v1::J
       SayEnd(context, now);
       if (!verdict.impossible.empty()) {
         context.Say(
-            absl::StrCat("ended without ", options.condition.text(), ": ", absl::StrJoin(verdict.impossible, " ")));
+            absl::StrCat("never reaches ", options.condition.text(), ": ", absl::StrJoin(verdict.impossible, ", ")));
       }
       result.exit_code = verdict.exit_code;
       break;
@@ -166,9 +174,10 @@ absl::StatusOr<WaitResult> WaitForJobs(Context& context, const std::vector<v1::J
     P2_RETURN_IF_ERROR(monitor.error());
     if (interrupt.raised()) {
       display.Clear();
-      context.Say(absl::StrCat("detached: ", Names(jobs), jobs.size() == 1 ? " goes on" : " go on", ". `p2ctl wait ",
-                               Names(jobs), "` watches again, `p2ctl stop ", Names(jobs), "` ends ",
-                               jobs.size() == 1 ? "it." : "them."));
+      const bool one = jobs.size() == 1;
+      context.Say(absl::StrCat("detached: ", Names(jobs), one ? " goes on" : " go on"));
+      context.Say(absl::StrCat("  `p2ctl wait ", Names(jobs), "` watches ", one ? "it" : "them", " again"));
+      context.Say(absl::StrCat("  `p2ctl stop ", Names(jobs), "` ends ", one ? "it" : "them"));
       result.exit_code = kInterrupted;
       break;
     }

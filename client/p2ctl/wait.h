@@ -21,7 +21,7 @@ struct WaitOptions {
 };
 
 struct WaitResult {
-  // kJobFailed or kJobCancelled if a job ended so, else kConflict (with a line on stderr) if one ended without meeting
+  // kJobFailed or kJobCancelled if a job ended so, else kConflict (with a line on stderr) if one will never meet
   // the condition, else kOk; kTimedOut; kInterrupted (detached, and said so).
   int exit_code = 0;
   // As last seen, in the order given.

@@ -48,6 +48,16 @@ bool WaitCondition::Holds(double value) const {
   return value > bound_;
 }
 
+std::string WaitCondition::NeverBecause(const v1::Job& job) const {
+  const int64_t total = job.progress().images_total();
+  if (images_.has_value() && total > 0 && *images_ > total) {
+    return absl::StrCat("it ends at ", FormatCount(total), " images");
+  }
+  const bool towards_end = state_ == v1::Job::CANCELLING || state_ == v1::Job::CANCELLED;
+  if (state_.has_value() && job.state() == v1::Job::CANCELLING && !towards_end) return "it is CANCELLING";
+  return "";
+}
+
 WaitCondition::Result WaitCondition::Check(const v1::Job& job, const std::vector<double>& values) const {
   const bool ended = IsTerminal(job.state());
   bool met = false;

@@ -27,6 +27,9 @@ class WaitCondition {
   // `values`: the metric's values so far, for a metric condition. A job that SUCCEEDED has also been RUNNING.
   Result Check(const v1::Job& job, const std::vector<double>& values) const;
 
+  // Why a job that has not ended will never meet it ("it ends at 18,000 images"); empty: it may.
+  std::string NeverBecause(const v1::Job& job) const;
+
   // The metric that Check needs the values of; empty if none.
   const std::string& metric() const { return metric_; }
   const std::string& text() const { return text_; }

@@ -1,6 +1,7 @@
 // Every exit code of CLI.md, one by one.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <signal.h>
 
 #include "tests/client/p2ctl/p2ctl_fixture.h"
 
@@ -47,6 +48,10 @@ TEST_F(ExitCodeTest, IsSixWhenTheStateForbidsIt) {
   server_.SetJob(MakeJob("done", v1::Job::SUCCEEDED));
   EXPECT_EQ(P2ctl({"stop", "done"}).exit_code, 6);
   EXPECT_EQ(P2ctl({"wait", "done", "--for", "PAUSED"}).exit_code, 6);
+  server_.FailNext(1, absl::AbortedError("an older etag"));
+  EXPECT_EQ(P2ctl({"submit", "mnist-demo"}).exit_code, 6);
+  server_.FailNext(1, absl::AlreadyExistsError("request ID of another job"));
+  EXPECT_EQ(P2ctl({"submit", "mnist-demo", "--request-id", "r"}).exit_code, 6);
 }
 TEST_F(ExitCodeTest, IsSevenWithoutServerAndNamesP2ctlLocal) {
   server_.Stop();
@@ -54,6 +59,10 @@ TEST_F(ExitCodeTest, IsSevenWithoutServerAndNamesP2ctlLocal) {
   EXPECT_EQ(result.exit_code, 7);
   EXPECT_THAT(result.err, AllOf(HasSubstr("p2ctl local"), HasSubstr(server_.address()), HasSubstr("P2_ADDR")));
   EXPECT_THAT(result.out, IsEmpty());
+}
+TEST_F(ExitCodeTest, IsSevenWhenTheServerDoesNotAnswerInTime) {
+  server_.FailNext(1, absl::DeadlineExceededError("busy"));
+  EXPECT_EQ(P2ctl({"list"}).exit_code, 7);
 }
 TEST_F(ExitCodeTest, IsEightWhenWaitTimesOut) {
   server_.SetJob(MakeJob("a", v1::Job::RUNNING));
@@ -70,6 +79,13 @@ TEST_F(ExitCodeTest, IsTenForAFailedJobAndElevenForACancelledOne) {
   EXPECT_EQ(P2ctl({"logs", "-f", "f"}).exit_code, 10);
   EXPECT_EQ(P2ctl({"logs", "-f", "c"}).exit_code, 11);
   EXPECT_EQ(P2ctl({"logs", "f"}).exit_code, 0);
+}
+TEST_F(ExitCodeTest, IsOneHundredAndThirtyAfterCtrlC) {
+  server_.SetJob(MakeJob("a", v1::Job::RUNNING));
+  const auto wait = Start({"wait", "a"});
+  ASSERT_TRUE(wait->ReadUntil("a RUNNING", true));
+  wait->Signal(SIGINT);
+  EXPECT_EQ(wait->Wait().exit_code, 130);
 }
 TEST_F(ExitCodeTest, IsTwelveWhenADownloadIsDamaged) {
   server_.SetJob(MakeJob("a", v1::Job::RUNNING));

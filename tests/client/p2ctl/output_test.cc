@@ -57,6 +57,27 @@ TEST(ListingTest, SaysWhichFieldsThereAre) {
   EXPECT_THAT(std::string(Jobs().Format(style).status().message()), HasSubstr("id, images, note"));
 }
 
+TEST(ListingTest, LeavesOutOptionalColumnsWhereTheTerminalIsNarrow) {
+  Listing listing({{.name = "id"}, {.name = "step", .optional = true}, {.name = "time", .optional = true}});
+  listing.Add({{"name", "a"}}, "a", {"a", "1234567", "12:13:07"});
+  const auto lines = [&listing](int width, OutputFormat format, std::vector<std::string> fields = {}) {
+    OutputStyle style;
+    style.format = format;
+    style.fields = std::move(fields);
+    style.table.width = width;
+    return *listing.Format(style);
+  };
+  EXPECT_EQ(lines(21, OutputFormat::kTable), "ID  STEP     TIME\na   1234567  12:13:07\n");
+  EXPECT_EQ(lines(20, OutputFormat::kTable), "ID  STEP\na   1234567\n");
+  EXPECT_EQ(lines(10, OutputFormat::kTable), "ID\na\n");
+  EXPECT_EQ(lines(0, OutputFormat::kTable), lines(21, OutputFormat::kTable));
+  EXPECT_THAT(lines(10, OutputFormat::kWide), HasSubstr("TIME"));
+  EXPECT_THAT(lines(10, OutputFormat::kTable, {"id", "time"}), HasSubstr("TIME"));
+  OutputStyle narrow;
+  narrow.table.width = 4;
+  EXPECT_EQ(*Listing({{.name = "id"}, {.name = "step", .optional = true}}).Format(narrow), "ID\n");
+}
+
 TEST(ListingTest, PrintsHeadersWithoutRows) {
   EXPECT_EQ(*Listing({{.name = "id"}, {.name = "state"}}).Format({}), "ID  STATE\n");
 }

@@ -576,11 +576,6 @@ TEST_F(P2ctlTest, EveryVerbHasHelpWithAnExample) {
   }
 }
 
-TEST_F(P2ctlTest, NamesTheNearestVerb) {
-  EXPECT_THAT(P2ctl({"lisst"}).err, AllOf(HasSubstr("\"lisst\" is no command of p2ctl"), HasSubstr("\"list\"")));
-  EXPECT_THAT(P2ctl({"preset", "shwo"}).err, AllOf(HasSubstr("no command of p2ctl preset"), HasSubstr("\"show\"")));
-}
-
 TEST_F(P2ctlTest, OutputThatCannotBeWrittenIsAnError) {
   EXPECT_EQ(system((std::string(P2_BIN_DIR) + "/p2ctl version --client > /dev/full 2> /dev/null").c_str()), 1 << 8);
 }

@@ -41,6 +41,7 @@ TEST(UnitsTest, WritesForPeople) {
   EXPECT_EQ(FormatRate(0.254), "0.25");
   EXPECT_EQ(FormatRate(112.46), "112.5");
   EXPECT_EQ(FormatRate(71440.2), "71,440");
+  EXPECT_EQ(FormatShortDuration(absl::Milliseconds(50)), "50ms");
   EXPECT_EQ(FormatShortDuration(absl::Seconds(88)), "1m28s");
   EXPECT_EQ(FormatShortDuration(absl::Hours(52)), "2d04h");
   EXPECT_EQ(FormatShortDuration(absl::InfiniteDuration()), "-");
