@@ -15,8 +15,6 @@
 namespace p2::ctl {
 namespace {
 
-// One that lived for so long is well again.
-constexpr absl::Duration kWell = absl::Seconds(30);
 constexpr int kExecFailed = 127;
 
 // Between fork and exec: only what a signal handler may call.
@@ -85,7 +83,7 @@ bool ChildProcess::Running() {
 void ChildProcess::RestartIfDead(absl::Time now) {
   if (Running()) return;
   if (!restart_at_.has_value()) {
-    if (now - started_ >= kWell) backoff_.Reset();
+    if (now - started_ >= well_after_) backoff_.Reset();
     restart_at_ = now + backoff_.Next();
   }
   // A start that fails is tried again after the next wait.

@@ -18,7 +18,9 @@ namespace p2::ctl {
 // it.
 class ChildProcess {
  public:
-  ChildProcess(std::string name, std::string log_path) : name_(std::move(name)), log_path_(std::move(log_path)) {}
+  // One that lived for `well_after` is well again: its next restart comes soon.
+  ChildProcess(std::string name, std::string log_path, absl::Duration well_after)
+      : name_(std::move(name)), log_path_(std::move(log_path)), well_after_(well_after) {}
   // Kills what still runs.
   ~ChildProcess();
   ChildProcess(const ChildProcess&) = delete;
@@ -52,6 +54,7 @@ class ChildProcess {
 
   const std::string name_;
   const std::string log_path_;
+  const absl::Duration well_after_;
   std::vector<std::string> argv_;
   pid_t pid_ = -1;
   absl::Time started_;

@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <iterator>
 
 #include "absl/cleanup/cleanup.h"
@@ -32,10 +33,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr absl::Duration kPoll = absl::Milliseconds(50);
-constexpr absl::Duration kReadyTimeout = absl::Seconds(60);
-// The worker's ranks checkpoint within the stop deadlines of their jobs; p2d has nothing to wait for.
-constexpr absl::Duration kWorkerStop = absl::Minutes(15);
-constexpr absl::Duration kServerStop = absl::Seconds(30);
 
 struct Options {
   std::string devices = "auto";
@@ -44,7 +41,23 @@ struct Options {
   std::string listen = "127.0.0.1:7250";
   std::string http = "127.0.0.1:7251";
   std::string worker_http;  // Empty: 7252, or any port where --http takes any.
+  // The worker's ranks checkpoint within the stop deadlines of their jobs; p2d has nothing to wait for.
+  std::string ready_timeout = "60s", worker_stop_timeout = "15m", server_stop_timeout = "30s", well_after = "30s";
 };
+
+// Those four, read.
+struct Patience {
+  absl::Duration ready, worker_stop, server_stop, well_after;
+};
+
+absl::StatusOr<Patience> ParsePatience(const Options& options) {
+  Patience patience;
+  P2_ASSIGN_OR_RETURN(patience.ready, ParseDuration(options.ready_timeout));
+  P2_ASSIGN_OR_RETURN(patience.worker_stop, ParseDuration(options.worker_stop_timeout));
+  P2_ASSIGN_OR_RETURN(patience.server_stop, ParseDuration(options.server_stop_timeout));
+  P2_ASSIGN_OR_RETURN(patience.well_after, ParseDuration(options.well_after));
+  return patience;
+}
 
 std::string DefaultDataDir() {
   const char* data_home = std::getenv("XDG_DATA_HOME");
@@ -111,15 +124,16 @@ absl::Status StartError(int exit_code, const std::string& message) {
 // The pair of daemons, in the order in which they start; they stop in the other one. Confined to one thread.
 class LocalCluster {
  public:
-  LocalCluster(Context& context, Interrupt& interrupt, const Options& options, std::string data_dir,
-               std::string program_dir)
+  LocalCluster(Context& context, Interrupt& interrupt, const Options& options, const Patience& patience,
+               std::string data_dir, std::string program_dir)
       : context_(context),
         interrupt_(interrupt),
         options_(options),
+        patience_(patience),
         data_dir_(std::move(data_dir)),
         program_dir_(std::move(program_dir)),
-        server_("p2d", data_dir_ + "/logs/p2d.log"),
-        worker_("p2-worker", data_dir_ + "/logs/p2-worker.log") {}
+        server_("p2d", data_dir_ + "/logs/p2d.log", patience.well_after),
+        worker_("p2-worker", data_dir_ + "/logs/p2-worker.log", patience.well_after) {}
 
   // CANCELLED: interrupted before both were ready (what ran has been stopped).
   absl::Status Start(std::vector<LocalRoot> roots) {
@@ -159,9 +173,9 @@ class LocalCluster {
   // The worker first: its ranks checkpoint and report while p2d still listens. False: a second signal killed what was
   // left.
   bool Stop() {
-    const bool worker_ended = StopOne(worker_, kWorkerStop);
+    const bool worker_ended = StopOne(worker_, patience_.worker_stop);
     if (worker_ended) waiting_ = WaitingJobs();
-    return StopOne(server_, kServerStop) && worker_ended;
+    return StopOne(server_, patience_.server_stop) && worker_ended;
   }
 
   const LocalState& state() const { return state_; }
@@ -202,7 +216,7 @@ class LocalCluster {
     const uintmax_t log_size = fs::file_size(child.log_path(), ignored);
     const uintmax_t log_start = log_size == static_cast<uintmax_t>(-1) ? 0 : log_size;  // No log yet.
     P2_RETURN_IF_ERROR(child.Start(std::move(argv), absl::Now()));
-    const absl::Time deadline = absl::Now() + kReadyTimeout;
+    const absl::Time deadline = absl::Now() + patience_.ready;
     while (true) {
       if (std::ifstream file(ready_file); file) {
         if (Json json = Json::parse(file, nullptr, false); json.is_object()) return json;
@@ -213,7 +227,7 @@ class LocalCluster {
       }
       if (absl::Now() > deadline) {
         return absl::DeadlineExceededError(absl::StrCat(child.name(), " was not ready within ",
-                                                        FormatShortDuration(kReadyTimeout), ":\n",
+                                                        FormatShortDuration(patience_.ready), ":\n",
                                                         Tail(child.log_path(), log_start)));
       }
       if (interrupt_.WaitFor(kPoll)) return absl::CancelledError("interrupted while starting");
@@ -256,6 +270,7 @@ class LocalCluster {
   Context& context_;
   Interrupt& interrupt_;
   const Options& options_;
+  const Patience patience_;
   const std::string data_dir_;
   const std::string program_dir_;
   LocalState state_;
@@ -273,55 +288,69 @@ absl::Status MakeDirectories(const std::string& data_dir) {
   return absl::OkStatus();
 }
 
-// Held for as long as this process lives; FAILED_PRECONDITION if another holds it.
-absl::StatusOr<int> LockState(const std::string& state_path) {
+// An open file that is held for as long as this process lives. FAILED_PRECONDITION with `busy`, if another holds it.
+absl::StatusOr<int> Lock(const std::string& path, const std::function<std::string()>& busy) {
   std::error_code ignored;
-  fs::create_directories(fs::path(state_path).parent_path(), ignored);
-  const std::string lock_path = state_path + ".lock";
-  const int fd = open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-  if (fd < 0) return absl::ErrnoToStatus(errno, absl::StrCat("cannot write ", lock_path));
+  fs::create_directories(fs::path(path).parent_path(), ignored);
+  const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  if (fd < 0) return absl::ErrnoToStatus(errno, absl::StrCat("cannot write ", path));
   if (flock(fd, LOCK_EX | LOCK_NB) == 0) return fd;
   close(fd);
+  return WithReason(absl::FailedPreconditionError(busy()), "LOCAL_RUNS_ALREADY");
+}
+
+// One a person: it is what other commands find by themselves.
+std::string RunsAlready(const std::string& state_path) {
   const absl::StatusOr<std::optional<LocalState>> other = ReadLocalState(state_path);
   const bool known = other.ok() && other->has_value();
-  return absl::FailedPreconditionError(absl::StrCat(
-      "another p2ctl local runs", known ? absl::StrCat(" (pid ", (*other)->pid, ", ", (*other)->address, ")") : "",
-      "; stop it first, or give this one its own XDG_STATE_HOME"));
+  return absl::StrCat("another p2ctl local runs",
+                      known ? absl::StrCat(" (pid ", (*other)->pid, ", ", (*other)->address, ")") : "",
+                      "; stop it first, or give this one its own XDG_STATE_HOME");
+}
+
+void PrintReady(Context& context, const LocalState& state, const std::string& devices, const std::string& state_path) {
+  if (context.style().format == OutputFormat::kJson || context.style().format == OutputFormat::kJsonLines) {
+    std::ifstream file(state_path);
+    context.PrintText(Json::parse(file).dump() + "\n");
+    return;
+  }
+  const auto name = [](std::string* out, const LocalRoot& root) { absl::StrAppend(out, root.name, "=", root.path); };
+  context.PrintText(absl::StrCat("p2 is ready at ", state.address, "\n  devices  ", devices, "\n  roots    ",
+                                 absl::StrJoin(state.roots, "\n           ", name), "\n  metrics  http://",
+                                 state.http_address, "/metrics, http://", state.worker_http_address,
+                                 "/metrics\n  logs     ", state.data_dir, "/logs\nCtrl-C checkpoints and stops\n"));
 }
 
 absl::StatusOr<int> Run(Context& context, const Options& options) {
+  P2_ASSIGN_OR_RETURN(const Patience patience, ParsePatience(options));
   const std::string state_path = LocalStatePath();
-  P2_ASSIGN_OR_RETURN(const int lock, LockState(state_path));
+  P2_ASSIGN_OR_RETURN(const int lock, Lock(state_path + ".lock", [&state_path] { return RunsAlready(state_path); }));
   const auto unlock = absl::MakeCleanup([lock] { close(lock); });
   const std::string data_dir =
       fs::absolute(options.data_dir.empty() ? DefaultDataDir() : options.data_dir).lexically_normal().string();
   P2_RETURN_IF_ERROR(MakeDirectories(data_dir));
+  P2_ASSIGN_OR_RETURN(const int data_lock, Lock(data_dir + "/local.lock", [&data_dir] {
+                        return absl::StrCat("another p2ctl local uses ", data_dir,
+                                            "; stop it first, or give this one another --data-dir");
+                      }));
+  const auto unlock_data = absl::MakeCleanup([data_lock] { close(data_lock); });
   P2_ASSIGN_OR_RETURN(std::vector<LocalRoot> roots, MakeRoots(options, data_dir));
   const std::string program_dir = fs::read_symlink("/proc/self/exe").parent_path().string();
   Interrupt interrupt(/*taken=*/2);
-  LocalCluster cluster(context, interrupt, options, data_dir, program_dir);
+  LocalCluster cluster(context, interrupt, options, patience, data_dir, program_dir);
   const absl::Status started = cluster.Start(std::move(roots));
   const auto forget = absl::MakeCleanup([&state_path] { unlink(state_path.c_str()); });
   if (started.ok()) {
-    const LocalState& state = cluster.state();
-    const auto name = [](std::string* out, const LocalRoot& root) { absl::StrAppend(out, root.name, "=", root.path); };
-    if (context.style().format == OutputFormat::kJson || context.style().format == OutputFormat::kJsonLines) {
-      std::ifstream file(state_path);
-      context.PrintText(Json::parse(file).dump() + "\n");
-    } else {
-      context.PrintText(absl::StrCat("p2 is ready at ", state.address, " (devices ", options.devices, ", root ",
-                                     absl::StrJoin(state.roots, ", ", name), ", metrics http://", state.http_address,
-                                     "/metrics, logs ", data_dir, "/logs); Ctrl-C checkpoints and stops\n"));
-    }
+    PrintReady(context, cluster.state(), options.devices, state_path);
     cluster.Keep();
     context.Say("stopping: running jobs checkpoint first; Ctrl-C again kills");
   }
   const bool clean = cluster.Stop();
-  if (!started.ok() && !absl::IsCancelled(started)) return started;
+  if (!started.ok() && !absl::IsCancelled(started)) return WithReason(started, "LOCAL_DID_NOT_START");
   const std::string go_on = absl::StrJoin(cluster.waiting(), " ");
   context.Say(
       absl::StrCat(clean ? "stopped" : "killed", go_on.empty() ? "" : "; these jobs go on at the next start: ", go_on));
-  return clean ? kOk : kInterrupted;
+  return clean && interrupt.signal_number() == SIGTERM ? kOk : kInterrupted;
 }
 
 }  // namespace
@@ -333,7 +362,9 @@ void AddLocal(CLI::App& app, Context& context) {
       "  p2ctl local\n"
       "  p2ctl local --devices cpu:2 --data-dir /data/p2\n"
       "  p2ctl local --devices cuda:0,1 --root fast=/nvme/p2 --listen 0 --http 0\n"
-      "Other commands find it by themselves. The first Ctrl-C checkpoints what runs and stops, the second kills.",
+      "Other commands find it by themselves. The first Ctrl-C checkpoints what runs and stops, the second kills.\n"
+      "Exit: 130 after Ctrl-C, 0 after SIGTERM that all ended by, 2 or 6 if a daemon refused its flags or its "
+      "directory.",
       options, Run);
   verb->add_option("--devices", options->devices, "cpu:N, cuda:0,1 or auto (all GPUs, else CPU slots)")
       ->capture_default_str();
@@ -348,6 +379,13 @@ void AddLocal(CLI::App& app, Context& context) {
   verb->add_option("--http", options->http, "p2d's /metrics: port or HOST:PORT; 0: any")->capture_default_str();
   verb->add_option("--worker-http", options->worker_http,
                    "p2-worker's /metrics: port or HOST:PORT; 0: any [7252, or any where --http is 0]");
+  const auto advanced = [verb](const std::string& flag, std::string& value, const std::string& help) {
+    verb->add_option(flag, value, help)->capture_default_str()->type_name("DURATION")->group("Advanced");
+  };
+  advanced("--ready-timeout", options->ready_timeout, "Patience with a daemon that starts");
+  advanced("--worker-stop-timeout", options->worker_stop_timeout, "Patience with the worker, whose ranks checkpoint");
+  advanced("--server-stop-timeout", options->server_stop_timeout, "Patience with p2d when it stops");
+  advanced("--well-after", options->well_after, "A daemon that lived for so long is started again without a wait");
 }
 
 }  // namespace p2::ctl

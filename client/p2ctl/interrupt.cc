@@ -59,6 +59,7 @@ void Interrupt::Run() {
     if (got < 0 && errno == EINTR) continue;
     if (got <= 0 || byte == 0) return;
     if (count_ + 1 == taken_) Install(SIG_DFL, 0);
+    if (count_ == 0) signal_number_ = byte;
     if (++count_ > 1) continue;
     absl::MutexLock lock(&mutex_);
     raised_.Notify();

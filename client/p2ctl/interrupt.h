@@ -23,6 +23,8 @@ class Interrupt {
 
   bool raised() const { return count_ > 0; }
   int count() const { return count_; }
+  // The first one: SIGINT or SIGTERM; 0 before.
+  int signal_number() const { return signal_number_; }
   // True as soon as it is raised, false after `timeout`.
   bool WaitFor(absl::Duration timeout) const { return raised_.WaitForNotificationWithTimeout(timeout); }
   // Called from another thread when the first signal comes; at once if it has come. Replaces the one before.
@@ -34,6 +36,7 @@ class Interrupt {
   const int taken_;
   int pipe_[2] = {-1, -1};
   std::atomic<int> count_ = 0;
+  std::atomic<int> signal_number_ = 0;
   absl::Notification raised_;
   absl::Mutex mutex_;
   std::function<void()> callback_ ABSL_GUARDED_BY(mutex_);

@@ -1,16 +1,22 @@
 // `p2ctl local` with shell scripts in the places of p2d and p2-worker: what it starts, restarts and stops, in which
 // order.
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <map>
+#include <memory>
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include "tests/client/p2ctl/p2ctl_process.h"
 
 namespace p2::testing {
@@ -21,40 +27,89 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using Json = nlohmann::json;
 
+// Lines that the daemons write into a named pipe: who waits for one sleeps until it comes.
+class Journal {
+ public:
+  explicit Journal(std::string path) : path_(std::move(path)) {
+    if (mkfifo(path_.c_str(), 0600) != 0) std::abort();
+    // Open for writing too, so that it never ends.
+    fd_ = open(path_.c_str(), O_RDWR | O_CLOEXEC);
+  }
+  ~Journal() { close(fd_); }
+  Journal(const Journal&) = delete;
+  Journal& operator=(const Journal&) = delete;
+
+  // The next line; empty if none comes within `timeout_ms`.
+  std::string NextLine(int timeout_ms = 60'000) {
+    while (true) {
+      if (const size_t end = text_.find('\n'); end != std::string::npos) {
+        const std::string line = text_.substr(0, end);
+        text_.erase(0, end + 1);
+        return line;
+      }
+      pollfd ready = {fd_, POLLIN, 0};
+      char buffer[4096];
+      if (poll(&ready, 1, timeout_ms) != 1) return "";
+      const ssize_t got = read(fd_, buffer, sizeof(buffer));
+      if (got > 0) text_.append(buffer, static_cast<size_t>(got));
+    }
+  }
+  const std::string& path() const { return path_; }
+
+ private:
+  const std::string path_;
+  int fd_ = -1;
+  std::string text_;
+};
+
 class LocalTest : public ::testing::Test {
  protected:
-  LocalTest() : directory_(MakeTempDir()) {
+  LocalTest() : directory_(MakeTempDir()), journal_(directory_ + "/journal") {
     fs::copy_file(std::string(P2_BIN_DIR) + "/p2ctl", directory_ + "/p2ctl");
-    SetDaemon("p2d", Script("\"grpc\":\"127.0.0.1:4321\",\"http\":\"127.0.0.1:4322\""));
-    SetDaemon("p2-worker", Script("\"http_port\":4323"));
+    if (mkfifo((directory_ + "/never").c_str(), 0600) != 0) std::abort();
+    SetDaemon("p2d", Daemon("\"grpc\":\"127.0.0.1:4321\",\"http\":\"127.0.0.1:4322\""));
+    SetDaemon("p2-worker", Daemon("\"http_port\":4323"));
   }
 
-  // Notes its arguments and signals in a journal, says that it is ready, and lives until SIGTERM.
-  std::string Script(const std::string& ready) const {
-    return absl::StrCat(
-        "#!/bin/bash\nname=$(basename $0)\necho \"$name start $*\" >> ", Journal(), "\ntrap 'echo \"$name stop\" >> ",
-        Journal(), "; exit 0' TERM\n", "while [ $# -gt 0 ]; do [ \"$1\" = --ready-file ] && ready=$2; shift; done\n",
-        "echo '{\"pid\":1,", ready, "}' > $ready.tmp; mv $ready.tmp $ready\nwhile true; do sleep 0.05; done\n");
+  // A daemon that notes its arguments and signals in the journal, says that it is ready (unless `ready` is empty) and
+  // does `at_sigterm`; nobody ever writes into the pipe that it reads.
+  std::string Daemon(const std::string& ready, const std::string& at_sigterm = "exit 0") const {
+    const std::string say =
+        absl::StrCat("while [ $# -gt 0 ]; do [ \"$1\" = --ready-file ] && ready=$2; shift; done\necho '{", ready,
+                     "}' > $ready.tmp; mv $ready.tmp $ready\n");
+    return absl::StrCat("trap 'echo \"$name stop\" >> ", journal_.path(), "; ", at_sigterm, "' TERM\n",
+                        ready.empty() ? "" : say, "while true; do read -r _ <> ", directory_, "/never; done\n");
   }
   void SetDaemon(const std::string& name, const std::string& script) {
     const std::string path = absl::StrCat(directory_, "/", name);
-    std::ofstream(path) << script;
+    std::ofstream(path) << "#!/bin/bash\nname=" << name << "\necho \"$name start $*\" >> " << journal_.path() << "\n"
+                        << script;
     fs::permissions(path, fs::perms::owner_all);
   }
-  std::unique_ptr<P2ctlProcess> Local(std::vector<std::string> arguments = {}) {
+  // Patience is a tenth of the default, where `arguments` do not name it.
+  std::unique_ptr<P2ctlProcess> Local(std::vector<std::string> arguments = {}, const std::string& state = "state") {
+    const std::map<std::string, std::string> patience = {{"--ready-timeout", "6s"},
+                                                         {"--worker-stop-timeout", "90s"},
+                                                         {"--server-stop-timeout", "3s"},
+                                                         {"--well-after", "3s"}};
+    for (const auto& [flag, value] : patience) {
+      if (std::find(arguments.begin(), arguments.end(), flag) != arguments.end()) continue;
+      arguments.insert(arguments.end(), {flag, value});
+    }
     arguments.insert(arguments.begin(), {"local", "--data-dir", directory_ + "/data"});
-    return std::make_unique<P2ctlProcess>(std::move(arguments),
-                                          std::map<std::string, std::string>{{"XDG_STATE_HOME", directory_ + "/state"}},
-                                          directory_ + "/p2ctl");
+    return std::make_unique<P2ctlProcess>(
+        std::move(arguments), std::map<std::string, std::string>{{"XDG_STATE_HOME", directory_ + "/" + state}},
+        directory_ + "/p2ctl");
   }
-  std::string Journal() const { return directory_ + "/journal"; }
-  std::vector<std::string> JournalLines() const {
-    std::ifstream file(Journal());
-    return absl::StrSplit(std::string((std::istreambuf_iterator<char>(file)), {}), '\n', absl::SkipEmpty());
+  // Both have started.
+  void ReadStarts() {
+    EXPECT_THAT(journal_.NextLine(), HasSubstr("p2d start"));
+    EXPECT_THAT(journal_.NextLine(), HasSubstr("p2-worker start"));
   }
   std::string StatePath() const { return directory_ + "/state/p2/local.json"; }
 
   const std::string directory_;
+  Journal journal_;
 };
 
 TEST_F(LocalTest, StartsBothSaysSoAndStopsTheWorkerFirst) {
@@ -68,45 +123,62 @@ TEST_F(LocalTest, StartsBothSaysSoAndStopsTheWorkerFirst) {
   EXPECT_TRUE(fs::exists(std::string(state["roots"][0]["path"]) + "/.p2-root-id"));
   local->Signal(SIGINT);
   const P2ctlResult result = local->Wait();
-  EXPECT_EQ(result.exit_code, 0);
-  EXPECT_THAT(result.out, HasSubstr("p2 is ready at 127.0.0.1:4321"));
+  EXPECT_EQ(result.exit_code, 130);
+  EXPECT_THAT(result.out, HasSubstr("p2 is ready at 127.0.0.1:4321\n  devices  cpu:2\n"));
   EXPECT_THAT(result.err, HasSubstr("\nstopped\n"));
   EXPECT_FALSE(fs::exists(StatePath()));
-  const std::vector<std::string> journal = JournalLines();
-  ASSERT_EQ(journal.size(), 4u);
-  EXPECT_THAT(journal[0], AllOf(HasSubstr("p2d start"), HasSubstr("--listen 127.0.0.1:0 --http 127.0.0.1:0")));
-  EXPECT_THAT(journal[1], AllOf(HasSubstr("p2-worker start --coordinator 127.0.0.1:4321 --devices cpu:2"),
-                                HasSubstr("--root local=")));
-  EXPECT_EQ(journal[2], "p2-worker stop");
-  EXPECT_EQ(journal[3], "p2d stop");
+  EXPECT_THAT(journal_.NextLine(), AllOf(HasSubstr("p2d start"), HasSubstr("--listen 127.0.0.1:0 --http 127.0.0.1:0")));
+  EXPECT_THAT(journal_.NextLine(), AllOf(HasSubstr("p2-worker start --coordinator 127.0.0.1:4321 --devices cpu:2"),
+                                         HasSubstr("--root local=")));
+  EXPECT_EQ(journal_.NextLine(), "p2-worker stop");
+  EXPECT_EQ(journal_.NextLine(), "p2d stop");
+  EXPECT_EQ(journal_.NextLine(0), "");
 }
 
 TEST_F(LocalTest, StartsADaemonThatDiedAgainOnTheSamePorts) {
   const auto local = Local({"--listen", "0"});
   ASSERT_TRUE(local->ReadUntil("p2 is ready"));
+  ReadStarts();
   std::ifstream file(StatePath());
   const pid_t server = Json::parse(file)["serverPid"];
   kill(server, SIGKILL);
   ASSERT_TRUE(local->ReadUntil("p2d ended (signal 9); starting it again", true));
-  while (JournalLines().size() < 3) usleep(10'000);
-  EXPECT_THAT(JournalLines()[2], AllOf(HasSubstr("p2d start"), HasSubstr("--listen 127.0.0.1:4321")));
+  EXPECT_THAT(journal_.NextLine(), AllOf(HasSubstr("p2d start"), HasSubstr("--listen 127.0.0.1:4321")));
   local->Signal(SIGTERM);
   EXPECT_EQ(local->Wait().exit_code, 0);
 }
 
 TEST_F(LocalTest, SecondSignalKills) {
-  SetDaemon(
-      "p2-worker",
-      absl::StrCat("#!/bin/bash\ntrap 'echo stubborn >> ", Journal(), "' TERM\n",
-                   "while [ $# -gt 0 ]; do [ \"$1\" = --ready-file ] && ready=$2; shift; done\n",
-                   "echo '{\"http_port\":1}' > $ready.tmp; mv $ready.tmp $ready\nwhile true; do sleep 0.05; done\n"));
+  SetDaemon("p2-worker", Daemon("\"http_port\":1", "true"));
   const auto local = Local();
   ASSERT_TRUE(local->ReadUntil("p2 is ready"));
+  ReadStarts();
   local->Signal(SIGINT);
-  while (JournalLines().back() != "stubborn") usleep(10'000);
+  EXPECT_EQ(journal_.NextLine(), "p2-worker stop");
   local->Signal(SIGINT);
-  EXPECT_EQ(local->Wait().exit_code, 130);
-  EXPECT_EQ(JournalLines().back(), "p2d stop");
+  const P2ctlResult result = local->Wait();
+  EXPECT_EQ(result.exit_code, 130);
+  EXPECT_THAT(result.err, HasSubstr("\nkilled\n"));
+  EXPECT_EQ(journal_.NextLine(), "p2d stop");
+}
+
+TEST_F(LocalTest, KillsADaemonThatDoesNotStopInTime) {
+  SetDaemon("p2-worker", Daemon("\"http_port\":1", "true"));
+  const auto local = Local({"--worker-stop-timeout", "50ms"});
+  ASSERT_TRUE(local->ReadUntil("p2 is ready"));
+  ReadStarts();
+  local->Signal(SIGTERM);
+  const P2ctlResult result = local->Wait();
+  EXPECT_EQ(result.exit_code, 130);
+  EXPECT_THAT(result.err, HasSubstr("\nkilled\n"));
+}
+
+TEST_F(LocalTest, GivesUpOnADaemonThatDoesNotGetReady) {
+  SetDaemon("p2-worker", Daemon(""));
+  const P2ctlResult result = Local({"--ready-timeout", "300ms"})->Wait();
+  EXPECT_EQ(result.exit_code, 7);
+  EXPECT_THAT(result.err, HasSubstr("p2-worker was not ready within 300ms"));
+  EXPECT_EQ(Local({"--ready-timeout", "soon"})->Wait().exit_code, 2);
 }
 
 TEST_F(LocalTest, RefusesASecondOne) {
@@ -115,12 +187,17 @@ TEST_F(LocalTest, RefusesASecondOne) {
   const P2ctlResult second = Local()->Wait();
   EXPECT_EQ(second.exit_code, 6);
   EXPECT_THAT(second.err, AllOf(HasSubstr(absl::StrCat("pid ", first->pid())), HasSubstr("127.0.0.1:4321")));
-  first->Signal(SIGINT);
+  // With a state of its own it still wants the same directory.
+  const P2ctlResult other = Local({"-o", "json"}, "other-state")->Wait();
+  EXPECT_EQ(other.exit_code, 6);
+  EXPECT_THAT(other.err, AllOf(HasSubstr("another p2ctl local uses /"), HasSubstr("/data; stop it first"),
+                               HasSubstr("\"reason\":\"LOCAL_RUNS_ALREADY\"")));
+  first->Signal(SIGTERM);
   EXPECT_EQ(first->Wait().exit_code, 0);
 }
 
 TEST_F(LocalTest, ShowsWhyADaemonDoesNotStart) {
-  SetDaemon("p2d", "#!/bin/bash\necho 'port 7250 is in use' >&2\nexit 1\n");
+  SetDaemon("p2d", "echo 'port 7250 is in use' >&2\nexit 1\n");
   const P2ctlResult result = Local()->Wait();
   EXPECT_EQ(result.exit_code, 1);
   EXPECT_THAT(result.err, AllOf(HasSubstr("p2d did not start (exit code 1)"), HasSubstr("port 7250 is in use")));
@@ -128,13 +205,13 @@ TEST_F(LocalTest, ShowsWhyADaemonDoesNotStart) {
 }
 
 TEST_F(LocalTest, EndsWithTheClassOfTheDaemonAndShowsWhatItsLogGotThisTime) {
-  SetDaemon("p2d", "#!/bin/bash\necho 'address in use' >&2\nexit 6\n");
+  SetDaemon("p2d", "echo 'address in use' >&2\nexit 6\n");
   EXPECT_EQ(Local()->Wait().exit_code, 6);
-  SetDaemon("p2d", "#!/bin/bash\necho 'bad --listen' >&2\nexit 2\n");
+  SetDaemon("p2d", "echo 'bad --listen' >&2\nexit 2\n");
   const P2ctlResult usage = Local()->Wait();
   EXPECT_EQ(usage.exit_code, 2);
   EXPECT_THAT(usage.err, AllOf(HasSubstr("bad --listen"), ::testing::Not(HasSubstr("address in use"))));
-  SetDaemon("p2d", "#!/bin/bash\nexit 70\n");
+  SetDaemon("p2d", "exit 70\n");
   const P2ctlResult silent = Local()->Wait();
   EXPECT_EQ(silent.exit_code, 1);
   EXPECT_THAT(silent.err,
