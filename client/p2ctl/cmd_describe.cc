@@ -12,6 +12,7 @@
 #include "client/p2ctl/log_text.h"
 #include "client/p2ctl/paging.h"
 #include "client/p2ctl/units.h"
+#include "client/p2ctl/wrap_text.h"
 #include "common/status_macros.h"
 
 namespace p2::ctl {
@@ -24,6 +25,7 @@ struct Options {
 constexpr size_t kShownCheckpoints = 5;
 constexpr size_t kShownEvents = 20;
 constexpr int kBarWidth = 30;
+constexpr size_t kValueColumn = 14;
 
 struct Facts {
   v1::Job job;
@@ -58,7 +60,7 @@ std::string Indented(absl::string_view text) { return absl::StrCat("  ", absl::S
 // A titled table below the head; nothing if it has no rows.
 std::string Section(absl::string_view title, const std::vector<TableColumn>& columns,
                     const std::vector<std::vector<TableCell>>& rows, const TableStyle& style) {
-  if (rows.empty()) return absl::StrCat("\n", title, ": none\n");
+  if (rows.empty()) return absl::StrCat("\n", title.substr(0, title.find(" (")), ": none\n");
   TableStyle inside = style;
   if (inside.width > 0) inside.width -= 2;  // It is indented.
   std::string table = RenderTable(columns, rows, inside);
@@ -152,10 +154,7 @@ std::string EventsText(const Facts& facts, const TableStyle& style) {
   const size_t shown = std::min(kShownEvents, facts.events.size());
   for (size_t i = facts.events.size() - shown; i < facts.events.size(); ++i) {
     const v1::Event& event = facts.events[i];
-    rows.push_back({{FormatLocalTime(event.time())},
-                    {event.reason()},
-                    {event.actor()},
-                    {absl::StrReplaceAll(event.message(), {{"\n", " "}})}});
+    rows.push_back({{FormatLocalTime(event.time())}, {event.reason()}, {event.actor()}, {FirstLine(event.message())}});
   }
   return Section(absl::StrCat("Events (", shown, " newest of ", facts.events.size(), ")"),
                  {{.title = "TIME"},
@@ -178,14 +177,15 @@ std::string PinnedText(const Facts& facts) {
   return "";
 }
 
-std::string HeadText(const Facts& facts) {
+std::string HeadText(const Facts& facts, const TableStyle& style) {
   const v1::Job& job = facts.job;
   const v1::JobProgress& progress = job.progress();
   std::string out;
-  const auto line = [&out](absl::string_view key, absl::string_view value) {
-    if (!value.empty())
-      absl::StrAppend(&out, key, ":", std::string(13 - key.size(), ' '), absl::StrReplaceAll(value, {{"\n", "\n  "}}),
-                      "\n");
+  const auto line = [&](absl::string_view key, absl::string_view value) {
+    if (value.empty()) return;
+    const std::string text = absl::StrCat(key, ":", std::string(kValueColumn - 1 - key.size(), ' '), value);
+    absl::StrAppend(
+        &out, WrapText(text, static_cast<size_t>(style.width), [](absl::string_view) { return kValueColumn; }), "\n");
   };
   line("Job", IdOf(job.name()));
   line("State", StateText(job));
@@ -214,8 +214,8 @@ std::string HeadText(const Facts& facts) {
   line("Created", FormatLocalTime(job.create_time()));
   line("Started", FormatLocalTime(job.start_time()));
   line("Ended", FormatLocalTime(job.end_time()));
-  line("Restarts",
-       absl::StrCat(job.restarts_used(), " of ", job.spec().restart().budget(), " used since the last progress"));
+  line("Restarts", absl::StrCat(std::min(job.restarts_used(), job.spec().restart().budget()), " of ",
+                                job.spec().restart().budget(), " used since the last progress"));
   line("Checkpoint", IdOf(job.latest_checkpoint()));
   line("Pinned", PinnedText(facts));
   return out;
@@ -237,7 +237,7 @@ absl::StatusOr<int> Run(Context& context, const Options& options) {
     return kOk;
   }
   const TableStyle& style = context.style().table;
-  context.PrintText(absl::StrCat(HeadText(facts), AttemptsText(facts.job, style), CheckpointsText(facts, style),
+  context.PrintText(absl::StrCat(HeadText(facts, style), AttemptsText(facts.job, style), CheckpointsText(facts, style),
                                  "\nSpec (sha256 ", facts.job.spec_sha256().substr(0, 12), "):\n",
                                  SpecText(facts.job.spec(), facts.job.spec_origins(), style), EventsText(facts, style),
                                  ErrorsText(facts.job)));

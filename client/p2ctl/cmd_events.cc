@@ -1,10 +1,10 @@
 // events: who did what and when.
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_replace.h"
 #include "client/p2ctl/checks.h"
 #include "client/p2ctl/command.h"
 #include "client/p2ctl/interrupt.h"
+#include "client/p2ctl/log_text.h"
 #include "client/p2ctl/paging.h"
 #include "common/status_macros.h"
 
@@ -27,7 +27,7 @@ Listing EventListing(const std::vector<v1::Event>& events) {
   for (const v1::Event& event : events) {
     listing.Add(ToJson(event), absl::StrCat(event.revision()),
                 {absl::StrCat(event.revision()), TimeCell(event.time()), event.resource(), event.reason(),
-                 event.actor(), Cell(absl::StrReplaceAll(event.message(), {{"\n", " "}}), event.message())});
+                 event.actor(), Cell(FirstLine(event.message()), event.message())});
   }
   return listing;
 }

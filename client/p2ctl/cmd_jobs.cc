@@ -137,8 +137,10 @@ absl::StatusOr<int> Watch(Context& context, const std::vector<v1::Job>& jobs, bo
   }
 }
 
+// The jobs that the flags choose, but for --limit where all had to be read: to sort them, or because a watch must know
+// which it has seen.
 absl::StatusOr<Page<v1::Job>> Collect(Context& context, const Options& options, const v1::ListJobsRequest& request,
-                                      absl::Time since) {
+                                      absl::Time since, int64_t limit) {
   Page<v1::Job> page;
   if (!options.jobs.empty()) {
     for (const std::string& ref : options.jobs) {
@@ -148,20 +150,9 @@ absl::StatusOr<Page<v1::Job>> Collect(Context& context, const Options& options, 
     return page;
   }
   P2_ASSIGN_OR_RETURN(Client * client, context.client());
-  const bool everything = since != absl::InfinitePast() || !options.sort.empty();
-  const int64_t limit = options.limit.value_or(everything ? 0 : kDefaultLimit);
-  // The first in another order may be anywhere.
-  const int64_t fetched = options.sort.empty() ? limit : 0;
-  if (since != absl::InfinitePast()) {
-    P2_ASSIGN_OR_RETURN(page, ListSince(*client, request, since, fetched));
-  } else {
-    P2_ASSIGN_OR_RETURN(page, CollectPages(*client, &Client::ListJobs, &v1::ListJobsResponse::jobs, request, fetched));
-  }
-  if (options.sort.empty()) return page;
-  P2_ASSIGN_OR_RETURN(const Less less, SortOrder(options.sort));
-  std::stable_sort(page.items.begin(), page.items.end(), less);
-  if (limit > 0 && page.items.size() > static_cast<size_t>(limit)) page.items.resize(static_cast<size_t>(limit));
-  return page;
+  if (!options.sort.empty() || options.watch) limit = 0;
+  if (since != absl::InfinitePast()) return ListSince(*client, request, since, limit);
+  return CollectPages(*client, &Client::ListJobs, &v1::ListJobsResponse::jobs, request, limit);
 }
 
 absl::StatusOr<int> Run(Context& context, const Options& options) {
@@ -170,8 +161,15 @@ absl::StatusOr<int> Run(Context& context, const Options& options) {
   if (!options.since.empty()) {
     P2_ASSIGN_OR_RETURN(since, ParseSince(options.since, absl::Now()));
   }
-  P2_ASSIGN_OR_RETURN(const Page<v1::Job> page, Collect(context, options, request, since));
-  const Listing listing = JobListing(page.items);
+  const int64_t limit = options.limit.value_or(options.since.empty() && options.sort.empty() ? kDefaultLimit : 0);
+  P2_ASSIGN_OR_RETURN(Page<v1::Job> page, Collect(context, options, request, since, limit));
+  if (!options.sort.empty()) {
+    P2_ASSIGN_OR_RETURN(const Less less, SortOrder(options.sort));
+    std::stable_sort(page.items.begin(), page.items.end(), less);
+  }
+  const size_t count = limit > 0 && options.jobs.empty() ? static_cast<size_t>(limit) : page.items.size();
+  const Listing listing =
+      JobListing({page.items.begin(), page.items.begin() + static_cast<ptrdiff_t>(std::min(count, page.items.size()))});
   if (options.watch && context.style().format == OutputFormat::kJson) {
     P2_RETURN_IF_ERROR(context.Print(listing.FormatRows(context.style())));
   } else if (options.jobs.size() == 1 && !listing.empty()) {

@@ -250,10 +250,10 @@ void AddSubmit(CLI::App& app, Context& context) {
       ->allow_extra_args(false);
   verb->add_flag("--dry-run{client}", options->dry_run,
                  "Resolve and check only: =client (default; needs no server) or =server (looks up the dataset too)")
-      ->check(CLI::IsMember({"client", "server"}));
+      ->check(CLI::IsMember({"client", "server"}).description(""));
   CLI::Option* follow = verb->add_flag("--follow", options->follow, "Stay and show a live line until the job ends");
   verb->add_flag("--wait{done}", options->wait, "Stay until the job has ended, or =running: until it runs")
-      ->check(CLI::IsMember({"running", "done"}))
+      ->check(CLI::IsMember({"running", "done"}).description(""))
       ->excludes(follow);
   AddLater(*verb, "--priority", true, "priorities and preemption");
   AddLater(*verb, "--init-from", true, "training on from another job's checkpoint");

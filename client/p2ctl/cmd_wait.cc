@@ -47,7 +47,7 @@ void AddWait(CLI::App& app, Context& context) {
               "  p2ctl wait mnist-demo-abcde --for RUNNING\n"
               "  p2ctl wait A B --for images=500k --any --timeout 2h\n"
               "  p2ctl wait A --for 'metric:loss<=0.05'\n"
-              "Exit: 0 met, 8 timed out, 10 a job FAILED, 11 a job was CANCELLED (also when that was waited for),\n"
+              "Exit: 0 met, 8 timed out, 10 a job FAILED, 11 a job was CANCELLED (also when that was waited for), "
               "6 a job will never meet it, 130 interrupted; Ctrl-C never cancels a job.",
               options, Run);
   verb->add_option("JOB", options->jobs, "IDs, or unique prefixes of them")->required();

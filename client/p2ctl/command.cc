@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <iostream>
@@ -13,6 +14,7 @@
 #include "client/p2ctl/local_state.h"
 #include "client/p2ctl/terminal.h"
 #include "client/p2ctl/units.h"
+#include "client/p2ctl/wrap_text.h"
 #include "common/status_macros.h"
 
 namespace p2::ctl {
@@ -27,6 +29,16 @@ void AddLater(CLI::App& verb, const std::string& flag, bool value, const std::st
             : verb.add_flag_function(flag, [text](int64_t) { throw ComesLater(text); });
   option->group("");
 }
+
+namespace {
+
+// Talk as the terminal has room for it; further lines stand two columns in.
+std::string Wrapped(absl::string_view text) {
+  return WrapText(text, static_cast<size_t>(TerminalWidth(STDERR_FILENO)),
+                  [](absl::string_view line) { return std::min(line.find_first_not_of(' '), line.size()) + 2; });
+}
+
+}  // namespace
 
 absl::Status Context::Finish() {
   if (const char* color = std::getenv("NO_COLOR"); color != nullptr && color[0] != '\0') flags.no_color = true;
@@ -80,7 +92,7 @@ std::string Context::RequestId(absl::string_view job, size_t count) const {
 
 void Context::Say(absl::string_view line) const {
   if (flags.quiet) return;
-  const std::string text = absl::StrCat(line, "\n");
+  const std::string text = absl::StrCat(Wrapped(line), "\n");
   std::fwrite(text.data(), 1, text.size(), stderr);
 }
 
@@ -122,7 +134,7 @@ void Context::PrintError(const absl::Status& error) const {
         [&shown](absl::string_view type, const absl::Cord& payload) { shown.SetPayload(type, payload); });
     shown = WithReason(std::move(shown), "SERVER_UNAVAILABLE");
   }
-  std::string text = json ? ErrorJson(shown) : ErrorText(shown);
+  std::string text = json ? ErrorJson(shown) : Wrapped(ErrorText(shown));
   if (flags.verbose && !json) absl::StrAppend(&text, "\ncode: ", absl::StatusCodeToString(error.code()));
   std::fprintf(stderr, "%s\n", text.c_str());
 }

@@ -9,6 +9,7 @@
 #include "absl/strings/str_split.h"
 #include "client/p2ctl/command.h"
 #include "client/p2ctl/errors.h"
+#include "client/p2ctl/log_text.h"
 #include "client/p2ctl/units.h"
 
 namespace p2::ctl {
@@ -18,9 +19,6 @@ std::string Labels(const google::protobuf::Map<std::string, std::string>& labels
   const std::map<std::string, std::string> sorted(labels.begin(), labels.end());
   return absl::StrJoin(sorted, ",", absl::PairFormatter("="));
 }
-
-// It tells what happened; below it stands the end of a log.
-std::string FirstLine(const std::string& message) { return message.substr(0, message.find('\n')); }
 
 std::string ReasonName(v1::StatusReason reason) {
   return reason == v1::STATUS_REASON_UNSPECIFIED ? "" : v1::StatusReason_Name(reason);

@@ -25,6 +25,8 @@ std::optional<LogText> ParseLogText(absl::string_view line) {
   return log;
 }
 
+std::string FirstLine(absl::string_view message) { return std::string(message.substr(0, message.find('\n'))); }
+
 std::optional<int> LevelNumber(absl::string_view level) {
   if (level == "debug") return 0;
   if (level == "info") return 1;

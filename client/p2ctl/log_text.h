@@ -19,6 +19,9 @@ struct LogText {
 };
 std::optional<LogText> ParseLogText(absl::string_view line);
 
+// What a message of a job, an attempt or an event says happened; in further lines stands the end of a log.
+std::string FirstLine(absl::string_view message);
+
 // 0 for debug to 3 for error; "warn" is warning. Nullopt: no level.
 std::optional<int> LevelNumber(absl::string_view level);
 

@@ -1,8 +1,10 @@
 // p2ctl: the person's tool.
 #include <cstdio>
+#include <memory>
 
 #include "absl/strings/str_cat.h"
 #include "client/p2ctl/command.h"
+#include "client/p2ctl/help_formatter.h"
 #include "common/spec/nearest_name.h"
 
 namespace {
@@ -100,9 +102,9 @@ int Run(int argc, char** argv) {
   CLI::App app("p2ctl: train perception-prioritized (P2) diffusion models, and watch it", "p2ctl");
   app.fallthrough();
   app.require_subcommand(1);
-  app.get_formatter()->column_width(34);
+  app.formatter(std::make_shared<p2::ctl::HelpFormatter>());  // Before the verbs, which take it over.
   app.footer(
-      "Exit codes: 0 ok, 1 error, 2 usage or invalid spec, 3 not found, 4 not authenticated, 5 denied, 6 conflict,\n"
+      "Exit codes: 0 ok, 1 error, 2 usage or invalid spec, 3 not found, 4 not authenticated, 5 denied, 6 conflict, "
       "7 server unavailable, 8 wait timed out, 10 job FAILED, 11 job CANCELLED, 12 verification failed, 130 "
       "interrupted.\n"
       "Start here: `p2ctl local` runs a server and a worker on this machine; then `p2ctl submit mnist-demo --follow`.");

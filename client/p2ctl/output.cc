@@ -201,7 +201,9 @@ std::string Listing::TableText(const OutputStyle& style) const {
       cells.push_back({std::move(cell.text), std::move(cell.color)});
     }
   }
-  return RenderTable(columns, rows, style.table);
+  TableStyle table = style.table;
+  if (style.format == OutputFormat::kWide) table.width = 0;  // Nothing is left out or cut.
+  return RenderTable(columns, rows, table);
 }
 
 std::string Listing::CsvText(const OutputStyle& style) const {

@@ -11,6 +11,7 @@
 #include "absl/strings/str_format.h"
 #include "client/p2ctl/terminal.h"
 #include "client/p2ctl/units.h"
+#include "client/p2ctl/wrap_text.h"
 
 namespace p2::ctl {
 namespace {
@@ -23,11 +24,7 @@ constexpr int kMaxBar = 30;
 // standing.
 constexpr int kEdge = 3;
 
-// Columns of UTF-8 text whose characters are all one column wide.
-int Columns(absl::string_view text) {
-  return static_cast<int>(
-      std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
-}
+int Columns(absl::string_view text) { return static_cast<int>(TextColumns(text)); }
 
 double Fraction(const ProgressState& state) {
   return state.total > 0 ? std::clamp(static_cast<double>(state.done) / static_cast<double>(state.total), 0.0, 1.0)

@@ -11,7 +11,7 @@ struct TableColumn {
   bool right = false;  // Numbers.
   // May be cut short when the terminal is too narrow; other columns keep their width.
   bool truncate = false;
-  // Long text goes on in the next line, in its column.
+  // Long text goes on in the next line, in its column; at most one column of a table.
   bool wrap = false;
   // Left out when the terminal is too narrow; the last one goes first.
   bool optional = false;

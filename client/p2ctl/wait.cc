@@ -106,11 +106,10 @@ void SayEnd(Context& context, const std::map<std::string, JobMonitor::Watched>& 
             ? absl::StrCat(" in ", FormatShortDuration(ToTime(job.end_time()) - ToTime(job.start_time())))
             : "";
     context.Say(absl::StrCat(IdOf(name), " ", succeeded ? "SUCCEEDED" : StateText(job)));
-    context.Say(absl::StrCat("  ", FormatCount(job.progress().images_seen()), " images", took, "; ",
-                             succeeded
-                                 ? absl::StrCat("`p2ctl samples get ", IdOf(name), "` fetches its newest pictures")
-                                 : absl::StrCat("`p2ctl describe ", IdOf(name), "` tells all, `p2ctl logs ", IdOf(name),
-                                                "` its last lines")));
+    context.Say(absl::StrCat("  ", FormatCount(job.progress().images_seen()), " images", took));
+    context.Say(succeeded ? absl::StrCat("  `p2ctl samples get ", IdOf(name), "` fetches its newest pictures")
+                          : absl::StrCat("  `p2ctl describe ", IdOf(name), "` tells all, `p2ctl logs ", IdOf(name),
+                                         "` its last lines"));
   }
 }
 

@@ -190,9 +190,10 @@ class TerminalTest(unittest.TestCase):
         self.assertEqual(terminal.wait(), 0, terminal.text)
         self.assertNotIn("[y/N]", terminal.text)
 
-    def test_lists_fit_into_80_columns(self):
+    def test_lists_and_help_fit_into_80_columns(self):
         self.p2.submit(tiny_spec(), "--paused", "--label", "fits=yes")
-        for args in (("list",), ("events",), ("node", "list"), ("preset", "list"), ("list", "-l", "fits=yes")):
+        for args in (("list",), ("events",), ("node", "list"), ("preset", "list"), ("dataset", "list"), ("list", "-l", "fits=yes"), ("--help",),
+                     ("submit", "--help"), ("local", "--help")):
             terminal = self.terminal(*args)
             self.assertEqual(terminal.wait(), 0, terminal.text)
             for line in terminal.text.replace("\r", "").split("\n"):

@@ -25,26 +25,37 @@ v1::Job Labelled(const std::string& id, v1::Job::State state, const std::string&
 }
 
 TEST_F(JobsTest, WatchTakesASelectorAsListDoes) {
-  // The fake server lists every job, whatever the selector; what comes after the list is p2ctl's choice.
+  // The fake server lists every job, whatever the selector; what comes after the list is p2ctl's choice. What happened
+  // in between comes in the order of names.
   server_.SetJob(MakeJob("first", v1::Job::RUNNING));
   const auto equal = Start({"list", "-w", "-l", "sweep=a", "-o", "name"});
   const auto other = Start({"list", "-w", "-l", "sweep!=a, sweep", "-o", "name"});
   ASSERT_TRUE(equal->ReadUntil("first\n"));
   ASSERT_TRUE(other->ReadUntil("first\n"));
-  server_.SetJob(Labelled("new-b", v1::Job::RUNNING, "b"));
-  server_.SetJob(MakeJob("new-none", v1::Job::RUNNING));
-  server_.SetJob(Labelled("new-a", v1::Job::RUNNING, "a"));
-  server_.SetJob(Labelled("last-b", v1::Job::RUNNING, "b"));
-  ASSERT_TRUE(equal->ReadUntil("new-a\n"));
-  ASSERT_TRUE(other->ReadUntil("last-b\n"));
+  server_.SetJob(Labelled("n1-b", v1::Job::RUNNING, "b"));
+  server_.SetJob(MakeJob("n2-none", v1::Job::RUNNING));
+  server_.SetJob(Labelled("n3-a", v1::Job::RUNNING, "a"));
+  server_.SetJob(Labelled("n4-b", v1::Job::RUNNING, "b"));
+  ASSERT_TRUE(equal->ReadUntil("n3-a\n"));
+  ASSERT_TRUE(other->ReadUntil("n4-b\n"));
   for (const auto& [process, out] :
-       {std::pair(equal.get(), "first\nnew-a\n"), std::pair(other.get(), "first\nnew-b\nlast-b\n")}) {
+       {std::pair(equal.get(), "first\nn3-a\n"), std::pair(other.get(), "first\nn1-b\nn4-b\n")}) {
     process->Signal(SIGINT);
     const P2ctlResult result = process->Wait();
     EXPECT_EQ(result.exit_code, 130);
     EXPECT_EQ(result.out, out);
     EXPECT_THAT(result.err, HasSubstr("stopped watching; the jobs go on"));
   }
+}
+
+TEST_F(JobsTest, WatchShowsChangesAloneBeyondTheLimit) {
+  for (const char* id : {"a", "b", "c"}) server_.SetJob(MakeJob(id, v1::Job::RUNNING));
+  const auto watch = Start({"list", "-w", "--limit", "1", "-o", "name"});
+  ASSERT_TRUE(watch->ReadUntil("a\n"));
+  server_.SetJob(MakeJob("d", v1::Job::RUNNING));
+  ASSERT_TRUE(watch->ReadUntil("d\n"));
+  watch->Signal(SIGINT);
+  EXPECT_EQ(watch->Wait().out, "a\nd\n");
 }
 
 TEST_F(JobsTest, SortsBeforeItLimits) {
