@@ -4,23 +4,20 @@
 #include <sys/file.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <functional>
-#include <iterator>
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
-#include "absl/time/clock.h"
-#include "client/p2ctl/child_process.h"
 #include "client/p2ctl/command.h"
 #include "client/p2ctl/interrupt.h"
+#include "client/p2ctl/local_cluster.h"
 #include "client/p2ctl/local_state.h"
 #include "client/p2ctl/storage_root.h"
 #include "client/p2ctl/units.h"
@@ -32,8 +29,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr absl::Duration kPoll = absl::Milliseconds(50);
-
 struct Options {
   std::string devices = "auto";
   std::vector<std::string> roots;
@@ -41,23 +36,8 @@ struct Options {
   std::string listen = "127.0.0.1:7250";
   std::string http = "127.0.0.1:7251";
   std::string worker_http;  // Empty: 7252, or any port where --http takes any.
-  // The worker's ranks checkpoint within the stop deadlines of their jobs; p2d has nothing to wait for.
   std::string ready_timeout = "60s", worker_stop_timeout = "15m", server_stop_timeout = "30s", well_after = "30s";
 };
-
-// Those four, read.
-struct Patience {
-  absl::Duration ready, worker_stop, server_stop, well_after;
-};
-
-absl::StatusOr<Patience> ParsePatience(const Options& options) {
-  Patience patience;
-  P2_ASSIGN_OR_RETURN(patience.ready, ParseDuration(options.ready_timeout));
-  P2_ASSIGN_OR_RETURN(patience.worker_stop, ParseDuration(options.worker_stop_timeout));
-  P2_ASSIGN_OR_RETURN(patience.server_stop, ParseDuration(options.server_stop_timeout));
-  P2_ASSIGN_OR_RETURN(patience.well_after, ParseDuration(options.well_after));
-  return patience;
-}
 
 std::string DefaultDataDir() {
   const char* data_home = std::getenv("XDG_DATA_HOME");
@@ -73,9 +53,6 @@ std::string HostPort(const std::string& text) {
 std::string WorkerHttp(const Options& options) {
   if (!options.worker_http.empty()) return HostPort(options.worker_http);
   return HostPort(absl::EndsWith(HostPort(options.http), ":0") ? "0" : "7252");
-}
-std::string WithPort(const std::string& host_port, int port) {
-  return absl::StrCat(host_port.substr(0, host_port.rfind(':')), ":", port);
 }
 
 absl::StatusOr<std::vector<LocalRoot>> MakeRoots(const Options& options, const std::string& data_dir) {
@@ -98,186 +75,20 @@ absl::StatusOr<std::vector<LocalRoot>> MakeRoots(const Options& options, const s
   return roots;
 }
 
-// The last lines of what a log got from byte `start` on, for the reason why its program did not start.
-std::string Tail(const std::string& path, uintmax_t start) {
-  constexpr size_t kBytes = 1500;
-  std::ifstream file(path, std::ios::binary);
-  file.seekg(static_cast<std::streamoff>(start));
-  std::string text((std::istreambuf_iterator<char>(file)), {});
-  if (text.size() > kBytes) text = text.substr(text.find('\n', text.size() - kBytes) + 1);
-  while (!text.empty() && text.back() == '\n') text.pop_back();
-  return text.empty() ? absl::StrCat("it wrote nothing to ", path) : text;
+absl::StatusOr<LocalClusterOptions> MakeOptions(const Options& options, const std::string& data_dir) {
+  LocalClusterOptions made;
+  made.program_dir = fs::read_symlink("/proc/self/exe").parent_path().string();
+  made.data_dir = data_dir;
+  made.devices = options.devices;
+  made.listen = HostPort(options.listen);
+  made.http = HostPort(options.http);
+  made.worker_http = WorkerHttp(options);
+  P2_ASSIGN_OR_RETURN(made.ready_timeout, ParseDuration(options.ready_timeout));
+  P2_ASSIGN_OR_RETURN(made.worker_stop_timeout, ParseDuration(options.worker_stop_timeout));
+  P2_ASSIGN_OR_RETURN(made.server_stop_timeout, ParseDuration(options.server_stop_timeout));
+  P2_ASSIGN_OR_RETURN(made.well_after, ParseDuration(options.well_after));
+  return made;
 }
-
-// The daemons end with p2ctl's classes: 2 for a wrong command line, 6 for an address or a directory in use.
-absl::Status StartError(int exit_code, const std::string& message) {
-  switch (exit_code) {
-    case kUsage:
-      return absl::InvalidArgumentError(message);
-    case kConflict:
-      return absl::FailedPreconditionError(message);
-    default:
-      return absl::InternalError(message);
-  }
-}
-
-// The pair of daemons, in the order in which they start; they stop in the other one. Confined to one thread.
-class LocalCluster {
- public:
-  LocalCluster(Context& context, Interrupt& interrupt, const Options& options, const Patience& patience,
-               std::string data_dir, std::string program_dir)
-      : context_(context),
-        interrupt_(interrupt),
-        options_(options),
-        patience_(patience),
-        data_dir_(std::move(data_dir)),
-        program_dir_(std::move(program_dir)),
-        server_("p2d", data_dir_ + "/logs/p2d.log", patience.well_after),
-        worker_("p2-worker", data_dir_ + "/logs/p2-worker.log", patience.well_after) {}
-
-  // CANCELLED: interrupted before both were ready (what ran has been stopped).
-  absl::Status Start(std::vector<LocalRoot> roots) {
-    state_.pid = getpid();
-    state_.process_started = ProcessStarted(getpid());
-    state_.data_dir = data_dir_;
-    state_.roots = std::move(roots);
-    state_.address = HostPort(options_.listen);
-    state_.http_address = HostPort(options_.http);
-    state_.worker_http_address = WorkerHttp(options_);
-    P2_ASSIGN_OR_RETURN(const Json server, StartAndWait(server_, ServerArguments()));
-    state_.address = server.value("grpc", state_.address);
-    state_.http_address = server.value("http", state_.http_address);
-    server_.set_argv(ServerArguments());  // A restart takes the same ports.
-    P2_ASSIGN_OR_RETURN(const Json worker, StartAndWait(worker_, WorkerArguments()));
-    state_.worker_http_address = WithPort(state_.worker_http_address, worker.value("http_port", 0));
-    worker_.set_argv(WorkerArguments());
-    return Publish();
-  }
-
-  // Restarts what dies, until the first signal.
-  void Keep() {
-    while (!interrupt_.WaitFor(kPoll)) {
-      for (ChildProcess* child : {&server_, &worker_}) {
-        const pid_t before = child->pid();
-        child->RestartIfDead(absl::Now());
-        if (before > 0 && child->pid() < 0) {
-          context_.Say(absl::StrCat(child->name(), " ended (", child->how_it_ended(),
-                                    "); starting it again. Log: ", child->log_path()));
-        } else if (before != child->pid() && !Publish().ok()) {
-          context_.Say(absl::StrCat("cannot update ", LocalStatePath()));
-        }
-      }
-    }
-  }
-
-  // The worker first: its ranks checkpoint and report while p2d still listens. False: a second signal killed what was
-  // left.
-  bool Stop() {
-    const bool worker_ended = StopOne(worker_, patience_.worker_stop);
-    if (worker_ended) waiting_ = WaitingJobs();
-    return StopOne(server_, patience_.server_stop) && worker_ended;
-  }
-
-  const LocalState& state() const { return state_; }
-  // Jobs that go on at the next start; known once Stop has returned.
-  const std::vector<std::string>& waiting() const { return waiting_; }
-
- private:
-  std::vector<std::string> ServerArguments() const {
-    return {program_dir_ + "/p2d", "--data-dir",   data_dir_ + "/p2d", "--listen", state_.address, "--http",
-            state_.http_address,   "--ready-file", ReadyFile(server_)};
-  }
-  std::vector<std::string> WorkerArguments() const {
-    std::vector<std::string> argv = {program_dir_ + "/p2-worker",
-                                     "--coordinator",
-                                     state_.address,
-                                     "--devices",
-                                     options_.devices,
-                                     "--data-dir",
-                                     data_dir_ + "/worker",
-                                     "--http",
-                                     state_.worker_http_address,
-                                     "--ready-file",
-                                     ReadyFile(worker_),
-                                     "--name",
-                                     "local"};
-    for (const LocalRoot& root : state_.roots)
-      argv.insert(argv.end(), {"--root", absl::StrCat(root.name, "=", root.path)});
-    return argv;
-  }
-  std::string ReadyFile(const ChildProcess& child) const {
-    return absl::StrCat(data_dir_, "/", child.name(), ".ready");
-  }
-
-  absl::StatusOr<Json> StartAndWait(ChildProcess& child, std::vector<std::string> argv) {
-    const std::string ready_file = ReadyFile(child);
-    std::error_code ignored;
-    fs::remove(ready_file, ignored);
-    const uintmax_t log_size = fs::file_size(child.log_path(), ignored);
-    const uintmax_t log_start = log_size == static_cast<uintmax_t>(-1) ? 0 : log_size;  // No log yet.
-    P2_RETURN_IF_ERROR(child.Start(std::move(argv), absl::Now()));
-    const absl::Time deadline = absl::Now() + patience_.ready;
-    while (true) {
-      if (std::ifstream file(ready_file); file) {
-        if (Json json = Json::parse(file, nullptr, false); json.is_object()) return json;
-      }
-      if (!child.Running()) {
-        return StartError(child.exit_code(), absl::StrCat(child.name(), " did not start (", child.how_it_ended(),
-                                                          "):\n", Tail(child.log_path(), log_start)));
-      }
-      if (absl::Now() > deadline) {
-        return absl::DeadlineExceededError(absl::StrCat(child.name(), " was not ready within ",
-                                                        FormatShortDuration(patience_.ready), ":\n",
-                                                        Tail(child.log_path(), log_start)));
-      }
-      if (interrupt_.WaitFor(kPoll)) return absl::CancelledError("interrupted while starting");
-    }
-  }
-
-  // IDs of those that p2d holds without a worker; none if it does not answer at once.
-  std::vector<std::string> WaitingJobs() {
-    std::vector<std::string> ids;
-    if (!server_.Running()) return ids;
-    const absl::StatusOr<std::unique_ptr<Client>> client =
-        Client::Connect({.address = state_.address, .timeout = absl::Seconds(2), .max_attempts = 1});
-    if (!client.ok()) return ids;
-    v1::ListJobsRequest request;
-    for (const v1::Job::State state : {v1::Job::QUEUED, v1::Job::STARTING, v1::Job::RUNNING}) request.add_states(state);
-    const absl::StatusOr<v1::ListJobsResponse> response = (*client)->ListJobs(request);
-    if (!response.ok()) return ids;
-    for (const v1::Job& job : response->jobs()) ids.push_back(IdOf(job.name()));
-    return ids;
-  }
-
-  absl::Status Publish() {
-    state_.server_pid = server_.pid();
-    state_.worker_pid = worker_.pid();
-    return WriteLocalState(state_, LocalStatePath());
-  }
-
-  bool StopOne(ChildProcess& child, absl::Duration patience) {
-    const absl::Time deadline = absl::Now() + patience;
-    child.Signal(SIGTERM);
-    while (!child.WaitForEnd(std::min(deadline, absl::Now() + kPoll))) {
-      if (interrupt_.count() < 2 && absl::Now() < deadline) continue;
-      child.Signal(SIGKILL);
-      child.WaitForEnd(absl::InfiniteFuture());
-      return false;
-    }
-    return true;
-  }
-
-  Context& context_;
-  Interrupt& interrupt_;
-  const Options& options_;
-  const Patience patience_;
-  const std::string data_dir_;
-  const std::string program_dir_;
-  LocalState state_;
-  std::vector<std::string> waiting_;
-  ChildProcess server_;
-  ChildProcess worker_;
-};
 
 absl::Status MakeDirectories(const std::string& data_dir) {
   for (const char* below : {"/p2d", "/worker", "/logs"}) {
@@ -322,12 +133,12 @@ void PrintReady(Context& context, const LocalState& state, const std::string& de
 }
 
 absl::StatusOr<int> Run(Context& context, const Options& options) {
-  P2_ASSIGN_OR_RETURN(const Patience patience, ParsePatience(options));
   const std::string state_path = LocalStatePath();
   P2_ASSIGN_OR_RETURN(const int lock, Lock(state_path + ".lock", [&state_path] { return RunsAlready(state_path); }));
   const auto unlock = absl::MakeCleanup([lock] { close(lock); });
   const std::string data_dir =
       fs::absolute(options.data_dir.empty() ? DefaultDataDir() : options.data_dir).lexically_normal().string();
+  P2_ASSIGN_OR_RETURN(LocalClusterOptions cluster_options, MakeOptions(options, data_dir));
   P2_RETURN_IF_ERROR(MakeDirectories(data_dir));
   P2_ASSIGN_OR_RETURN(const int data_lock, Lock(data_dir + "/local.lock", [&data_dir] {
                         return absl::StrCat("another p2ctl local uses ", data_dir,
@@ -335,9 +146,8 @@ absl::StatusOr<int> Run(Context& context, const Options& options) {
                       }));
   const auto unlock_data = absl::MakeCleanup([data_lock] { close(data_lock); });
   P2_ASSIGN_OR_RETURN(std::vector<LocalRoot> roots, MakeRoots(options, data_dir));
-  const std::string program_dir = fs::read_symlink("/proc/self/exe").parent_path().string();
   Interrupt interrupt(/*taken=*/2);
-  LocalCluster cluster(context, interrupt, options, patience, data_dir, program_dir);
+  LocalCluster cluster(context, interrupt, std::move(cluster_options));
   const absl::Status started = cluster.Start(std::move(roots));
   const auto forget = absl::MakeCleanup([&state_path] { unlink(state_path.c_str()); });
   if (started.ok()) {
