@@ -31,7 +31,7 @@ bool IsPaused(v1::Job::State state) { return state == v1::Job::PAUSED; }
 
 absl::StatusOr<std::vector<v1::Job>> Chosen(Context& context, const Options& options, Fits fits) {
   if (options.jobs.empty() == options.selector.empty()) {
-    return absl::InvalidArgumentError("name jobs, or choose them with -l SELECTOR (not both)");
+    return UsageError("name jobs, or choose them with -l SELECTOR (not both)");
   }
   std::vector<v1::Job> jobs;
   for (const std::string& ref : options.jobs) {

@@ -40,7 +40,7 @@ absl::StatusOr<Less> SortOrder(const std::string& key) {
       {"loss", [](const v1::Job& a, const v1::Job& b) { return a.progress().loss() < b.progress().loss(); }}};
   const auto found = orders.find(key);
   if (found != orders.end()) return found->second;
-  return absl::InvalidArgumentError(absl::StrCat("--sort \"", key, "\": one of created, name, state, images, loss"));
+  return UsageError(absl::StrCat("--sort \"", key, "\": one of created, name, state, images, loss"));
 }
 
 absl::StatusOr<v1::ListJobsRequest> MakeRequest(const Options& options) {
@@ -51,9 +51,9 @@ absl::StatusOr<v1::ListJobsRequest> MakeRequest(const Options& options) {
   for (absl::string_view name : absl::StrSplit(options.states, ',', absl::SkipEmpty())) {
     v1::Job::State state;
     if (!v1::Job::State_Parse(absl::AsciiStrToUpper(name), &state)) {
-      return absl::InvalidArgumentError(absl::StrCat("--state \"", name,
-                                                     "\" is no state; QUEUED, STARTING, RUNNING, PAUSING, "
-                                                     "PAUSED, CANCELLING, CANCELLED, SUCCEEDED or FAILED"));
+      return UsageError(absl::StrCat("--state \"", name,
+                                     "\" is no state; QUEUED, STARTING, RUNNING, PAUSING, "
+                                     "PAUSED, CANCELLING, CANCELLED, SUCCEEDED or FAILED"));
     }
     request.add_states(state);
   }

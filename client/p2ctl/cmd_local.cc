@@ -60,8 +60,7 @@ absl::StatusOr<std::vector<LocalRoot>> MakeRoots(const Options& options, const s
   for (const std::string& text : options.roots) {
     const std::pair<std::string, std::string> parts = absl::StrSplit(text, absl::MaxSplits('=', 1));
     if (!IsDottedId(parts.first) || parts.second.empty()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("--root \"", text, "\": write NAME=DIR, NAME of [a-z0-9][a-z0-9._-]{0,62}"));
+      return UsageError(absl::StrCat("--root \"", text, "\": write NAME=DIR, NAME of [a-z0-9][a-z0-9._-]{0,62}"));
     }
     const std::string path = fs::weakly_canonical(parts.second).string();
     P2_ASSIGN_OR_RETURN(std::string id, ReadRootId(path));

@@ -34,12 +34,11 @@ absl::StatusOr<v1::ReadLogsRequest> MakeRequest(const v1::Job& job, const Option
   int number = 0;
   if (options.rank != "all") {
     if (!absl::SimpleAtoi(options.rank, &number) || number < 0) {
-      return absl::InvalidArgumentError(absl::StrCat("--rank \"", options.rank, "\": a rank from 0, or all"));
+      return UsageError(absl::StrCat("--rank \"", options.rank, "\": a rank from 0, or all"));
     }
     if (const int devices = job.spec().resources().devices(); number >= devices && devices > 0) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("--rank ", number, ": job ", IdOf(job.name()), " has ",
-                       devices == 1 ? "rank 0 alone" : absl::StrCat("ranks 0 to ", devices - 1)));
+      return UsageError(absl::StrCat("--rank ", number, ": job ", IdOf(job.name()), " has ",
+                                     devices == 1 ? "rank 0 alone" : absl::StrCat("ranks 0 to ", devices - 1)));
     }
     request.set_rank(number);
   }
@@ -47,11 +46,11 @@ absl::StatusOr<v1::ReadLogsRequest> MakeRequest(const v1::Job& job, const Option
     request.set_attempt(-1);
   } else if (!options.attempt.empty()) {
     if (!absl::SimpleAtoi(options.attempt, &number) || number < 1) {
-      return absl::InvalidArgumentError(absl::StrCat("--attempt \"", options.attempt, "\": an attempt from 1, or all"));
+      return UsageError(absl::StrCat("--attempt \"", options.attempt, "\": an attempt from 1, or all"));
     }
     if (const int made = job.attempts_size() > 0 ? job.attempts().rbegin()->number() : 0; number > made) {
-      return absl::InvalidArgumentError(absl::StrCat("--attempt ", number, ": job ", IdOf(job.name()), " has made ",
-                                                     made == 0 ? "none yet" : absl::StrCat(made)));
+      return UsageError(absl::StrCat("--attempt ", number, ": job ", IdOf(job.name()), " has made ",
+                                     made == 0 ? "none yet" : absl::StrCat(made)));
     }
     request.set_attempt(number);
   }
@@ -68,8 +67,7 @@ class Filter {
     try {
       filter.pattern_ = std::regex(options.grep, std::regex::ECMAScript | std::regex::optimize);
     } catch (const std::regex_error& e) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("--grep \"", options.grep, "\" is no regular expression: ", e.what()));
+      return UsageError(absl::StrCat("--grep \"", options.grep, "\" is no regular expression: ", e.what()));
     }
     if (!options.since.empty()) {
       P2_ASSIGN_OR_RETURN(filter.since_, ParseSince(options.since, absl::Now()));
@@ -77,8 +75,7 @@ class Filter {
     if (!options.level.empty()) {
       filter.level_ = LevelNumber(options.level);
       if (!filter.level_.has_value()) {
-        return absl::InvalidArgumentError(
-            absl::StrCat("--level \"", options.level, "\": one of debug, info, warning, error"));
+        return UsageError(absl::StrCat("--level \"", options.level, "\": one of debug, info, warning, error"));
       }
     }
     return filter;
@@ -126,17 +123,17 @@ absl::Status PrintEntry(Context& context, const v1::LogEntry& entry, bool many_r
 absl::Status CheckSource(const Options& options) {
   if (options.source == "train") return absl::OkStatus();
   if (options.source == "scheduler") {
-    return absl::InvalidArgumentError(
+    return UsageError(
         absl::StrCat("--source scheduler: what the scheduler did with the job are its "
                      "events; `p2ctl events ",
                      options.job, "` shows them"));
   }
   if (options.source == "worker") {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--source worker: p2-worker's own log lies on its node; `p2ctl describe ", options.job,
-                     "` tells which. With `p2ctl local` it is logs/p2-worker.log in the data directory"));
+    return UsageError(absl::StrCat("--source worker: p2-worker's own log lies on its node; `p2ctl describe ",
+                                   options.job,
+                                   "` tells which. With `p2ctl local` it is logs/p2-worker.log in the data directory"));
   }
-  return absl::InvalidArgumentError(
+  return UsageError(
       absl::StrCat("--source \"", options.source, "\": one of train (what the ranks wrote), worker, scheduler"));
 }
 

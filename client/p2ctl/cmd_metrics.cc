@@ -107,13 +107,13 @@ absl::StatusOr<v1::QueryMetricsRequest> MakeRequest(const v1::Job& job, const Op
   request.set_max_points(options.max_points);
   if (!options.every.empty()) {
     P2_ASSIGN_OR_RETURN(const int64_t every, ParseCount(options.every));
-    if (every < 1) return absl::InvalidArgumentError("--every: at least 1 image");
+    if (every < 1) return UsageError("--every: at least 1 image");
     const int64_t end = to > 0 ? std::min(to, job.progress().images_seen()) : job.progress().images_seen();
     constexpr int64_t kMostPoints = 100'000;
     request.set_max_points(static_cast<int>(std::clamp((end - from) / every, int64_t{1}, kMostPoints)));
   }
   if (!options.attempt.empty() && options.attempt != "all") {
-    return absl::InvalidArgumentError(
+    return UsageError(
         absl::StrCat("--attempt \"", options.attempt, "\": only all is known (shows superseded points too)"));
   }
   request.set_include_superseded(options.attempt == "all");
@@ -250,7 +250,7 @@ absl::StatusOr<int> Follow(Context& context, const v1::Job& job, const Options& 
 }
 
 absl::StatusOr<int> Run(Context& context, const Options& options) {
-  if (options.follow && options.jobs.size() > 1) return absl::InvalidArgumentError("-f follows one job; name one");
+  if (options.follow && options.jobs.size() > 1) return UsageError("-f follows one job; name one");
   std::vector<v1::Job> jobs;
   for (const std::string& ref : options.jobs) {
     P2_ASSIGN_OR_RETURN(jobs.emplace_back(), context.ResolveJob(ref));

@@ -50,7 +50,7 @@ size_t FirstBadByte(absl::string_view text) {
   return absl::string_view::npos;
 }
 
-absl::StatusOr<std::string> ReadSpec(const std::string& path) {
+absl::StatusOr<std::string> ReadText(const std::string& path) {
   std::error_code ignored;
   if (std::filesystem::is_directory(path, ignored)) {
     return absl::InvalidArgumentError(absl::StrCat(path, " is a directory; -f takes a spec file (YAML)"));
@@ -73,6 +73,12 @@ absl::StatusOr<std::string> ReadSpec(const std::string& path) {
   return text;
 }
 
+absl::StatusOr<std::string> ReadSpec(const std::string& path) {
+  absl::StatusOr<std::string> text = ReadText(path);
+  if (!text.ok()) return WithReason(text.status(), "SPEC_UNREADABLE");
+  return text;
+}
+
 void AddFlag(v1::CreateJobRequest& request, const std::string& flag, const std::string& path,
              const std::string& value) {
   if (value.empty()) return;
@@ -85,12 +91,12 @@ void AddFlag(v1::CreateJobRequest& request, const std::string& flag, const std::
 absl::StatusOr<v1::CreateJobRequest> MakeRequest(const Context& context, const Options& options) {
   v1::CreateJobRequest request;
   if (!options.preset.empty() && !options.file.empty()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("both a preset (", options.preset, ") and a spec file (", options.file,
-                     ") are named; give one. A file builds on a preset with `extends: ", options.preset, "`"));
+    return UsageError(absl::StrCat("both a preset (", options.preset, ") and a spec file (", options.file,
+                                   ") are named; give one. A file builds on a preset with `extends: ", options.preset,
+                                   "`"));
   }
   if (options.preset.empty() && options.file.empty()) {
-    return absl::InvalidArgumentError(
+    return UsageError(
         "name a preset or a spec file: p2ctl submit PRESET, or p2ctl submit -f FILE "
         "(`p2ctl preset list` shows the presets)");
   }
@@ -101,13 +107,15 @@ absl::StatusOr<v1::CreateJobRequest> MakeRequest(const Context& context, const O
   }
   for (const std::string& set : options.sets) {
     if (!absl::StrContains(set, '=')) {
-      return absl::InvalidArgumentError(absl::StrCat("--set \"", set, "\": write path=value (training.batch=16)"));
+      return UsageError(absl::StrCat("--set \"", set, "\": write path=value (training.batch=16)"));
     }
     request.add_overrides(set);
   }
   if (absl::StrContains(options.devices, ':')) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--devices ", options.devices, ": elastic jobs (MIN:MAX) are not there yet; give one number"));
+    return WithReason(
+        absl::InvalidArgumentError(
+            absl::StrCat("--devices ", options.devices, ": elastic jobs (MIN:MAX) are not there yet; give one number")),
+        "NOT_SUPPORTED_YET");
   }
   AddFlag(request, "--weight", "objective.weight", options.weight);
   AddFlag(request, "--dataset", "data.dataset", options.dataset);
@@ -117,7 +125,7 @@ absl::StatusOr<v1::CreateJobRequest> MakeRequest(const Context& context, const O
   for (const std::string& label : options.labels) {
     const std::pair<std::string, std::string> parts = absl::StrSplit(label, absl::MaxSplits('=', 1));
     if (parts.first.empty() || !absl::StrContains(label, '=')) {
-      return absl::InvalidArgumentError(absl::StrCat("--label \"", label, "\": write key=value"));
+      return UsageError(absl::StrCat("--label \"", label, "\": write key=value"));
     }
     (*request.mutable_labels())[parts.first] = parts.second;
   }

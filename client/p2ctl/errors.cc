@@ -71,6 +71,8 @@ absl::Status WithReason(absl::Status error, absl::string_view reason) {
   return error;
 }
 
+absl::Status UsageError(absl::string_view message) { return WithReason(absl::InvalidArgumentError(message), "USAGE"); }
+
 std::string ErrorText(const absl::Status& error) {
   const std::string message = MessageOf(error);
   // A message of several lines (all bad fields of a spec) keeps its lines, indented below the first.

@@ -29,6 +29,9 @@ ExitCode ExitCodeOf(const absl::Status& error);
 // `error` with a google.rpc.ErrorInfo of p2ctl's own ("SERVER_UNAVAILABLE"), unless it has one.
 absl::Status WithReason(absl::Status error, absl::string_view reason);
 
+// INVALID_ARGUMENT with reason USAGE: what was typed is wrong, whatever a server holds.
+absl::Status UsageError(absl::string_view message);
+
 // "error: …" for people, with what the details add; never ends in a newline.
 std::string ErrorText(const absl::Status& error);
 

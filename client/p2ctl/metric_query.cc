@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
+#include "client/p2ctl/errors.h"
 #include "common/spec/nearest_name.h"
 #include "common/status_macros.h"
 
@@ -24,8 +25,8 @@ absl::Status NoSuchMetric(absl::string_view name, const std::vector<std::string>
   }
   if (bins) shown.push_back("bins of the SNR (loss_snr_* …)");
   const std::string near = spec::DidYouMean(name, known);
-  return absl::InvalidArgumentError(absl::StrCat("no metric \"", name, "\"", near,
-                                                 near.empty() ? "; it has " : " it has ", absl::StrJoin(shown, ", ")));
+  return UsageError(absl::StrCat("no metric \"", name, "\"", near, near.empty() ? "; it has " : " it has ",
+                                 absl::StrJoin(shown, ", ")));
 }
 
 }  // namespace

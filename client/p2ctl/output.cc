@@ -105,7 +105,7 @@ absl::StatusOr<OutputFormat> ParseOutputFormat(absl::string_view name) {
                           "output format ", name, " is not there yet: it comes with tables of ablations (ROADMAP.md)")),
                       "NOT_SUPPORTED_YET");
   }
-  return absl::InvalidArgumentError(
+  return UsageError(
       absl::StrCat("output format \"", name, "\" is unknown; one of table, wide, json, jsonl, yaml, csv, name"));
 }
 
@@ -156,9 +156,9 @@ absl::Status Listing::CheckFields(const OutputStyle& style) const {
         std::any_of(rows_.begin(), rows_.end(), [&](const Row& row) { return Find(row.json, field) != nullptr; });
     if (!known) {
       const auto name = [](std::string* out, const Column& column) { out->append(column.name); };
-      return absl::InvalidArgumentError(absl::StrCat("--fields: no \"", field, "\" here; columns are ",
-                                                     absl::StrJoin(columns_, ", ", name),
-                                                     "; any path of `-o json` serves too (spec.training.batch)"));
+      return UsageError(absl::StrCat("--fields: no \"", field, "\" here; columns are ",
+                                     absl::StrJoin(columns_, ", ", name),
+                                     "; any path of `-o json` serves too (spec.training.batch)"));
     }
   }
   return absl::OkStatus();

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
+#include "client/p2ctl/errors.h"
 
 namespace p2::ctl {
 
@@ -24,7 +25,7 @@ absl::StatusOr<absl::Duration> ParseDuration(absl::string_view text) {
   absl::Duration rest;
   if ((!spelled.empty() && !absl::ParseDuration(spelled, &rest)) || days + rest <= absl::ZeroDuration() ||
       days < absl::ZeroDuration() || rest < absl::ZeroDuration()) {
-    return absl::InvalidArgumentError(absl::StrCat("\"", text, "\" is not a duration; write 90s, 5m, 2h or 3d"));
+    return UsageError(absl::StrCat("\"", text, "\" is not a duration; write 90s, 5m, 2h or 3d"));
   }
   return days + rest;
 }
@@ -43,7 +44,7 @@ absl::StatusOr<int64_t> ParseCount(absl::string_view text) {
                       absl::SimpleAtod(digits, &number);
   const double count = std::round(number * factor);
   if (!parsed || count > 9e18 || std::abs(count - number * factor) > 1e-6 * std::max(1.0, count)) {
-    return absl::InvalidArgumentError(absl::StrCat("\"", text, "\" is not a count; write 1500, 500k or 10M"));
+    return UsageError(absl::StrCat("\"", text, "\" is not a count; write 1500, 500k or 10M"));
   }
   return static_cast<int64_t>(count);
 }
@@ -52,7 +53,7 @@ absl::StatusOr<absl::Time> ParseSince(absl::string_view text, absl::Time now) {
   if (absl::Time time; absl::ParseTime(absl::RFC3339_full, text, &time, nullptr)) return time;
   const absl::StatusOr<absl::Duration> ago = ParseDuration(text);
   if (!ago.ok()) {
-    return absl::InvalidArgumentError(
+    return UsageError(
         absl::StrCat("\"", text, "\" is neither a duration (90s, 2h, 3d) nor a time (2026-11-23T09:00:00Z)"));
   }
   return now - *ago;

@@ -7,6 +7,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "client/p2ctl/errors.h"
 #include "client/p2ctl/job_view.h"
 #include "client/p2ctl/units.h"
 #include "common/status_macros.h"
@@ -28,7 +29,7 @@ absl::StatusOr<WaitCondition> WaitCondition::Parse(absl::string_view text) {
       condition.comparison_ = std::string(rest.substr(at, absl::StartsWith(rest.substr(at + 1), "=") ? 2 : 1));
       if (absl::SimpleAtod(rest.substr(at + condition.comparison_.size()), &condition.bound_)) return condition;
     }
-    return absl::InvalidArgumentError(absl::StrCat("--for \"", text, "\": write metric:NAME<=NUMBER (or <, >=, >)"));
+    return UsageError(absl::StrCat("--for \"", text, "\": write metric:NAME<=NUMBER (or <, >=, >)"));
   }
   v1::Job::State state;
   if (text == "done") return condition;
@@ -36,7 +37,7 @@ absl::StatusOr<WaitCondition> WaitCondition::Parse(absl::string_view text) {
     condition.state_ = state;
     return condition;
   }
-  return absl::InvalidArgumentError(absl::StrCat(
+  return UsageError(absl::StrCat(
       "--for \"", text,
       "\" is unknown; write done, a state (RUNNING, PAUSED, SUCCEEDED …), images=500k or metric:loss<=0.05"));
 }

@@ -84,6 +84,10 @@ TEST_F(UsageTest, ReasonsComeFromTheErrorInfoElseFromTheCode) {
 TEST_F(UsageTest, ErrorsOfItsOwnHaveReasonsToo) {
   EXPECT_EQ(Reason({"lst"}), "USAGE");
   EXPECT_EQ(Reason({"list", "--limit", "x"}), "USAGE");
+  EXPECT_EQ(Reason({"list", "--sort", "x"}), "USAGE");
+  EXPECT_EQ(Reason({"wait", "a", "--for", "later"}), "USAGE");
+  EXPECT_EQ(Reason({"submit", "mnist-demo", "--devices", "1:2"}), "NOT_SUPPORTED_YET");
+  EXPECT_EQ(Reason({"submit", "-f", "/no/such.yaml"}), "SPEC_UNREADABLE");
   server_.Stop();
   EXPECT_EQ(Reason({"list"}), "SERVER_UNAVAILABLE");
 }
