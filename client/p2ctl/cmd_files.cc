@@ -89,6 +89,14 @@ absl::StatusOr<std::string> Destination(const GetOptions& options, const std::st
   return (std::filesystem::path(options.out) / id).string();
 }
 
+// The server's error, in which the artifact has its resource name, in the words of the command line.
+absl::Status NoSuchArtifact(const absl::Status& error, const std::string& job, const std::string& id) {
+  absl::Status said = absl::NotFoundError(
+      absl::StrCat("job \"", job, "\" has no artifact \"", id, "\"; `p2ctl artifact list ", job, "` shows them"));
+  error.ForEachPayload([&said](absl::string_view type, const absl::Cord& payload) { said.SetPayload(type, payload); });
+  return said;
+}
+
 // Without IDs the newest. Prints the paths of the files that were written.
 absl::StatusOr<int> Get(Context& context, const GetOptions& options) {
   P2_ASSIGN_OR_RETURN(Client * client, context.client());
@@ -108,10 +116,7 @@ absl::StatusOr<int> Get(Context& context, const GetOptions& options) {
     P2_ASSIGN_OR_RETURN(const std::string path, Destination(options, id, ids.size() > 1));
     const absl::StatusOr<v1::Artifact> artifact =
         client->DownloadArtifact(absl::StrCat(job.name(), "/artifacts/", id), path);
-    if (absl::IsNotFound(artifact.status())) {
-      return absl::NotFoundError(absl::StrCat("job \"", IdOf(job.name()), "\" has no artifact \"", id,
-                                              "\"; `p2ctl artifact list ", IdOf(job.name()), "` shows them"));
-    }
+    if (absl::IsNotFound(artifact.status())) return NoSuchArtifact(artifact.status(), IdOf(job.name()), id);
     if (!artifact.ok()) return artifact.status();
     Json json = {{"path", path}, {"artifact", ToJson(*artifact)}};
     listing.Add(std::move(json), path, {path});

@@ -133,6 +133,7 @@ TEST_F(UsageTest, ErrorsNameAResourceAsItWasWritten) {
   const P2ctlResult artifact = P2ctl({"artifact", "get", "a", "nope.png"});
   EXPECT_EQ(artifact.exit_code, 3);
   EXPECT_THAT(artifact.err, AllOf(HasSubstr("job \"a\" has no artifact \"nope.png\""), Not(HasSubstr("jobs/"))));
+  EXPECT_THAT(P2ctl({"artifact", "get", "a", "nope.png", "-o", "json"}).err, HasSubstr("p2.v1.Artifact"));
 }
 
 }  // namespace
