@@ -151,6 +151,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
                             .workers = [&impl] { return impl.coordinator->Workers(); },
                             .watchers = [&impl] { return impl.coordinator->watches().watchers(); },
                             .free_bytes = [&impl] { return impl.free_bytes.load(); },
+                            .store_health = [&impl] { return impl.store->Health(); },
                             .now = [] { return Clock::Real().Now(); }});
   P2_RETURN_IF_ERROR(impl.LookAtDisk());
 

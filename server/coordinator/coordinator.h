@@ -40,7 +40,7 @@ inline constexpr int kProtocolVersion = 1;
 class Observer {
  public:
   virtual ~Observer() = default;
-  // After a synced batch. `state` is as it stands after it.
+  // After a synced batch. `state` is as it stands after it; `write_time` is zero where nothing had to be written.
   virtual void OnCommit(const scheduler::ClusterState& state, absl::Span<const scheduler::Mutation> mutations,
                         absl::Duration step_time, absl::Duration write_time) {}
   // A worker's report had no effect: a stale epoch, an unknown job.

@@ -283,17 +283,18 @@ Coordinator::Answer Loop::AnswerOf(const std::string& resource) const {
 }
 
 bool Loop::Commit(Batch& batch) {
-  const absl::Time begin = absl::Now();
   if (batch.bytes_written) {
     if (absl::Status status = options_.blobs->Sync(); !status.ok()) return Fail(status), false;
   }
   bool durable = false;
   for (const Mutation& mutation : batch.mutations) durable |= scheduler::IsDurable(mutation);
+  absl::Duration write_time;
   if (durable) {
+    const absl::Time begin = absl::Now();
     if (absl::Status status = options_.store->Apply(batch.mutations); !status.ok()) return Fail(status), false;
+    write_time = absl::Now() - begin;
   }
-  if (options_.observer != nullptr)
-    options_.observer->OnCommit(state_, batch.mutations, step_time_, absl::Now() - begin);
+  if (options_.observer != nullptr) options_.observer->OnCommit(state_, batch.mutations, step_time_, write_time);
   return true;
 }
 

@@ -17,42 +17,69 @@ namespace {
 using prometheus::MetricFamily;
 using scheduler::JobPtr;
 using scheduler::JobState;
+using scheduler::StatusReason;
 using scheduler::WorkerPtr;
 using Labels = std::vector<std::pair<std::string, std::string>>;
 
 constexpr JobState kLiveStates[] = {JobState::kQueued,  JobState::kStarting, JobState::kRunning,
                                     JobState::kPausing, JobState::kPaused,   JobState::kCancelling};
-constexpr absl::string_view kLossKinds[] = {"loss", "mse", "vb"};
+// Why a job that nobody holds back stands in the queue: shown also while there is none.
+constexpr StatusReason kWaiting[] = {StatusReason::kWaitingForDevices, StatusReason::kNotEnoughDevices,
+                                     StatusReason::kRootNotVisible, StatusReason::kBackoff, StatusReason::kDiskFull};
+// Names of the trainer's values (worker/trainer/metric_window.h).
+constexpr absl::string_view kLossKinds[] = {"loss", "mse", "mse_weighted", "vb"};
 constexpr absl::string_view kLossSnrPrefix = "loss_snr_";
+constexpr absl::string_view kStepSecondsPrefix = "step_seconds_";
 
-MetricFamily Family(const char* name, const char* help) {
+MetricFamily Family(const char* name, const char* help, prometheus::MetricType type = prometheus::MetricType::Gauge) {
   MetricFamily family;
   family.name = name;
   family.help = help;
-  family.type = prometheus::MetricType::Gauge;
+  family.type = type;
   return family;
 }
 
 void Add(MetricFamily& family, const Labels& labels, double value) {
   prometheus::ClientMetric metric;
   for (const auto& [name, label] : labels) metric.label.push_back({name, label});
-  metric.gauge.value = value;
+  (family.type == prometheus::MetricType::Counter ? metric.counter.value : metric.gauge.value) = value;
   family.metric.push_back(std::move(metric));
 }
 
 void AddQueue(const std::vector<JobPtr>& jobs, std::vector<MetricFamily>& out) {
   std::map<std::pair<std::string, std::string>, int> states, reasons;
+  std::map<std::string, int> devices = {{"cpu", 0}, {"cuda", 0}, {"any", 0}};
+  for (const StatusReason reason : kWaiting) reasons[{"default", std::string(ReasonName(reason))}] = 0;
   for (const JobState state : kLiveStates) states[{std::string(scheduler::JobStateName(state)), "default"}] = 0;
   for (const JobPtr& job : jobs) {
     ++states[{std::string(scheduler::JobStateName(job->state)), job->queue}];
-    if (job->state == JobState::kQueued) ++reasons[{job->queue, std::string(ReasonName(job->reason))}];
+    if (job->state != JobState::kQueued) continue;
+    ++reasons[{job->queue, std::string(ReasonName(job->reason))}];
+    devices[job->needs.kind.empty() ? "any" : job->needs.kind] += job->needs.devices;
   }
   MetricFamily by_state = Family(metric::kJobs, "Jobs that have not ended, by state and queue.");
   for (const auto& [key, count] : states) Add(by_state, {{"state", key.first}, {"queue", key.second}}, count);
   MetricFamily pending = Family(metric::kPendingJobs, "Queued jobs, by queue and by the reason why they wait.");
   for (const auto& [key, count] : reasons) Add(pending, {{"queue", key.first}, {"reason", key.second}}, count);
-  out.push_back(std::move(by_state));
-  out.push_back(std::move(pending));
+  MetricFamily wanted = Family(metric::kPendingDevices, "Devices that queued jobs wait for, by the kind they ask for.");
+  for (const auto& [kind, count] : devices) Add(wanted, {{"kind", kind}}, count);
+  for (MetricFamily* family : {&by_state, &pending, &wanted}) out.push_back(std::move(*family));
+}
+
+void AddStore(const ClusterSources& sources, std::vector<MetricFamily>& out) {
+  const store::StoreHealth health = sources.store_health();
+  MetricFamily stalls = Family(metric::kStoreStallsTotal, "Writes that the job database slowed down or stopped.",
+                               prometheus::MetricType::Counter);
+  Add(stalls, {}, static_cast<double>(health.stalls));
+  MetricFamily error = Family(metric::kStoreBackgroundError, "1 if flushing or compacting the job database failed.");
+  Add(error, {}, health.background_error ? 1 : 0);
+  out.push_back(std::move(stalls));
+  out.push_back(std::move(error));
+  if (const int64_t free_bytes = sources.free_bytes(); free_bytes >= 0) {
+    MetricFamily free = Family(metric::kStoreFreeBytes, "Free space of the data directory's file system.");
+    Add(free, {}, static_cast<double>(free_bytes));
+    out.push_back(std::move(free));
+  }
 }
 
 void AddCluster(const std::vector<WorkerPtr>& workers, absl::Time now, std::vector<MetricFamily>& out) {
@@ -87,12 +114,25 @@ void ClusterGauges::SetSources(ClusterSources sources) {
   sources_ = std::move(sources);
 }
 
-void ClusterGauges::SetValues(const std::string& job, int64_t step, const std::map<std::string, double>& values) {
+void ClusterGauges::AddRow(const std::string& job, int64_t step, const std::map<std::string, double>& values) {
   absl::MutexLock lock(&mutex_);
-  values_[job] = {.step = step, .values = values};
+  JobValues& known = values_[job];
+  known.step = step;
+  known.values = values;
+  if (const auto bad = values.find("nonfinite_steps"); bad != values.end()) known.nonfinite_steps += bad->second;
 }
 
-void ClusterGauges::ForgetValues(absl::string_view job) {
+void ClusterGauges::AddRestart(const std::string& job, const std::string& cause) {
+  absl::MutexLock lock(&mutex_);
+  ++values_[job].restarts[cause];
+}
+
+void ClusterGauges::SetCheckpointBytes(const std::string& job, int64_t bytes) {
+  absl::MutexLock lock(&mutex_);
+  values_[job].checkpoint_bytes = bytes;
+}
+
+void ClusterGauges::Forget(absl::string_view job) {
   absl::MutexLock lock(&mutex_);
   if (const auto found = values_.find(job); found != values_.end()) values_.erase(found);
 }
@@ -111,28 +151,41 @@ std::vector<MetricFamily> ClusterGauges::Collect() const {
   std::vector<JobPtr> jobs = sources.live_jobs();
   AddQueue(jobs, out);
   AddCluster(sources.workers(), sources.now(), out);
+  AddStore(sources, out);
   MetricFamily watchers = Family(metric::kWatchers, "Open watches of jobs and events.");
   Add(watchers, {}, sources.watchers());
   out.push_back(std::move(watchers));
-  if (const int64_t free_bytes = sources.free_bytes(); free_bytes >= 0) {
-    MetricFamily free = Family(metric::kStoreFreeBytes, "Free space of the data directory's file system.");
-    Add(free, {}, static_cast<double>(free_bytes));
-    out.push_back(std::move(free));
-  }
+  AddJobs(std::move(jobs), out);
+  out.erase(std::remove_if(out.begin(), out.end(), [](const MetricFamily& family) { return family.metric.empty(); }),
+            out.end());
+  return out;
+}
 
-  // Jobs that have started at least once, the oldest ones if there are too many.
-  jobs.erase(std::remove_if(jobs.begin(), jobs.end(), [](const JobPtr& job) { return job->attempt_count == 0; }),
-             jobs.end());
+void ClusterGauges::AddJobs(std::vector<JobPtr> jobs, std::vector<MetricFamily>& out) const {
+  constexpr auto kCounter = prometheus::MetricType::Counter;
+  std::erase_if(jobs, [](const JobPtr& job) { return job->attempt_count == 0; });
   std::sort(jobs.begin(), jobs.end(),
             [](const JobPtr& a, const JobPtr& b) { return a->create_order < b->create_order; });
   if (jobs.size() > metric::kMaxJobSeries) jobs.resize(metric::kMaxJobSeries);
   MetricFamily images = Family(metric::kImagesSeen, "Position of a live job: images seen.");
   MetricFamily rate = Family(metric::kImagesPerSecond, "Images per second of a running job, over about 10 s.");
   MetricFamily steps = Family(metric::kStep, "Last step that a live job reported.");
-  MetricFamily loss =
-      Family(metric::kLoss, "Last reported loss of a live job: the whole, the weighted MSE, the bound.");
-  MetricFamily loss_snr = Family(metric::kLossSnr, "Last reported loss of a live job, by bin of the SNR.");
+  MetricFamily step_seconds = Family(metric::kStepSeconds,
+                                     "Mean time of a step of a live job's rank 0 over the last reported interval, by "
+                                     "phase; the phases add up to the step.");
+  MetricFamily loss = Family(metric::kLoss,
+                             "Last reported loss of a live job: the whole that is minimized (loss), the MSE of the "
+                             "noise without and with its weights (mse, mse_weighted), the variational bound (vb).");
+  MetricFamily loss_snr = Family(metric::kLossSnr, "Last reported MSE of a live job, unweighted, by bin of the SNR.");
   MetricFamily grad_norm = Family(metric::kGradNorm, "Last reported gradient norm of a live job.");
+  MetricFamily nonfinite =
+      Family(metric::kNonfiniteStepsTotal, "Steps of a live job that changed nothing because a number was not finite.",
+             kCounter);
+  MetricFamily restarts =
+      Family(metric::kRestartsTotal, "Attempts of a live job that failed or were abandoned, by the class of the cause.",
+             kCounter);
+  MetricFamily checkpoints =
+      Family(metric::kCheckpointBytes, "Size of all checkpoints that a live job has on storage.");
   absl::MutexLock lock(&mutex_);
   for (const JobPtr& job : jobs) {
     const std::pair<std::string, std::string> label = {"job_id", job->id};
@@ -140,21 +193,29 @@ std::vector<MetricFamily> ClusterGauges::Collect() const {
     if (job->state == JobState::kRunning) Add(rate, {label}, job->progress.images_per_second);
     const auto found = values_.find(job->id);
     if (found == values_.end()) continue;
-    Add(steps, {label}, static_cast<double>(found->second.step));
-    for (const auto& [name, value] : found->second.values) {
+    const JobValues& known = found->second;
+    if (known.step.has_value()) {
+      Add(steps, {label}, static_cast<double>(*known.step));
+      Add(nonfinite, {label}, known.nonfinite_steps);
+    }
+    if (known.checkpoint_bytes.has_value()) Add(checkpoints, {label}, static_cast<double>(*known.checkpoint_bytes));
+    for (const auto& [cause, count] : known.restarts)
+      Add(restarts, {label, {"class", cause}}, static_cast<double>(count));
+    for (const auto& [name, value] : known.values) {
       if (std::find(std::begin(kLossKinds), std::end(kLossKinds), name) != std::end(kLossKinds)) {
         Add(loss, {label, {"kind", name}}, value);
       } else if (absl::StartsWith(name, kLossSnrPrefix)) {
         Add(loss_snr, {label, {"bin", name.substr(kLossSnrPrefix.size())}}, value);
+      } else if (absl::StartsWith(name, kStepSecondsPrefix)) {
+        Add(step_seconds, {label, {"phase", name.substr(kStepSecondsPrefix.size())}}, value);
       } else if (name == "grad_norm") {
         Add(grad_norm, {label}, value);
       }
     }
   }
-  for (MetricFamily* family : {&images, &rate, &steps, &loss, &loss_snr, &grad_norm}) out.push_back(std::move(*family));
-  out.erase(std::remove_if(out.begin(), out.end(), [](const MetricFamily& family) { return family.metric.empty(); }),
-            out.end());
-  return out;
+  for (MetricFamily* family :
+       {&images, &rate, &steps, &step_seconds, &loss, &loss_snr, &grad_norm, &nonfinite, &restarts, &checkpoints})
+    out.push_back(std::move(*family));
 }
 
 }  // namespace p2::metrics

@@ -1,11 +1,12 @@
-// What the cluster looks like now, as gauges made anew at each scrape: nothing has to be forgotten when a job or worker
-// goes.
+// What the cluster looks like now, as series made anew at each scrape: what is not there any more is not shown.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -14,6 +15,7 @@
 #include "absl/time/time.h"
 #include "prometheus/collectable.h"
 #include "server/scheduler/types.h"
+#include "server/store/job_store.h"
 
 namespace p2::metrics {
 
@@ -24,6 +26,7 @@ struct ClusterSources {
   std::function<int()> watchers;
   // Of the data directory; negative: unknown.
   std::function<int64_t()> free_bytes;
+  std::function<store::StoreHealth()> store_health;
   std::function<absl::Time()> now;
 };
 
@@ -35,23 +38,34 @@ class ClusterGauges : public prometheus::Collectable {
   // Nothing is collected before.
   void SetSources(ClusterSources sources);
 
-  // The last values that a job's rank 0 reported.
-  void SetValues(const std::string& job, int64_t step, const std::map<std::string, double>& values);
-  void ForgetValues(absl::string_view job);
+  // What a live job's rank 0 reported together. Its values stand until the next row, its bad steps add up.
+  void AddRow(const std::string& job, int64_t step, const std::map<std::string, double>& values);
+  // `cause`: `out_of_memory`.
+  void AddRestart(const std::string& job, const std::string& cause);
+  void SetCheckpointBytes(const std::string& job, int64_t bytes);
+  // The job has ended.
+  void Forget(absl::string_view job);
 
   std::vector<prometheus::MetricFamily> Collect() const override;
 
  private:
-  struct Values {
-    int64_t step = 0;
+  // What the coordinator's record of a job does not say. Counters begin with this process.
+  struct JobValues {
+    std::optional<int64_t> step;  // Unset before the first row.
     std::map<std::string, double> values;
+    double nonfinite_steps = 0;
+    std::map<std::string, int64_t> restarts;  // By cause.
+    std::optional<int64_t> checkpoint_bytes;
   };
+
+  // Series of live jobs that have started at least once: the oldest ones if there are too many.
+  void AddJobs(std::vector<scheduler::JobPtr> jobs, std::vector<prometheus::MetricFamily>& out) const;
 
   const std::string version_;
 
   mutable absl::Mutex mutex_;
   ClusterSources sources_ ABSL_GUARDED_BY(mutex_);
-  std::map<std::string, Values, std::less<>> values_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, JobValues, std::less<>> values_ ABSL_GUARDED_BY(mutex_);
 };
 
 // `WAITING_FOR_DEVICES`, as in p2.v1.StatusReason.

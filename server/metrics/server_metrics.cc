@@ -1,5 +1,6 @@
 #include "server/metrics/server_metrics.h"
 
+#include <set>
 #include <utility>
 #include <variant>
 
@@ -10,10 +11,14 @@
 namespace p2::metrics {
 namespace {
 
+// The reason of the trainer's notice (worker/trainer/checkpointer.cc).
+constexpr absl::string_view kCheckpointFailed = "CHECKPOINT_FAILED";
+
 using Buckets = prometheus::Histogram::BucketBoundaries;
 
 const Buckets kWaitBuckets = {0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 14400, 86400};
 const Buckets kGangBuckets = {0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 20, 30, 60};
+const Buckets kCycleBuckets = {0.00001, 0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 1};
 const Buckets kWriteBuckets = {0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5};
 const Buckets kRpcBuckets = {0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 30};
 
@@ -34,15 +39,16 @@ ServerMetrics::ServerMetrics(const std::string& version)
                                 kWaitBuckets)),
       gang_start_(MakeHistogram(*registry_, metric::kGangStartSeconds,
                                 "From the reservation of a gang to the moment when all its ranks run.", kGangBuckets)),
+      scheduler_cycle_(MakeHistogram(*registry_, metric::kSchedulerCycleSeconds,
+                                     "Decisions of one round over the events that had come, without their write.",
+                                     kCycleBuckets)),
       store_write_(MakeHistogram(*registry_, metric::kStoreWriteSeconds,
                                  "One synced batch of the job database, its commit counter included.", kWriteBuckets)),
       admissions_(MakeCounter(*registry_, metric::kAdmissionsTotal, "Jobs that were created.")),
       epoch_conflicts_(MakeCounter(*registry_, metric::kLeaseEpochConflictsTotal,
                                    "Reports of workers that had no effect: a stale epoch or an unknown job.")),
-      restarts_(prometheus::BuildCounter()
-                    .Name(metric::kRestartsTotal)
-                    .Help("Attempts that failed or were abandoned, by the class of the cause.")
-                    .Register(*registry_)),
+      checkpoint_failures_(
+          MakeCounter(*registry_, metric::kCheckpointFailuresTotal, "Checkpoints that a trainer could not write.")),
       rpc_handled_(prometheus::BuildCounter()
                        .Name(metric::kRpcHandledTotal)
                        .Help("RPCs that ended, by service, method and code.")
@@ -53,7 +59,6 @@ ServerMetrics::ServerMetrics(const std::string& version)
                        .Register(*registry_)) {}
 
 void ServerMetrics::OnJob(const scheduler::JobRecord& job) {
-  if (scheduler::IsTerminal(job.state)) gauges_->ForgetValues(job.id);
   const bool first = seen_.count(job.id) == 0;
   Seen& seen = seen_[job.id];
   const bool created = first && job.update_time == job.create_time;
@@ -72,26 +77,51 @@ void ServerMetrics::OnJob(const scheduler::JobRecord& job) {
     const bool failed =
         attempt.outcome == scheduler::Outcome::kFailed || attempt.outcome == scheduler::Outcome::kAbandoned;
     if (failed && known && seen.live) {
-      restarts_.Add({{"class", absl::AsciiStrToLower(ReasonName(attempt.reason))}}).Increment();
+      gauges_->AddRestart(job.id, absl::AsciiStrToLower(ReasonName(attempt.reason)));
     }
     seen = {.attempt = attempt.number, .live = attempt.live(), .started = started};
   }
-  if (scheduler::IsTerminal(job.state)) seen_.erase(job.id);
+  if (!scheduler::IsTerminal(job.state)) return;
+  gauges_->Forget(job.id);
+  seen_.erase(job.id);
 }
 
-void ServerMetrics::OnCommit(const scheduler::ClusterState&, absl::Span<const scheduler::Mutation> mutations,
-                             absl::Duration, absl::Duration write_time) {
+void ServerMetrics::CountCheckpoints(const scheduler::ClusterState& state,
+                                     absl::Span<const scheduler::Mutation> mutations) {
+  std::set<std::string> changed;
+  if (!std::exchange(counted_checkpoints_, true)) {
+    for (const auto& [id, job] : state.live_jobs()) changed.insert(id);
+  }
+  for (const scheduler::Mutation& mutation : mutations) {
+    if (const auto* put = std::get_if<scheduler::PutJob>(&mutation)) changed.insert(put->job->id);
+    if (const auto* put = std::get_if<scheduler::PutCheckpoint>(&mutation)) changed.insert(put->checkpoint->job);
+    if (const auto* erase = std::get_if<scheduler::EraseCheckpoint>(&mutation)) changed.insert(erase->job);
+  }
+  for (const std::string& id : changed) {
+    if (!state.live_jobs().contains(id)) continue;
+    int64_t bytes = 0;
+    for (const auto& [key, checkpoint] : state.CheckpointsOf(id)) bytes += checkpoint->size_bytes;
+    gauges_->SetCheckpointBytes(id, bytes);
+  }
+}
+
+void ServerMetrics::OnCommit(const scheduler::ClusterState& state, absl::Span<const scheduler::Mutation> mutations,
+                             absl::Duration step_time, absl::Duration write_time) {
+  scheduler_cycle_.Observe(absl::ToDoubleSeconds(step_time));
   if (write_time > absl::ZeroDuration()) store_write_.Observe(absl::ToDoubleSeconds(write_time));
   for (const scheduler::Mutation& mutation : mutations) {
     if (const auto* put = std::get_if<scheduler::PutJob>(&mutation); put != nullptr) {
       OnJob(*put->job);
     } else if (const auto* append = std::get_if<scheduler::AppendMetrics>(&mutation); append != nullptr) {
-      if (seen_.count(append->job) > 0) gauges_->SetValues(append->job, append->step, append->values);
+      if (seen_.count(append->job) > 0) gauges_->AddRow(append->job, append->step, append->values);
+    } else if (const auto* event = std::get_if<scheduler::AppendEvent>(&mutation); event != nullptr) {
+      if (event->event.reason == kCheckpointFailed) checkpoint_failures_.Increment();
     } else if (const auto* erase = std::get_if<scheduler::EraseJob>(&mutation); erase != nullptr) {
-      gauges_->ForgetValues(erase->job);
+      gauges_->Forget(erase->job);
       seen_.erase(erase->job);
     }
   }
+  CountCheckpoints(state, mutations);
 }
 
 void ServerMetrics::OnRefused(absl::string_view, absl::string_view) { epoch_conflicts_.Increment(); }

@@ -45,21 +45,24 @@ class ServerMetrics : public coordinator::Observer {
   };
 
   void OnJob(const scheduler::JobRecord& job);
+  void CountCheckpoints(const scheduler::ClusterState& state, absl::Span<const scheduler::Mutation> mutations);
 
   // Constant after construction.
   const std::shared_ptr<prometheus::Registry> registry_ = std::make_shared<prometheus::Registry>();
   const std::shared_ptr<ClusterGauges> gauges_;
   prometheus::Histogram& queue_wait_;
   prometheus::Histogram& gang_start_;
+  prometheus::Histogram& scheduler_cycle_;
   prometheus::Histogram& store_write_;
   prometheus::Counter& admissions_;
   prometheus::Counter& epoch_conflicts_;
-  prometheus::Family<prometheus::Counter>& restarts_;
+  prometheus::Counter& checkpoint_failures_;
   prometheus::Family<prometheus::Counter>& rpc_handled_;
   prometheus::Family<prometheus::Histogram>& rpc_seconds_;
 
   // Confined to the loop thread.
   std::map<std::string, Seen, std::less<>> seen_;
+  bool counted_checkpoints_ = false;  // Of the jobs that were live at the start.
 };
 
 }  // namespace p2::metrics

@@ -1,6 +1,7 @@
 #include "server/store/database.h"
 
 #include <algorithm>
+#include <map>
 #include <set>
 #include <utility>
 
@@ -166,6 +167,21 @@ absl::Status Database::Write(Batch& batch) {
   ++commits_;
   if (counter_ != nullptr) broken_ = counter_->Set(commits_);
   return broken_;
+}
+
+StoreHealth Database::Health() const {
+  StoreHealth health;
+  uint64_t errors = 0;
+  health.background_error = db_->GetIntProperty(rocksdb::DB::Properties::kBackgroundErrors, &errors) && errors > 0;
+  for (rocksdb::ColumnFamilyHandle* handle : families_) {
+    std::map<std::string, std::string> stats;
+    if (!db_->GetMapProperty(handle, rocksdb::DB::Properties::kCFStats, &stats)) continue;
+    for (const char* kind : {"io_stalls.total_slowdown", "io_stalls.total_stop"}) {
+      int64_t count = 0;
+      if (absl::SimpleAtoi(stats[kind], &count)) health.stalls += count;
+    }
+  }
+  return health;
 }
 
 Database::Batch::Batch(const Database& database)

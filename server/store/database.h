@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "server/store/commit_counter.h"
+#include "server/store/job_store.h"
 #include "server/store/keys.h"
 #include "server/store/rocksdb_job_store.h"
 
@@ -71,6 +72,9 @@ class Database {
 
   // All or nothing, durable when it returns. The first error is sticky.
   absl::Status Write(Batch& batch);
+
+  // Thread-safe.
+  StoreHealth Health() const;
 
  private:
   Database(std::unique_ptr<rocksdb::DB> db, std::vector<rocksdb::ColumnFamilyHandle*> families);

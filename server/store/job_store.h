@@ -47,6 +47,12 @@ struct MetricPosition {
   auto operator<=>(const MetricPosition&) const = default;
 };
 
+// For operators. Since the store was opened.
+struct StoreHealth {
+  bool background_error = false;  // Flushing or compacting failed.
+  int64_t stalls = 0;             // Writes that were slowed down or stopped because compaction lags behind.
+};
+
 // Writes from one thread; reads from any, each of them a consistent snapshot of whole batches.
 // Errors of every method: DATA_LOSS if what is stored does not match its checksum, INTERNAL or RESOURCE_EXHAUSTED from
 // the file system.
@@ -86,6 +92,8 @@ class JobStore {
   // Calls `visit` for every row after `after`, in order, until it returns false. No rows if there is no such job.
   virtual absl::Status ReadMetrics(absl::string_view job, MetricPosition after,
                                    absl::FunctionRef<bool(const MetricRow&)> visit) const = 0;
+
+  virtual StoreHealth Health() const = 0;
 };
 
 }  // namespace p2::store

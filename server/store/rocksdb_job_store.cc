@@ -199,6 +199,8 @@ class RocksDbJobStore : public JobStore {
     return ReadMetricRows(View(*database_), job, after, visit);
   }
 
+  StoreHealth Health() const override { return database_->Health(); }
+
  private:
   template <typename Record>
   static void PutRecord(Batch& batch, const Key& key, const Record& record) {

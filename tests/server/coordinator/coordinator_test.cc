@@ -69,6 +69,7 @@ class WatchedStore : public store::JobStore {
                            absl::FunctionRef<bool(const store::MetricRow&)> visit) const override {
     return base_.ReadMetrics(job, after, visit);
   }
+  store::StoreHealth Health() const override { return base_.Health(); }
 
  private:
   store::JobStore& base_;

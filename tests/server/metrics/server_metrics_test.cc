@@ -1,12 +1,16 @@
 #include "server/metrics/server_metrics.h"
 
+#include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "common/http/prometheus_text.h"
+#include "common/metric_names.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -28,19 +32,36 @@ class ServerMetricsTest : public ::testing::Test {
                          .workers = [this] { return workers_; },
                          .watchers = [] { return 3; },
                          .free_bytes = [] { return int64_t{1000}; },
+                         .store_health = [] { return store::StoreHealth{.background_error = true, .stalls = 4}; },
                          .now = [] { return kNow; }});
   }
 
   std::string Scrape() { return http::MetricsHandler(metrics_.collectables())().body; }
 
+  // A commit after which `state_` holds what `mutations` say.
+  void CommitAll(const std::vector<scheduler::Mutation>& mutations) {
+    for (const scheduler::Mutation& mutation : mutations) state_.Apply(mutation);
+    metrics_.OnCommit(state_, mutations, absl::Microseconds(20), absl::Milliseconds(1));
+  }
   // The job as it is after a commit.
   void Commit(JobRecord job) {
     auto record = std::make_shared<const JobRecord>(std::move(job));
     std::erase_if(jobs_, [&](const scheduler::JobPtr& other) { return other->id == record->id; });
     if (!scheduler::IsTerminal(record->state)) jobs_.push_back(record);
-    metrics_.OnCommit({}, std::vector<scheduler::Mutation>{scheduler::PutJob{.job = record}}, absl::ZeroDuration(),
-                      absl::Milliseconds(1));
+    CommitAll({scheduler::PutJob{.job = record}});
   }
+  static scheduler::AppendMetrics Row(int64_t step, std::map<std::string, double> values) {
+    return {.job = "job-a", .attempt = 1, .step = step, .values = std::move(values)};
+  }
+  static scheduler::PutCheckpoint Checkpoint(std::string id, int64_t bytes) {
+    scheduler::CheckpointRecord record;
+    record.job = "job-a";
+    record.id = std::move(id);
+    record.state = scheduler::CheckpointState::kCommitted;
+    record.size_bytes = bytes;
+    return {std::make_shared<const scheduler::CheckpointRecord>(std::move(record))};
+  }
+  static scheduler::AppendEvent Event(std::string reason) { return {{.reason = std::move(reason)}}; }
   static JobRecord Queued(std::string id) {
     JobRecord job;
     job.id = std::move(id);
@@ -63,6 +84,7 @@ class ServerMetricsTest : public ::testing::Test {
   }
 
   ServerMetrics metrics_;
+  scheduler::ClusterState state_;
   std::vector<scheduler::JobPtr> jobs_;
   std::vector<scheduler::WorkerPtr> workers_;
 };
@@ -71,6 +93,7 @@ TEST_F(ServerMetricsTest, CountsJobsByStateAndByTheReasonWhyTheyWait) {
   Commit(Queued("job-a"));
   Commit(Queued("job-b"));
   EXPECT_THAT(Scrape(), AllOf(HasSubstr("p2_jobs{state=\"QUEUED\",queue=\"default\"} 2"),
+                              HasSubstr("p2_pending_jobs{queue=\"default\",reason=\"BACKOFF\"} 0"),
                               HasSubstr("p2_jobs{state=\"RUNNING\",queue=\"default\"} 0"),
                               HasSubstr("p2_pending_jobs{queue=\"default\",reason=\"WAITING_FOR_DEVICES\"} 2"),
                               HasSubstr("p2_admissions_total 2"), HasSubstr("p2_watchers 3"),
@@ -97,7 +120,55 @@ TEST_F(ServerMetricsTest, MeasuresTheWaitOfAJobThatStartsAtOnce) {
   EXPECT_THAT(Scrape(), AllOf(HasSubstr("p2_queue_wait_seconds_count 1"), HasSubstr("p2_queue_wait_seconds_sum 0")));
 }
 
-TEST_F(ServerMetricsTest, CountsARestartByTheClassOfItsCause) {
+TEST_F(ServerMetricsTest, CountsTheDevicesThatQueuedJobsWaitFor) {
+  JobRecord cuda = Queued("job-a"), any = Queued("job-b"), running = Running(WithAttempt(Queued("job-c"), 1));
+  cuda.needs.kind = "cuda";
+  cuda.needs.devices = 4;
+  any.needs.devices = 3;
+  running.needs.devices = 7;
+  for (const JobRecord& job : {cuda, any, running}) Commit(job);
+  EXPECT_THAT(Scrape(),
+              AllOf(HasSubstr("p2_pending_devices{kind=\"any\"} 3"), HasSubstr("p2_pending_devices{kind=\"cpu\"} 0"),
+                    HasSubstr("p2_pending_devices{kind=\"cuda\"} 4")));
+}
+
+TEST_F(ServerMetricsTest, MeasuresRoundsAndOnlyThoseWritesThatHappened) {
+  metrics_.OnCommit({}, {}, absl::Microseconds(50), absl::ZeroDuration());
+  metrics_.OnCommit({}, {}, absl::Microseconds(50), absl::Milliseconds(2));
+  EXPECT_THAT(Scrape(),
+              AllOf(HasSubstr("p2_scheduler_cycle_seconds_count 2"), HasSubstr("p2_scheduler_cycle_seconds_sum 0.0001"),
+                    HasSubstr("p2_store_write_seconds_count 1"), HasSubstr("p2_store_write_seconds_sum 0.002")));
+}
+
+TEST_F(ServerMetricsTest, TellsTheStoresTroubles) {
+  EXPECT_THAT(Scrape(), AllOf(HasSubstr("p2_store_background_error 1"), HasSubstr("p2_store_stalls_total 4")));
+}
+
+TEST_F(ServerMetricsTest, ShowsWhatALiveJobHasOnStorageAndCountsFailedCheckpoints) {
+  Commit(Running(WithAttempt(Queued("job-a"), 1)));
+  EXPECT_THAT(Scrape(), HasSubstr("p2_checkpoint_bytes{job_id=\"job-a\"} 0"));
+  CommitAll({Checkpoint("c1", 100), Checkpoint("c2", 200), Event("CHECKPOINT_FAILED"), Event("JOB_CREATED")});
+  EXPECT_THAT(Scrape(), AllOf(HasSubstr("p2_checkpoint_bytes{job_id=\"job-a\"} 300"),
+                              HasSubstr("p2_checkpoint_failures_total 1")));
+  CommitAll({scheduler::EraseCheckpoint{.job = "job-a", .checkpoint = "c1"}});
+  EXPECT_THAT(Scrape(), HasSubstr("p2_checkpoint_bytes{job_id=\"job-a\"} 200"));
+}
+
+TEST_F(ServerMetricsTest, CountsTheCheckpointsThatWereThereBeforeItStarted) {
+  state_.Apply(Checkpoint("c1", 100));
+  Commit(Running(WithAttempt(Queued("job-a"), 1)));
+  EXPECT_THAT(Scrape(), HasSubstr("p2_checkpoint_bytes{job_id=\"job-a\"} 100"));
+}
+
+TEST_F(ServerMetricsTest, AddsUpTheStepsThatChangedNothing) {
+  Commit(Running(WithAttempt(Queued("job-a"), 1)));
+  CommitAll({Row(10, {{"nonfinite_steps", 0}})});
+  EXPECT_THAT(Scrape(), HasSubstr("p2_nonfinite_steps_total{job_id=\"job-a\"} 0"));
+  CommitAll({Row(20, {{"nonfinite_steps", 2}}), Row(30, {{"nonfinite_steps", 1}})});
+  EXPECT_THAT(Scrape(), HasSubstr("p2_nonfinite_steps_total{job_id=\"job-a\"} 3"));
+}
+
+TEST_F(ServerMetricsTest, CountsARestartByTheClassOfItsCauseUntilTheJobEnds) {
   JobRecord job = Running(WithAttempt(Queued("job-a"), 1));
   Commit(Queued("job-a"));
   Commit(job);
@@ -106,24 +177,36 @@ TEST_F(ServerMetricsTest, CountsARestartByTheClassOfItsCause) {
   job.attempts.back().reason = scheduler::StatusReason::kOutOfMemory;
   Commit(job);
   Commit(job);
-  EXPECT_THAT(Scrape(), HasSubstr("p2_restarts_total{class=\"out_of_memory\"} 1"));
+  EXPECT_THAT(Scrape(), HasSubstr("p2_restarts_total{job_id=\"job-a\",class=\"out_of_memory\"} 1"));
+  job = WithAttempt(job, 2);
+  Commit(job);
+  job.state = JobState::kFailed;
+  job.attempts.back().outcome = scheduler::Outcome::kFailed;
+  job.attempts.back().reason = scheduler::StatusReason::kNumeric;
+  Commit(job);
+  Commit(Running(WithAttempt(Queued("job-a"), 1)));  // Whatever it left would show again.
+  EXPECT_THAT(Scrape(), Not(HasSubstr("p2_restarts_total{")));
 }
 
 TEST_F(ServerMetricsTest, ShowsALiveJobsValuesAndForgetsThemAtItsEnd) {
   JobRecord job = Running(WithAttempt(Queued("job-a"), 1));
   Commit(job);
-  metrics_.OnCommit({},
-                    std::vector<scheduler::Mutation>{scheduler::AppendMetrics{
-                        .job = "job-a",
-                        .attempt = 1,
-                        .step = 80,
-                        .values = {{"loss", 0.5}, {"vb", 0.25}, {"grad_norm", 2}, {"loss_snr_07", 3}}}},
-                    absl::ZeroDuration(), absl::Milliseconds(1));
+  CommitAll({Row(80, {{"loss", 0.5},
+                      {"mse_weighted", 0.125},
+                      {"vb", 0.25},
+                      {"grad_norm", 2},
+                      {"loss_snr_07", 3},
+                      {"step_seconds", 0.75},
+                      {"step_seconds_data", 0.5},
+                      {"step_seconds_optimizer", 0.25}})});
   EXPECT_THAT(
       Scrape(),
       AllOf(HasSubstr("p2_images_seen{job_id=\"job-a\"} 640"), HasSubstr("p2_step{job_id=\"job-a\"} 80"),
             HasSubstr("p2_loss{job_id=\"job-a\",kind=\"loss\"} 0.5"),
             HasSubstr("p2_loss{job_id=\"job-a\",kind=\"vb\"} 0.25"),
+            HasSubstr("p2_loss{job_id=\"job-a\",kind=\"mse_weighted\"} 0.125"),
+            HasSubstr("p2_step_seconds{job_id=\"job-a\",phase=\"data\"} 0.5"),
+            HasSubstr("p2_step_seconds{job_id=\"job-a\",phase=\"optimizer\"} 0.25"),
             HasSubstr("p2_loss_snr{job_id=\"job-a\",bin=\"07\"} 3"), HasSubstr("p2_grad_norm{job_id=\"job-a\"} 2"),
             HasSubstr("p2_images_per_second{job_id=\"job-a\"} 12.5")));
   job.state = JobState::kSucceeded;
@@ -158,6 +241,47 @@ TEST_F(ServerMetricsTest, CountsRpcsByTheNamesThatDashboardsKnow) {
   EXPECT_THAT(Scrape(), AllOf(HasSubstr("grpc_server_handled_total{grpc_code=\"NOT_FOUND\",grpc_method=\"GetJob\","
                                         "grpc_service=\"p2.v1.JobService\"} 1"),
                               HasSubstr("grpc_server_handling_seconds_count{grpc_method=\"GetJob\"")));
+}
+
+// `name type {labels}` of every series, from the daemon's own text.
+std::set<std::string> Exposed(const std::vector<std::weak_ptr<prometheus::Collectable>>& collectables) {
+  static constexpr const char* kTypes[] = {"counter", "gauge", "summary", "untyped", "histogram", "info"};
+  std::set<std::string> exposed;
+  for (const auto& weak : collectables) {
+    for (const prometheus::MetricFamily& family : weak.lock()->Collect()) {
+      for (const prometheus::ClientMetric& metric : family.metric) {
+        std::set<std::string> labels;
+        for (const auto& label : metric.label) labels.insert(label.name);
+        exposed.insert(absl::StrCat(family.name, " ", kTypes[static_cast<int>(family.type)], " {",
+                                    absl::StrJoin(labels, ","), "}"));
+      }
+    }
+  }
+  return exposed;
+}
+
+TEST_F(ServerMetricsTest, ServesTheSeriesOfTheTableAndNoOther) {
+  JobRecord job = Running(WithAttempt(Queued("job-a"), 1));
+  Commit(job);
+  job.attempts.back().outcome = scheduler::Outcome::kFailed;
+  Commit(job);
+  job = Running(WithAttempt(job, 2));
+  Commit(job);
+  CommitAll(
+      {Row(80, {{"loss", 1}, {"grad_norm", 1}, {"loss_snr_00", 1}, {"step_seconds_data", 1}, {"count_snr_00", 1}}),
+       Checkpoint("c1", 1)});
+  auto worker = std::make_shared<scheduler::WorkerRecord>();
+  worker->id = "w0";
+  worker->last_heartbeat_time = kNow;
+  workers_ = {worker};
+  metrics_.OnRpc("p2.v1.JobService", "GetJob", "OK", absl::Milliseconds(2));
+  std::set<std::string> table;
+  for (const metric::Series& series : metric::kSeries) {
+    static constexpr const char* kTypes[] = {"gauge", "counter", "histogram"};
+    if (series.of_p2d)
+      table.insert(absl::StrCat(series.name, " ", kTypes[static_cast<int>(series.type)], " {", series.labels, "}"));
+  }
+  EXPECT_EQ(Exposed(metrics_.collectables()), table);
 }
 
 }  // namespace
