@@ -1,7 +1,7 @@
 #include "server/rpc/metric_service.h"
 
+#include <algorithm>
 #include <cstdint>
-#include <map>
 #include <set>
 #include <string>
 #include <utility>
@@ -38,44 +38,12 @@ absl::StatusOr<store::MetricPosition> ParseCursor(absl::string_view job, absl::s
   return absl::InvalidArgumentError("cursor is not one that this stream gave");
 }
 
-}  // namespace
-
-absl::StatusOr<p2::v1::QueryMetricsResponse> MetricService::Query(const p2::v1::QueryMetricsRequest& request) const {
-  P2_ASSIGN_OR_RETURN(const scheduler::JobPtr job, context_.FindJob(request.job()));
-  std::vector<FieldViolation> violations;
-  if (request.max_points() < 0 || request.max_points() > kMaxPoints) {
-    violations.emplace_back("max_points", absl::StrCat("is ", request.max_points(), "; must be 0 to ", kMaxPoints));
-  }
-  if (request.from_images() < 0) violations.emplace_back("from_images", "is negative");
-  if (request.to_images() < 0 || (request.to_images() > 0 && request.to_images() < request.from_images())) {
-    violations.emplace_back("to_images", absl::StrCat("is ", request.to_images(), ", below from_images"));
-  }
-  P2_RETURN_IF_ERROR(BadRequestError(violations));
-
-  const std::set<std::string> wanted(request.metrics().begin(), request.metrics().end());
-  std::map<std::string, std::vector<store::SeriesPoint>> series;
-  P2_RETURN_IF_ERROR(context_.store.ReadMetrics(job->id, {}, [&](const store::MetricRow& row) {
-    if (row.images_seen < request.from_images()) return true;
-    if (request.to_images() > 0 && row.images_seen > request.to_images()) return true;
-    if (row.superseded && !request.include_superseded()) return true;
-    for (const auto& [name, value] : row.values) {
-      if (!wanted.empty() && wanted.count(name) == 0) continue;
-      series[name].push_back({.images_seen = row.images_seen,
-                              .step = row.step,
-                              .time = row.time,
-                              .value = value,
-                              .min = value,
-                              .max = value,
-                              .attempt = row.attempt,
-                              .superseded = row.superseded});
-    }
-    return true;
-  }));
+p2::v1::QueryMetricsResponse ToResponse(const store::MetricThinner::Series& series) {
   p2::v1::QueryMetricsResponse response;
-  for (auto& [name, points] : series) {
+  for (const auto& [name, points] : series) {
     p2::v1::MetricSeries* out = response.add_series();
     out->set_metric(name);
-    for (const store::SeriesPoint& point : store::Thin(std::move(points), request.max_points())) {
+    for (const store::SeriesPoint& point : points) {
       p2::v1::MetricPoint* m = out->add_points();
       m->set_images_seen(point.images_seen);
       m->set_step(point.step);
@@ -90,12 +58,42 @@ absl::StatusOr<p2::v1::QueryMetricsResponse> MetricService::Query(const p2::v1::
       m->set_superseded(point.superseded);
     }
   }
-  if (const size_t bytes = response.ByteSizeLong(); bytes > kMaxResponseBytes) {
-    return absl::ResourceExhaustedError(absl::StrCat("the answer has ", bytes, " bytes, above the limit of ",
-                                                     kMaxResponseBytes,
-                                                     ": set max_points, name fewer metrics, or use StreamMetrics"));
-  }
   return response;
+}
+
+// The points that were asked for, thinned further until they fit into one answer.
+p2::v1::QueryMetricsResponse FittingResponse(const store::MetricThinner& thinner, size_t max_points) {
+  size_t points = max_points == 0 ? thinner.runs() : std::min(max_points, thinner.runs());
+  while (true) {
+    p2::v1::QueryMetricsResponse response = ToResponse(thinner.Thin(points));
+    const size_t bytes = response.ByteSizeLong();
+    if (bytes <= kMaxResponseBytes || points <= 1) return response;
+    points = std::clamp<size_t>(points * kMaxResponseBytes / bytes * 9 / 10, 1, points - 1);
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<p2::v1::QueryMetricsResponse> MetricService::Query(const p2::v1::QueryMetricsRequest& request) const {
+  P2_ASSIGN_OR_RETURN(const scheduler::JobPtr job, context_.FindJob(request.job()));
+  std::vector<FieldViolation> violations;
+  if (request.max_points() < 0 || request.max_points() > kMaxPoints) {
+    violations.emplace_back("max_points", absl::StrCat("is ", request.max_points(), "; must be 0 to ", kMaxPoints));
+  }
+  if (request.from_images() < 0) violations.emplace_back("from_images", "is negative");
+  if (request.to_images() < 0 || (request.to_images() > 0 && request.to_images() < request.from_images())) {
+    violations.emplace_back("to_images", absl::StrCat("is ", request.to_images(), ", below from_images"));
+  }
+  P2_RETURN_IF_ERROR(BadRequestError(violations));
+
+  store::MetricThinner thinner({request.metrics().begin(), request.metrics().end()});
+  P2_RETURN_IF_ERROR(context_.store.ReadMetrics(job->id, {}, [&](const store::MetricRow& row) {
+    const bool in_range = row.images_seen >= request.from_images() &&
+                          (request.to_images() == 0 || row.images_seen <= request.to_images());
+    if (in_range && (!row.superseded || request.include_superseded())) thinner.Add(row);
+    return true;
+  }));
+  return FittingResponse(thinner, static_cast<size_t>(request.max_points()));
 }
 
 absl::Status MetricService::Stream(const grpc::ServerContext& call, const p2::v1::StreamMetricsRequest& request,

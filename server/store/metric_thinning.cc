@@ -1,30 +1,76 @@
 #include "server/store/metric_thinning.h"
 
 #include <algorithm>
-#include <cstddef>
 
 namespace p2::store {
 
-std::vector<SeriesPoint> Thin(std::vector<SeriesPoint> points, int max_points) {
-  if (max_points <= 0 || points.size() <= static_cast<size_t>(max_points)) return points;
-  std::vector<SeriesPoint> thinned;
-  thinned.reserve(static_cast<size_t>(max_points));
-  const auto runs = static_cast<size_t>(max_points);
-  for (size_t run = 0; run < runs; ++run) {
-    const size_t begin = run * points.size() / runs;
-    const size_t end = (run + 1) * points.size() / runs;
-    SeriesPoint out = points[end - 1];
-    double sum = 0;
-    for (size_t i = begin; i < end; ++i) {
-      sum += points[i].value;
-      out.min = std::min(out.min, points[i].min);
-      out.max = std::max(out.max, points[i].max);
-    }
-    out.count = static_cast<int>(end - begin);
-    out.value = sum / out.count;
-    thinned.push_back(out);
+void MetricThinner::Cell::Merge(const Cell& later) {
+  if (later.count == 0) return;
+  min = count == 0 ? later.min : std::min(min, later.min);
+  max = count == 0 ? later.max : std::max(max, later.max);
+  sum += later.sum;
+  count += later.count;
+}
+
+void MetricThinner::Run::Merge(const Run& later) {
+  last = later.last;
+  rows += later.rows;
+  cells.resize(std::max(cells.size(), later.cells.size()));
+  for (size_t i = 0; i < later.cells.size(); ++i) cells[i].Merge(later.cells[i]);
+}
+
+void MetricThinner::Add(const MetricRow& row) {
+  Run added;
+  added.rows = 1;
+  for (const auto& [name, value] : row.values) {
+    if (!wanted_.empty() && wanted_.count(name) == 0) continue;
+    const size_t index = names_.emplace(name, names_.size()).first->second;
+    if (added.cells.size() <= index) added.cells.resize(index + 1);
+    added.cells[index] = {.sum = value, .min = value, .max = value, .count = 1};
   }
-  return thinned;
+  if (added.cells.empty()) return;
+  added.last = {.attempt = row.attempt,
+                .sequence = row.sequence,
+                .images_seen = row.images_seen,
+                .step = row.step,
+                .time = row.time,
+                .superseded = row.superseded};
+  if (!runs_.empty() && runs_.back().rows < rows_per_run_) return runs_.back().Merge(added);
+  runs_.push_back(std::move(added));
+  if (runs_.size() * (names_.size() + 2) <= max_cells_ || runs_.size() < 2) return;
+  rows_per_run_ *= 2;
+  for (size_t i = 0; i < runs_.size(); ++i) {
+    if (i % 2 == 1) {
+      runs_[i / 2].Merge(runs_[i]);
+    } else if (i > 0) {
+      runs_[i / 2] = std::move(runs_[i]);
+    }
+  }
+  runs_.resize((runs_.size() + 1) / 2);
+}
+
+MetricThinner::Series MetricThinner::Thin(size_t max_points) const {
+  const size_t groups = max_points == 0 ? runs_.size() : std::min(max_points, runs_.size());
+  Series series;
+  for (size_t group = 0; group < groups; ++group) {
+    const size_t begin = group * runs_.size() / groups, end = (group + 1) * runs_.size() / groups;
+    Run whole = runs_[begin];
+    for (size_t i = begin + 1; i < end; ++i) whole.Merge(runs_[i]);
+    for (const auto& [name, index] : names_) {
+      if (index >= whole.cells.size() || whole.cells[index].count == 0) continue;
+      const Cell& cell = whole.cells[index];
+      series[name].push_back({.images_seen = whole.last.images_seen,
+                              .step = whole.last.step,
+                              .time = whole.last.time,
+                              .value = cell.sum / cell.count,
+                              .count = cell.count,
+                              .min = cell.min,
+                              .max = cell.max,
+                              .attempt = whole.last.attempt,
+                              .superseded = whole.last.superseded});
+    }
+  }
+  return series;
 }
 
 }  // namespace p2::store

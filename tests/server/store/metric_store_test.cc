@@ -1,5 +1,7 @@
 // Metrics: JobStore::ReadMetrics over rocksdb_job_store, and thinning.
+#include <algorithm>
 #include <cmath>
+#include <map>
 #include <memory>
 #include <string>
 #include <tuple>
@@ -125,13 +127,14 @@ TEST_F(MetricStoreTest, MarksTheAbandonedTailAsSuperseded) {
                                        std::tuple(2, 1, true), std::tuple(2, 2, true), std::tuple(3, 1, false)));
 }
 
-TEST(ThinTest, KeepsMinimumMaximumAndMean) {
-  std::vector<SeriesPoint> points;
-  for (int i = 0; i < 1000; ++i) {
-    const double value = i == 537 ? 1e6 : i == 538 ? -5 : 1;
-    points.push_back({.images_seen = i, .value = value, .min = value, .max = value});
-  }
-  const std::vector<SeriesPoint> thinned = Thin(points, 10);
+MetricRow RowOf(int64_t images, std::map<std::string, double> values) {
+  return {.attempt = 1, .images_seen = images, .step = images / 8, .values = std::move(values)};
+}
+
+TEST(MetricThinnerTest, KeepsMinimumMaximumAndMean) {
+  MetricThinner thinner({});
+  for (int i = 0; i < 1000; ++i) thinner.Add(RowOf(i, {{"loss", i == 537 ? 1e6 : i == 538 ? -5 : 1}}));
+  const std::vector<SeriesPoint> thinned = thinner.Thin(10).at("loss");
   ASSERT_THAT(thinned, SizeIs(10));
   EXPECT_EQ(thinned[5].max, 1e6);
   EXPECT_EQ(thinned[5].min, -5);
@@ -141,11 +144,62 @@ TEST(ThinTest, KeepsMinimumMaximumAndMean) {
   EXPECT_EQ(thinned[4].max, 1);
 }
 
-TEST(ThinTest, LeavesShortSeriesAsTheyAre) {
-  const std::vector<SeriesPoint> points = {{.images_seen = 1, .value = 3, .min = 3, .max = 3}, {.images_seen = 2}};
-  EXPECT_THAT(Thin(points, 2), SizeIs(2));
-  EXPECT_THAT(Thin(points, 0), SizeIs(2));
-  EXPECT_THAT(Thin(points, 1), SizeIs(1));
+TEST(MetricThinnerTest, LeavesShortSeriesAsTheyAre) {
+  MetricThinner thinner({});
+  thinner.Add(RowOf(1, {{"loss", 3}}));
+  thinner.Add(RowOf(2, {{"loss", 0.1}}));
+  for (const size_t points : {0, 2, 100}) {
+    const std::vector<SeriesPoint> all = thinner.Thin(points).at("loss");
+    ASSERT_THAT(all, SizeIs(2));
+    EXPECT_EQ(all[0].value, 3);
+    EXPECT_EQ(all[0].count, 1);
+    EXPECT_EQ(all[1].value, 0.1);
+  }
+  EXPECT_THAT(thinner.Thin(1).at("loss"), SizeIs(1));
+  EXPECT_THAT(MetricThinner({}).Thin(5), ::testing::IsEmpty());
+}
+
+TEST(MetricThinnerTest, PointsOfSeriesThatWereNotAlwaysReportedLineUp) {
+  MetricThinner thinner({"loss", "grad_norm"});
+  // The gradient's norm misses in every third row, and in a whole run.
+  for (int i = 0; i < 300; ++i) {
+    std::map<std::string, double> values = {{"loss", i}, {"other", 1}};
+    if (i % 3 != 0 && i >= 30) values["grad_norm"] = i;
+    thinner.Add(RowOf(i, std::move(values)));
+  }
+  thinner.Add(RowOf(300, {{"other", 1}}));  // No row of this query.
+  const MetricThinner::Series series = thinner.Thin(10);
+  EXPECT_THAT(series, SizeIs(2));
+  const std::vector<SeriesPoint>&loss = series.at("loss"), &norm = series.at("grad_norm");
+  ASSERT_THAT(loss, SizeIs(10));
+  ASSERT_THAT(norm, SizeIs(9));
+  for (size_t i = 0; i < norm.size(); ++i) {
+    EXPECT_EQ(norm[i].images_seen, loss[i + 1].images_seen);
+    EXPECT_EQ(norm[i].count, 20);
+    EXPECT_EQ(loss[i + 1].count, 30);
+  }
+  EXPECT_EQ(loss[9].images_seen, 299);
+}
+
+TEST(MetricThinnerTest, HoldsABoundedNumberOfValuesAndStillKnowsEverySpike) {
+  MetricThinner thinner({}, /*max_cells=*/4000);
+  constexpr int kRows = 100'000;
+  for (int i = 0; i < kRows; ++i) {
+    thinner.Add(RowOf(i, {{"loss", i == 77'777 ? 1e9 : 1.0}, {"mse", i == 12'345 ? -1e9 : 2.0}}));
+  }
+  EXPECT_LE(thinner.runs(), 1000u);
+  EXPECT_GE(thinner.runs(), 500u);
+  int64_t rows = 0;
+  double highest = 0, lowest = 0;
+  for (const SeriesPoint& point : thinner.Thin(0).at("loss")) {
+    rows += point.count;
+    highest = std::max(highest, point.max);
+  }
+  for (const SeriesPoint& point : thinner.Thin(20).at("mse")) lowest = std::min(lowest, point.min);
+  EXPECT_EQ(rows, kRows);
+  EXPECT_EQ(highest, 1e9);
+  EXPECT_EQ(lowest, -1e9);
+  EXPECT_EQ(thinner.Thin(20).at("mse").back().images_seen, kRows - 1);
 }
 
 }  // namespace
