@@ -14,8 +14,9 @@
 
 namespace p2 {
 
-UniqueFd::~UniqueFd() {
+void UniqueFd::reset(int fd) {
   if (fd_ >= 0) close(fd_);
+  fd_ = fd;
 }
 
 absl::Status FileError(absl::string_view what, const std::string& path) {
@@ -50,6 +51,10 @@ absl::Status WriteAll(int fd, const std::string& path, absl::Span<const uint8_t>
   return absl::OkStatus();
 }
 
+absl::Status WriteAll(int fd, const std::string& path, absl::string_view bytes) {
+  return WriteAll(fd, path, absl::MakeConstSpan(reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()));
+}
+
 absl::StatusOr<std::vector<uint8_t>> ReadWhole(int fd, const std::string& path, size_t limit) {
   struct stat info;
   if (fstat(fd, &info) != 0) return FileError("stat", path);
@@ -69,13 +74,12 @@ absl::Status SyncDirectory(const std::string& path) {
   return absl::OkStatus();
 }
 
-absl::Status ReplaceFile(const std::string& path, absl::string_view content) {
+absl::Status ReplaceFile(const std::string& path, absl::string_view content, mode_t mode) {
   const std::string temp = path + ".tmp";
   {
-    const UniqueFd fd(open(temp.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
+    const UniqueFd fd(open(temp.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode));
     if (!fd.ok()) return FileError("create", temp);
-    absl::Status written =
-        WriteAll(fd.get(), temp, absl::MakeConstSpan(reinterpret_cast<const uint8_t*>(content.data()), content.size()));
+    absl::Status written = WriteAll(fd.get(), temp, content);
     if (written.ok() && fsync(fd.get()) != 0) written = FileError("fsync", temp);
     if (!written.ok()) {
       unlink(temp.c_str());

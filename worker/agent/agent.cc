@@ -24,7 +24,6 @@ namespace {
 constexpr absl::Duration kTick = absl::Milliseconds(50);
 // A longer pause between two ticks means that this process did not run.
 constexpr absl::Duration kPause = absl::Seconds(1);
-constexpr absl::Duration kStuck = absl::Seconds(30);
 
 std::string NewInstance() {
   uuid_t drawn;
@@ -70,7 +69,7 @@ absl::Status Agent::Open() {
     return absl::FailedPreconditionError(absl::StrCat("--data-dir ", options_.data_dir, ": ", error.message()));
   const std::string lock_file = absl::StrCat(options_.data_dir, "/lock");
   lock_.reset(open(lock_file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
-  if (!lock_.valid()) return ErrnoError(lock_file);
+  if (!lock_.ok()) return ErrnoError(lock_file);
   if (flock(lock_.get(), LOCK_EX | LOCK_NB) != 0)
     return absl::AlreadyExistsError(absl::StrCat(
         "--data-dir ", options_.data_dir, " is in use by another p2-worker; stop it, or name another directory"));
@@ -90,7 +89,7 @@ absl::Status Agent::ServeHttp() {
   const auto alive = [this] {
     const int64_t last_tick_ns = last_tick_ns_;  // 0: leftovers are still being settled.
     const absl::Duration silent = clock_.Monotonic() - absl::FromUnixNanos(last_tick_ns);
-    return last_tick_ns == 0 || silent < kStuck
+    return last_tick_ns == 0 || silent < options_.stuck_after
                ? absl::OkStatus()
                : absl::UnavailableError(absl::StrCat("the loop has not run for ", absl::FormatDuration(silent)));
   };
@@ -109,7 +108,7 @@ absl::Status Agent::WriteReadyFile() const {
   if (options_.ready_file.empty()) return absl::OkStatus();
   const nlohmann::json ready = {
       {"pid", getpid()}, {"worker", options_.name}, {"http_port", http_ == nullptr ? 0 : http_->port()}};
-  return WriteFileAtomically(std::filesystem::absolute(options_.ready_file).string(), ready.dump());
+  return ReplaceFile(options_.ready_file, ready.dump(), 0600);
 }
 
 absl::Status Agent::Run() {
@@ -186,18 +185,23 @@ void Agent::OnSecond(absl::Duration elapsed) {
   for (const auto& [key, attempt] : attempts_) {
     const bool running = attempt->state() == Attempt::State::kRunning || attempt->state() == Attempt::State::kEnding;
     for (const p2::v1::Slot& slot : attempt->slots()) use_of[slot.id()] = running ? "busy" : "held";
-    const std::optional<p2::trainer::v1::Progress> progress = attempt->SlowestProgress();
-    if (!progress.has_value()) continue;
-    // Where it resumed is not work of this process.
-    const auto [counted, fresh] = counted_images_.emplace(key, progress->images_seen());
-    const double share = static_cast<double>(attempt->slots().size()) / std::max(1, attempt->prepare().world_size());
-    metrics_.OnImages(std::max(0.0, static_cast<double>(progress->images_seen() - counted->second) * share));
-    counted->second = progress->images_seen();
+    CountImages(*attempt);
   }
   std::vector<std::string> uses;
   for (const p2::v1::Slot& slot : slots_) uses.push_back(use_of.contains(slot.id()) ? use_of[slot.id()] : "free");
   metrics_.OnDevices(slots_, uses, elapsed);
   metrics_.OnSpool(spool_->unacked_bytes());
+}
+
+void Agent::CountImages(const Attempt& attempt) {
+  const std::optional<p2::trainer::v1::Progress> progress = attempt.SlowestProgress();
+  if (!attempt.first_images_seen().has_value() || progress->phase() == p2::trainer::v1::Progress::START) return;
+  const p2::v1::Prepare& prepare = attempt.prepare();
+  int64_t& counted =
+      counted_images_.emplace(Key(prepare.job(), prepare.epoch()), *attempt.first_images_seen()).first->second;
+  const double share = static_cast<double>(attempt.slots().size()) / std::max(1, prepare.world_size());
+  metrics_.OnImages(std::max(0.0, static_cast<double>(progress->images_seen() - counted) * share));
+  counted = progress->images_seen();
 }
 
 void Agent::SettleEnded() {
@@ -211,10 +215,22 @@ void Agent::SettleEnded() {
     ended_.push_back({{prepare.job(), prepare.epoch(), prepare.attempt()}, attempt.dir(), attempt.ended_sequence()});
     int64_t& epoch = ended_epoch_[prepare.job()];
     epoch = std::max(epoch, prepare.epoch());
+    CountImages(attempt);
     counted_images_.erase(item->first);
+    TidyStorage(attempt);
     item = attempts_.erase(item);
   }
   RemoveAcked();
+}
+
+void Agent::TidyStorage(const Attempt& attempt) {
+  if (attempt.checkpoint_root().empty()) return;
+  const auto work = [root = attempt.checkpoint_root(), job = attempt.prepare().job()] {
+    if (const absl::Status removed = RemoveEmptyJobDirectories(root, job); !removed.ok()) {
+      P2_LOG(kWarning) << "empty directories of job " << job << " are left: " << removed.message();
+    }
+  };
+  loop_.InPool(work, [] {});
 }
 
 void Agent::RemoveAcked() {

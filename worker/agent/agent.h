@@ -65,8 +65,11 @@ class Agent {
 
   void Tick();
   void OnSecond(absl::Duration elapsed);
+  void CountImages(const Attempt& attempt);
   void SettleEnded();
   void RemoveAcked();
+  // A job without a checkpoint leaves no directory behind: nothing is there to be deleted with it.
+  void TidyStorage(const Attempt& attempt);
   void ContinueStop(absl::Time now);
   void Heartbeat();
   void RefreshRoots();

@@ -254,6 +254,7 @@ void Agent::OnStop(const p2::v1::StopAttempt& stop) {
   Attempt* attempt = Find(stop.job(), stop.epoch());
   if (attempt == nullptr || attempt->state() == Attempt::State::kEnded) return;
   if (attempt->state() == Attempt::State::kPrepared || attempt->state() == Attempt::State::kChecking) {
+    TidyStorage(*attempt);
     attempts_.erase({stop.job(), stop.epoch()});
   } else if (stop.mode() == p2::v1::StopAttempt::KILL) {
     attempt->KillNow("killed on request");
@@ -263,24 +264,17 @@ void Agent::OnStop(const p2::v1::StopAttempt& stop) {
 }
 
 void Agent::OnDelete(const p2::v1::DeletePath& request) {
-  const auto status = std::make_shared<absl::Status>();
-  loop_.InPool(
-      [this, request, status] {
-        *status = absl::FailedPreconditionError(
-            absl::StrCat("no storage root with ID ", request.root_id(), " is visible here"));
-        for (const auto& [name, directory] : options_.roots) {
-          const absl::StatusOr<p2::v1::StorageRoot> root = ReadRoot(name, directory);
-          if (root.ok() && root->id() == request.root_id()) *status = DeleteBeneath(directory, request.path());
-        }
-      },
-      [this, request, status] {
-        ConnectRequest message;
-        p2::v1::DeleteDone& done = *message.mutable_delete_done();
-        done.set_root_id(request.root_id());
-        done.set_path(request.path());
-        done.set_error(std::string(status->message()));
-        Send(std::move(message));
-      });
+  const auto deleted = std::make_shared<absl::StatusOr<int64_t>>(0);
+  loop_.InPool([this, request, deleted] { *deleted = DeleteFromRoot(request, options_.roots); },
+               [this, request, deleted] {
+                 if (deleted->ok()) metrics_.OnDeleted(**deleted);
+                 ConnectRequest message;
+                 p2::v1::DeleteDone& done = *message.mutable_delete_done();
+                 done.set_root_id(request.root_id());
+                 done.set_path(request.path());
+                 done.set_error(std::string(deleted->status().message()));
+                 Send(std::move(message));
+               });
 }
 
 }  // namespace p2::agent

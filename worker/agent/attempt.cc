@@ -108,7 +108,7 @@ absl::Status Attempt::StartRank(Rank& rank, p2::v1::Launch launch, const p2::v1:
   const int local_world_size = prepare_.ranks_size();
   if (launch.threads() == 0) launch.set_threads(rank.slot.threads());
   const std::string launch_file = RankFile(dir_, number, "launch");
-  P2_RETURN_IF_ERROR(WriteFileAtomically(launch_file, launch.SerializeAsString()));
+  P2_RETURN_IF_ERROR(ReplaceFile(launch_file, launch.SerializeAsString(), 0600));
 
   TrainerCommandLine command;
   command.program = context_.options.trainer;
@@ -170,7 +170,12 @@ absl::Status Attempt::OnFrame(Rank& rank, const std::string& frame) {
     return absl::InvalidArgumentError(
         absl::StrCat("sequence ", event.sequence(), " comes after ", rank.relay->event_sequence()));
   watchdog_->OnEvent(rank.placed.rank(), event, context_.clock.Monotonic());
-  if (event.has_progress()) rank.progress = event.progress();
+  if (event.has_progress()) {
+    rank.progress = event.progress();
+    // While a rank starts it has not loaded its state yet and says 0.
+    if (rank.progress->phase() != Progress::START && !first_images_seen_.has_value())
+      first_images_seen_ = rank.progress->images_seen();
+  }
   if (event.has_finished()) rank.exit.set_message(event.finished().message());
   if (rank.relay->Relay(event)) context_.flush();
   return absl::OkStatus();

@@ -66,6 +66,8 @@ class Attempt {
   const p2::v1::Prepare& prepare() const { return prepare_; }
   const std::vector<p2::v1::Slot>& slots() const { return slots_; }
   const std::string& dir() const { return dir_; }
+  // Empty before Hold.
+  const std::string& checkpoint_root() const { return directories_.checkpoint_root; }
   // With rank 0: its store's port, else 0.
   int32_t master_port() const { return master_port_; }
   // Spool sequence of AttemptEnded; 0 before.
@@ -73,6 +75,8 @@ class Attempt {
   p2::v1::RunningAttempt Describe() const;
   // Progress of the slowest rank; nothing before any said something.
   std::optional<p2::trainer::v1::Progress> SlowestProgress() const;
+  // Where the run stood when its ranks began: what came before is not their work. Nothing before that.
+  std::optional<int64_t> first_images_seen() const { return first_images_seen_; }
 
  private:
   struct Rank {
@@ -110,6 +114,7 @@ class Attempt {
   Deadlines deadlines_;
   std::optional<Watchdog> watchdog_;
   std::vector<std::unique_ptr<Rank>> ranks_;
+  std::optional<int64_t> first_images_seen_;
   // SIGKILL when this passes.
   absl::Time kill_at_ = absl::InfiniteFuture();
   std::string kill_reason_;

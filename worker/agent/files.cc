@@ -32,10 +32,10 @@ absl::StatusOr<std::vector<std::string>> Components(absl::string_view path) {
 // Opens the directory that holds the last component.
 absl::StatusOr<UniqueFd> OpenParent(const std::string& root, const std::vector<std::string>& parts) {
   UniqueFd directory(open(root.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!directory.valid()) return ErrnoError(root);
+  if (!directory.ok()) return ErrnoError(root);
   for (size_t i = 0; i + 1 < parts.size(); ++i) {
     UniqueFd next(openat(directory.get(), parts[i].c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-    if (!next.valid()) return ErrnoError(absl::StrCat(root, ": \"", parts[i], "\""));
+    if (!next.ok()) return ErrnoError(absl::StrCat(root, ": \"", parts[i], "\""));
     directory = std::move(next);
   }
   return directory;
@@ -55,11 +55,18 @@ absl::StatusOr<std::string> ReadAll(int fd, const std::string& what, int64_t max
   }
 }
 
-absl::Status DeleteAt(int parent, const char* name, const std::string& what) {
-  if (unlinkat(parent, name, 0) == 0 || errno == ENOENT) return absl::OkStatus();
+// Adds the bytes of what it removes to `bytes`.
+absl::Status DeleteAt(int parent, const char* name, const std::string& what, int64_t& bytes) {
+  struct stat info = {};
+  const bool is_file = fstatat(parent, name, &info, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(info.st_mode);
+  if (unlinkat(parent, name, 0) == 0) {
+    if (is_file) bytes += info.st_size;
+    return absl::OkStatus();
+  }
+  if (errno == ENOENT) return absl::OkStatus();
   if (errno != EISDIR && errno != EPERM) return ErrnoError(what);
   UniqueFd directory(openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-  if (!directory.valid()) return errno == ENOENT ? absl::OkStatus() : ErrnoError(what);
+  if (!directory.ok()) return errno == ENOENT ? absl::OkStatus() : ErrnoError(what);
   DIR* stream = fdopendir(dup(directory.get()));
   if (stream == nullptr) return ErrnoError(what);
   std::vector<std::string> names;
@@ -67,18 +74,13 @@ absl::Status DeleteAt(int parent, const char* name, const std::string& what) {
   closedir(stream);
   for (const std::string& child : names) {
     if (child == "." || child == "..") continue;
-    P2_RETURN_IF_ERROR(DeleteAt(directory.get(), child.c_str(), absl::StrCat(what, "/", child)));
+    P2_RETURN_IF_ERROR(DeleteAt(directory.get(), child.c_str(), absl::StrCat(what, "/", child), bytes));
   }
   if (unlinkat(parent, name, AT_REMOVEDIR) != 0 && errno != ENOENT) return ErrnoError(what);
   return absl::OkStatus();
 }
 
 }  // namespace
-
-void UniqueFd::reset(int fd) {
-  if (fd_ >= 0) close(fd_);
-  fd_ = fd;
-}
 
 bool IsFileName(absl::string_view text) {
   return !text.empty() && text.size() <= 255 && text.front() != '.' &&
@@ -108,7 +110,7 @@ absl::StatusOr<UniqueFd> OpenBeneath(const std::string& root, absl::string_view 
   P2_ASSIGN_OR_RETURN(const std::vector<std::string> parts, Components(path));
   P2_ASSIGN_OR_RETURN(const UniqueFd parent, OpenParent(root, parts));
   UniqueFd file(openat(parent.get(), parts.back().c_str(), flags | O_NOFOLLOW | O_CLOEXEC, 0600));
-  if (!file.valid()) return ErrnoError(absl::StrCat(root, "/", path));
+  if (!file.ok()) return ErrnoError(absl::StrCat(root, "/", path));
   return file;
 }
 
@@ -120,62 +122,49 @@ absl::StatusOr<std::string> ReadBeneath(const std::string& root, absl::string_vi
 absl::Status MakeDirectoriesBeneath(const std::string& root, absl::string_view path) {
   P2_ASSIGN_OR_RETURN(const std::vector<std::string> parts, Components(path));
   UniqueFd directory(open(root.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!directory.valid()) return ErrnoError(root);
+  if (!directory.ok()) return ErrnoError(root);
   for (const std::string& part : parts) {
     const std::string what = absl::StrCat(root, "/", path, " (\"", part, "\")");
     const bool made = mkdirat(directory.get(), part.c_str(), 0777) == 0;
     if (!made && errno != EEXIST) return ErrnoError(what);
     if (made && fsync(directory.get()) != 0) return ErrnoError(what);
     UniqueFd next(openat(directory.get(), part.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-    if (!next.valid()) return ErrnoError(what);
+    if (!next.ok()) return ErrnoError(what);
     directory = std::move(next);
   }
   return absl::OkStatus();
 }
 
-absl::Status DeleteBeneath(const std::string& root, absl::string_view path) {
+absl::StatusOr<int64_t> DeleteBeneath(const std::string& root, absl::string_view path) {
   P2_ASSIGN_OR_RETURN(const std::vector<std::string> parts, Components(path));
   if (parts.size() < 2)
     return absl::InvalidArgumentError(
         absl::StrCat("\"", path, "\" is a whole part of the root; name a directory inside it"));
   absl::StatusOr<UniqueFd> parent = OpenParent(root, parts);
-  if (absl::IsNotFound(parent.status())) return absl::OkStatus();
+  if (absl::IsNotFound(parent.status())) return 0;
   P2_RETURN_IF_ERROR(parent.status());
-  return DeleteAt(parent->get(), parts.back().c_str(), absl::StrCat(root, "/", path));
+  int64_t bytes = 0;
+  P2_RETURN_IF_ERROR(DeleteAt(parent->get(), parts.back().c_str(), absl::StrCat(root, "/", path), bytes));
+  return bytes;
+}
+
+absl::Status RemoveEmptyBeneath(const std::string& root, absl::string_view path, size_t keep) {
+  P2_ASSIGN_OR_RETURN(std::vector<std::string> parts, Components(path));
+  for (; parts.size() > keep; parts.pop_back()) {
+    const absl::StatusOr<UniqueFd> parent = OpenParent(root, parts);
+    if (absl::IsNotFound(parent.status())) continue;
+    P2_RETURN_IF_ERROR(parent.status());
+    if (unlinkat(parent->get(), parts.back().c_str(), AT_REMOVEDIR) == 0 || errno == ENOENT) continue;
+    if (errno == ENOTEMPTY || errno == EEXIST) return absl::OkStatus();
+    return ErrnoError(absl::StrCat(root, ": \"", parts.back(), "\""));
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::string> ReadFile(const std::string& path, int64_t max_bytes) {
   const UniqueFd file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!file.valid()) return ErrnoError(path);
+  if (!file.ok()) return ErrnoError(path);
   return ReadAll(file.get(), path, max_bytes);
-}
-
-absl::Status WriteFully(int fd, absl::string_view bytes, absl::string_view what) {
-  while (!bytes.empty()) {
-    const ssize_t n = write(fd, bytes.data(), bytes.size());
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return ErrnoError(what);
-    bytes.remove_prefix(static_cast<size_t>(n));
-  }
-  return absl::OkStatus();
-}
-
-absl::Status SyncDirectory(const std::string& path) {
-  const UniqueFd directory(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!directory.valid() || fsync(directory.get()) != 0) return ErrnoError(path);
-  return absl::OkStatus();
-}
-
-absl::Status WriteFileAtomically(const std::string& path, absl::string_view content) {
-  const std::string temporary = absl::StrCat(path, ".tmp");
-  {
-    const UniqueFd file(open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
-    if (!file.valid()) return ErrnoError(temporary);
-    P2_RETURN_IF_ERROR(WriteFully(file.get(), content, temporary));
-    if (fsync(file.get()) != 0) return ErrnoError(temporary);
-  }
-  if (rename(temporary.c_str(), path.c_str()) != 0) return ErrnoError(path);
-  return SyncDirectory(std::filesystem::path(path).parent_path().string());
 }
 
 }  // namespace p2::agent

@@ -8,28 +8,9 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "common/file_util.h"
 
 namespace p2::agent {
-
-// A file descriptor that closes itself.
-class UniqueFd {
- public:
-  explicit UniqueFd(int fd = -1) : fd_(fd) {}
-  UniqueFd(UniqueFd&& other) noexcept : fd_(other.release()) {}
-  UniqueFd& operator=(UniqueFd&& other) noexcept {
-    reset(other.release());
-    return *this;
-  }
-  ~UniqueFd() { reset(); }
-
-  int get() const { return fd_; }
-  bool valid() const { return fd_ >= 0; }
-  int release() { return std::exchange(fd_, -1); }
-  void reset(int fd = -1);
-
- private:
-  int fd_;
-};
 
 // A plain file name of at most 255 bytes: printable, no '/', not hidden.
 bool IsFileName(absl::string_view text);
@@ -47,15 +28,13 @@ absl::StatusOr<UniqueFd> OpenBeneath(const std::string& root, absl::string_view 
 // At most `max_bytes`, else RESOURCE_EXHAUSTED.
 absl::StatusOr<std::string> ReadBeneath(const std::string& root, absl::string_view path, int64_t max_bytes);
 absl::Status MakeDirectoriesBeneath(const std::string& root, absl::string_view path);
-// Deletes the tree or file; links inside are removed, not followed. OK if it is not there. At least two components, so
-// that no single wrong name can empty a root.
-absl::Status DeleteBeneath(const std::string& root, absl::string_view path);
+// Deletes the tree or file and returns the bytes of its files; links inside are removed, not followed. 0 if it is not
+// there. At least two components, so that no single wrong name can empty a root.
+absl::StatusOr<int64_t> DeleteBeneath(const std::string& root, absl::string_view path);
+// Removes the directory `path` and those above it while they are empty, but never one of the first `keep` components.
+// OK if one is not there or not empty.
+absl::Status RemoveEmptyBeneath(const std::string& root, absl::string_view path, size_t keep);
 
 absl::StatusOr<std::string> ReadFile(const std::string& path, int64_t max_bytes);
-// Mode 0600, synced, and renamed into place: a reader sees the old or the new content, also after a power cut.
-absl::Status WriteFileAtomically(const std::string& path, absl::string_view content);
-absl::Status SyncDirectory(const std::string& path);
-// All bytes, or ErrnoError.
-absl::Status WriteFully(int fd, absl::string_view bytes, absl::string_view what);
 
 }  // namespace p2::agent

@@ -49,7 +49,7 @@ absl::Status WriteJournal(const std::string& attempt_dir, const JournalEntry& en
                              {"start_time", rank.process.start_time},
                              {"event_sequence", rank.event_sequence},
                              {"log_offset", rank.log_offset}});
-  return WriteFileAtomically(absl::StrCat(attempt_dir, "/journal.json"), json.dump(1));
+  return ReplaceFile(absl::StrCat(attempt_dir, "/journal.json"), json.dump(1), 0600);
 }
 
 absl::StatusOr<JournalEntry> ReadJournal(const std::string& attempt_dir) {

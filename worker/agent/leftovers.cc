@@ -34,7 +34,7 @@ std::string KeyOf(const std::string& job, int64_t epoch) { return AttemptDirName
 void AwaitEnd(const ProcessId& process, absl::Time deadline, const Clock& clock) {
   const UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, process.pid, 0)));
   // The pid is looked at again once the descriptor pins it.
-  if (!pidfd.valid() || ReadProcess(process.pid).value_or(ProcessId()) != process) return;
+  if (!pidfd.ok() || ReadProcess(process.pid).value_or(ProcessId()) != process) return;
   pollfd item = {pidfd.get(), POLLIN, 0};
   const int64_t left_ms = std::max<int64_t>(0, absl::ToInt64Milliseconds(deadline - clock.Monotonic()));
   P2_LOG(kInfo) << "process " << process.pid << " of an earlier p2-worker still runs; it has " << left_ms

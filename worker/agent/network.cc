@@ -33,7 +33,7 @@ absl::StatusOr<std::string> RouteTo(const std::string& host) {
   const UniqueFd probe(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   sockaddr_in local = {};
   socklen_t size = sizeof(local);
-  if (!probe.valid() || connect(probe.get(), list->ai_addr, list->ai_addrlen) != 0 ||
+  if (!probe.ok() || connect(probe.get(), list->ai_addr, list->ai_addrlen) != 0 ||
       getsockname(probe.get(), reinterpret_cast<sockaddr*>(&local), &size) != 0)
     return ErrnoError(absl::StrCat("no route to the coordinator's host \"", host, "\"; set --data-interface"));
   return ToText(local);
@@ -64,7 +64,7 @@ absl::StatusOr<Listener> ListenOn(const std::string& address) {
     return absl::InvalidArgumentError(absl::StrCat("\"", address, "\" is no IPv4 address"));
   Listener listener{UniqueFd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0))};
   socklen_t size = sizeof(local);
-  if (!listener.fd.valid() || bind(listener.fd.get(), reinterpret_cast<sockaddr*>(&local), size) != 0 ||
+  if (!listener.fd.ok() || bind(listener.fd.get(), reinterpret_cast<sockaddr*>(&local), size) != 0 ||
       listen(listener.fd.get(), SOMAXCONN) != 0 ||
       getsockname(listener.fd.get(), reinterpret_cast<sockaddr*>(&local), &size) != 0)
     return ErrnoError(absl::StrCat("listening on ", address));

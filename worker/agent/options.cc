@@ -61,6 +61,7 @@ absl::StatusOr<AgentOptions> ParseOptions(int argc, const char* const* argv, con
   layers.AddDuration("--gang-grace", options.gang_grace, "time for other ranks to report after one failed");
   layers.AddDuration("--flush-timeout", options.flush_timeout,
                      "at the end: wait for the coordinator to take the spool");
+  layers.AddDuration("--stuck-after", options.stuck_after, "/livez fails when the loop did not run for this long");
   layers.AddDuration("--log-interval", options.log_interval, "how often logs are read and the spool is synced");
   layers.AddDuration("--roots-interval", options.roots_interval, "how often the roots' ids and free space are read");
   app.add_option("--spool-limit", options.spool_limit_bytes, "bytes kept while the coordinator is away")

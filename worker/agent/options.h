@@ -52,6 +52,8 @@ struct AgentOptions {
   absl::Duration gang_grace = absl::Seconds(2);
   // At the end: how long to wait for the coordinator to take what is spooled.
   absl::Duration flush_timeout = absl::Seconds(3);
+  // /livez fails when the loop did not run for this long.
+  absl::Duration stuck_after = absl::Seconds(30);
   // How often the ranks' logs are read, and unsynced spool records synced.
   absl::Duration log_interval = absl::Milliseconds(500);
   // How often ids and free space of the roots are read.

@@ -24,7 +24,7 @@ constexpr int64_t kTailAtOnce = int64_t{1} << 20;
 std::string ReadPart(const std::string& path, int64_t offset, int64_t size) {
   const UniqueFd file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
   std::string part(static_cast<size_t>(size), '\0');
-  const ssize_t n = file.valid() ? pread(file.get(), part.data(), part.size(), offset) : 0;
+  const ssize_t n = file.ok() ? pread(file.get(), part.data(), part.size(), offset) : 0;
   part.resize(static_cast<size_t>(std::max<ssize_t>(n, 0)));
   return part;
 }

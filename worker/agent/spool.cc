@@ -54,7 +54,7 @@ absl::StatusOr<std::unique_ptr<Spool>> Spool::Open(Options options) {
     char text[37];
     uuid_generate(drawn);
     uuid_unparse_lower(drawn, text);
-    P2_RETURN_IF_ERROR(WriteFileAtomically(id_file, text));
+    P2_RETURN_IF_ERROR(ReplaceFile(id_file, text, 0600));
     id = std::string(text);
   }
   if (!id.ok())
@@ -76,7 +76,7 @@ absl::Status Spool::Recover(uint64_t first, bool newest) {
   };
   if (first != synced() + 1) return damaged(0, absl::StrCat("sequence ", synced() + 1, " was expected"));
   Segment segment{first, UniqueFd(open(path.c_str(), O_RDWR | O_CLOEXEC)), 0};
-  if (!segment.fd.valid()) return ErrnoError(path);
+  if (!segment.fd.ok()) return ErrnoError(path);
   P2_ASSIGN_OR_RETURN(const std::string bytes, ReadFile(path, int64_t{1} << 32));
   size_t at = 0;
   while (at < bytes.size()) {
@@ -108,7 +108,7 @@ absl::Status Spool::Recover(uint64_t first, bool newest) {
 absl::Status Spool::BeginSegment() {
   const std::string path = PathOf(synced() + 1);
   UniqueFd fd(open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
-  if (!fd.valid()) return ErrnoError(path);
+  if (!fd.ok()) return ErrnoError(path);
   segments_.push_back({synced() + 1, std::move(fd), 0});
   return SyncDirectory(options_.dir);
 }
@@ -127,7 +127,7 @@ absl::Status Spool::Flush() {
   Segment& segment = segments_.back();
   const std::string path = PathOf(segment.first);
   if (lseek(segment.fd.get(), segment.size, SEEK_SET) < 0) return ErrnoError(path);
-  if (absl::Status written = WriteFully(segment.fd.get(), buffer_, path); !written.ok()) {
+  if (absl::Status written = WriteAll(segment.fd.get(), path, buffer_); !written.ok()) {
     if (ftruncate(segment.fd.get(), segment.size) != 0) return ErrnoError(path);
     return written;
   }

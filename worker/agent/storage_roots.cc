@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
 #include "nlohmann/json.hpp"
@@ -14,6 +15,8 @@ namespace p2::agent {
 namespace {
 
 constexpr int64_t kMaxManifestBytes = int64_t{64} << 20;
+// Directories of jobs lie here, one below the root.
+constexpr char kJobs[] = "jobs";
 
 bool IsUuid(absl::string_view text) {
   if (text.size() != 36) return false;
@@ -21,6 +24,8 @@ bool IsUuid(absl::string_view text) {
     if (i == 8 || i == 13 || i == 18 || i == 23 ? text[i] != '-' : !absl::ascii_isxdigit(text[i])) return false;
   return true;
 }
+
+std::string CheckpointsOf(const std::string& job) { return absl::StrCat(kJobs, "/", job, "/checkpoints"); }
 
 absl::StatusOr<std::string> FindRoot(const std::vector<std::pair<std::string, std::string>>& configured,
                                      const std::string& name, const std::string& id) {
@@ -97,10 +102,28 @@ absl::StatusOr<JobDirectories> CheckStorage(const p2::v1::Prepare& prepare,
     return absl::FailedPreconditionError(
         absl::StrCat("dataset ", directories.dataset_dir, " has fingerprint \"", fingerprint, "\", the job wants \"",
                      prepare.dataset_fingerprint(), "\"; register the changed dataset under a new name"));
-  const std::string below = absl::StrCat("jobs/", prepare.job(), "/checkpoints");
+  const std::string below = CheckpointsOf(prepare.job());
   P2_RETURN_IF_ERROR(MakeDirectoriesBeneath(directories.checkpoint_root, below));
   directories.checkpoint_dir = absl::StrCat(directories.checkpoint_root, "/", below);
   return directories;
+}
+
+absl::StatusOr<int64_t> DeleteFromRoot(const p2::v1::DeletePath& request,
+                                       const std::vector<std::pair<std::string, std::string>>& configured) {
+  for (const auto& [name, directory] : configured) {
+    const absl::StatusOr<p2::v1::StorageRoot> root = ReadRoot(name, directory);
+    if (!root.ok() || root->id() != request.root_id()) continue;
+    P2_ASSIGN_OR_RETURN(const int64_t bytes, DeleteBeneath(directory, request.path()));
+    const std::string parent = request.path().substr(0, request.path().rfind('/'));
+    if (absl::StartsWith(parent, absl::StrCat(kJobs, "/")))
+      P2_RETURN_IF_ERROR(RemoveEmptyBeneath(directory, parent, /*keep=*/1));
+    return bytes;
+  }
+  return absl::FailedPreconditionError(absl::StrCat("no storage root with ID ", request.root_id(), " is visible here"));
+}
+
+absl::Status RemoveEmptyJobDirectories(const std::string& checkpoint_root, const std::string& job) {
+  return RemoveEmptyBeneath(checkpoint_root, CheckpointsOf(job), /*keep=*/1);
 }
 
 }  // namespace p2::agent

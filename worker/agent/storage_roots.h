@@ -35,4 +35,12 @@ struct JobDirectories {
 absl::StatusOr<JobDirectories> CheckStorage(const p2::v1::Prepare& prepare,
                                             const std::vector<std::pair<std::string, std::string>>& configured);
 
+// Deletes what `request` names, and of jobs/JOB, if it lies there, what that leaves empty. The bytes that were deleted.
+// FAILED_PRECONDITION if the root is not visible, else DeleteBeneath's errors. Blocks on the file system.
+absl::StatusOr<int64_t> DeleteFromRoot(const p2::v1::DeletePath& request,
+                                       const std::vector<std::pair<std::string, std::string>>& configured);
+
+// Removes jobs/JOB/checkpoints and jobs/JOB, which CheckStorage made, if they are empty. Blocks on the file system.
+absl::Status RemoveEmptyJobDirectories(const std::string& checkpoint_root, const std::string& job);
+
 }  // namespace p2::agent

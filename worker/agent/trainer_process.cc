@@ -75,7 +75,7 @@ absl::StatusOr<std::unique_ptr<TrainerProcess>> TrainerProcess::Spawn(Loop& loop
   if (fcntl(events.get(), F_SETFL, O_NONBLOCK) != 0 || fcntl(commands.get(), F_SETFL, O_NONBLOCK) != 0)
     return ErrnoError("trainer pipes");
   const UniqueFd log(open(command.log_path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
-  if (!log.valid()) return ErrnoError(command.log_path);
+  if (!log.ok()) return ErrnoError(command.log_path);
 
   std::vector<std::string> arguments = {command.program};
   arguments.insert(arguments.end(), command.arguments.begin(), command.arguments.end());

@@ -22,15 +22,19 @@ prometheus::Family<prometheus::Counter>& Counters(prometheus::Registry& registry
 WorkerMetrics::WorkerMetrics(absl::string_view version)
     : registry_(std::make_shared<prometheus::Registry>()),
       devices_(Gauges(*registry_, metric::kDevices, "Device slots by kind and state (free, held, busy).")),
-      gpu_seconds_(Counters(*registry_, "p2_gpu_seconds_total", "Time of this worker's GPUs by use (train, idle).")),
-      images_(Counters(*registry_, "p2_images_total", "Images that this worker's ranks have trained on.").Add({})),
-      spool_bytes_(Gauges(*registry_, "p2_worker_spool_bytes", "Bytes the coordinator has not acknowledged.").Add({})),
+      gpu_seconds_(Counters(*registry_, metric::kGpuSecondsTotal, "Time of this worker's GPUs by use (train, idle).")),
+      images_(Counters(*registry_, metric::kImagesTotal, "Images that this worker's ranks have trained on.").Add({})),
+      deleted_bytes_(Counters(*registry_, metric::kGcDeletedBytesTotal,
+                              "Bytes of files that this worker deleted from its roots at p2d's word.")
+                         .Add({})),
+      spool_bytes_(
+          Gauges(*registry_, metric::kWorkerSpoolBytes, "Bytes the coordinator has not acknowledged.").Add({})),
       connected_(
-          Gauges(*registry_, "p2_worker_connected", "1 while the coordinator has welcomed this worker.").Add({})) {
+          Gauges(*registry_, metric::kWorkerConnected, "1 while the coordinator has welcomed this worker.").Add({})) {
   Gauges(*registry_, metric::kBuildInfo, "Constant 1; what this process was built from.")
       .Add({{"version", std::string(version)}})
       .Set(1);
-  Gauges(*registry_, "process_start_time_seconds", "Unix time when this process started.")
+  Gauges(*registry_, metric::kProcessStartTimeSeconds, "Unix time when this process started.")
       .Add({})
       .Set(absl::ToDoubleSeconds(absl::Now() - absl::UnixEpoch()));
 }

@@ -24,6 +24,7 @@ class WorkerMetrics {
   void OnDevices(const std::vector<p2::v1::Slot>& slots, const std::vector<std::string>& uses, absl::Duration elapsed);
   void OnImages(double images) { images_.Increment(images); }
   void OnSpool(int64_t unacked_bytes) { spool_bytes_.Set(static_cast<double>(unacked_bytes)); }
+  void OnDeleted(int64_t bytes) { deleted_bytes_.Increment(static_cast<double>(bytes)); }
   void OnConnected(bool connected) { connected_.Set(connected ? 1 : 0); }
 
   const std::shared_ptr<prometheus::Registry>& registry() const { return registry_; }
@@ -33,6 +34,7 @@ class WorkerMetrics {
   prometheus::Family<prometheus::Gauge>& devices_;
   prometheus::Family<prometheus::Counter>& gpu_seconds_;
   prometheus::Counter& images_;
+  prometheus::Counter& deleted_bytes_;
   prometheus::Gauge& spool_bytes_;
   prometheus::Gauge& connected_;
 };

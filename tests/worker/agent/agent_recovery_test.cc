@@ -176,7 +176,7 @@ TEST_F(AgentTest, RefusesADamagedSpoolAndSaysWhatToDo) {
   for (const auto& entry : std::filesystem::directory_iterator(dir_ / "state/spool")) {
     if (entry.path().extension() != ".spool") continue;
     const std::string bytes = ReadFile(entry.path(), 1 << 24).value();
-    ASSERT_TRUE(WriteFileAtomically(entry.path(), absl::StrCat(bytes.substr(0, 12), "X", bytes.substr(13))).ok());
+    ASSERT_TRUE(ReplaceFile(entry.path(), absl::StrCat(bytes.substr(0, 12), "X", bytes.substr(13)), 0600).ok());
   }
   Process worker(WorkerCommand(), dir_ / "error.log");
   EXPECT_EQ(worker.Wait(), 1);

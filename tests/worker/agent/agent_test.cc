@@ -8,9 +8,14 @@
 
 #include <fstream>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "common/metric_names.h"
 #include "gmock/gmock.h"
 #include "nlohmann/json.hpp"
+#include "tests/support/directory_watch.h"
 #include "tests/worker/agent/agent_fixture.h"
 
 namespace p2::agent {
@@ -27,13 +32,33 @@ std::string HttpGet(int port, const std::string& path) {
   sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(static_cast<uint16_t>(port))};
   inet_pton(AF_INET, "127.0.0.1", &address.sin_addr);
   if (connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0) return "";
-  if (!WriteFully(fd.get(), absl::StrCat("GET ", path, " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"), "http")
-           .ok())
+  if (!WriteAll(fd.get(), "http", absl::StrCat("GET ", path, " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")).ok())
     return "";
   std::string answer;
   char buffer[4096];
   for (ssize_t n; (n = read(fd.get(), buffer, sizeof(buffer))) > 0;) answer.append(buffer, static_cast<size_t>(n));
   return answer;
+}
+
+int HttpPort(const std::string& ready_file) {
+  return nlohmann::json::parse(ReadFile(ready_file, 4096).value())["http_port"];
+}
+
+// `name{labels}` of every series in Prometheus' text.
+std::set<std::string> SeriesIn(const std::string& text) {
+  std::set<std::string> series;
+  for (const absl::string_view line : absl::StrSplit(text, '\n')) {
+    if (!absl::StartsWith(line, "p2_") && !absl::StartsWith(line, "process_")) continue;
+    const absl::string_view name = line.substr(0, line.find_first_of("{ "));
+    std::set<std::string> labels;
+    for (size_t at = name.size(); at < line.size() && line[at] != ' ' && line[at] != '}';) {
+      const size_t equals = line.find('=', at);
+      labels.insert(std::string(line.substr(at + 1, equals - at - 1)));
+      at = line.find('"', equals + 2) + 1;
+    }
+    series.insert(absl::StrCat(name, "{", absl::StrJoin(labels, ","), "}"));
+  }
+  return series;
 }
 
 TEST_F(AgentTest, SaysWhatItOffers) {
@@ -289,6 +314,9 @@ TEST_F(AgentTest, HeartbeatsTheSlowestRanksProgress) {
 
 TEST_F(AgentTest, DeletesBelowARootOnlyAndAgainHarmlessly) {
   std::filesystem::create_directories(dir_ / "root/jobs/job-a/checkpoints/8");
+  std::filesystem::create_directories(dir_ / "root/jobs/job-b/checkpoints/8");
+  std::filesystem::create_directories(dir_ / "root/jobs/job-b/checkpoints/16");
+  std::ofstream(dir_ / "root/jobs/job-b/checkpoints/16/model") << std::string(1000, 'x');
   StartWorker();
   const auto remove = [&](const std::string& path) {
     const size_t before = coordinator_.seen().deletes.size();
@@ -304,6 +332,23 @@ TEST_F(AgentTest, DeletesBelowARootOnlyAndAgainHarmlessly) {
   EXPECT_EQ(remove("jobs/job-a"), "");
   EXPECT_THAT(remove("../state/spool"), HasSubstr("must be relative"));
   EXPECT_TRUE(std::filesystem::exists(dir_ / "state/spool"));
+
+  // With its last checkpoint a job's own directories go, and nothing above them.
+  EXPECT_EQ(remove("jobs/job-b/checkpoints/8"), "");
+  EXPECT_TRUE(std::filesystem::exists(dir_ / "root/jobs/job-b/checkpoints/16/model"));
+  EXPECT_EQ(remove("jobs/job-b/checkpoints/16"), "");
+  EXPECT_FALSE(std::filesystem::exists(dir_ / "root/jobs/job-b"));
+  EXPECT_TRUE(std::filesystem::exists(dir_ / "root/jobs"));
+  EXPECT_TRUE(std::filesystem::exists(dir_ / "root/.p2-root-id"));
+  EXPECT_THAT(HttpGet(HttpPort(dir_ / "ready"), "/metrics"), HasSubstr("p2_gc_deleted_bytes_total 1000\n"));
+}
+
+TEST_F(AgentTest, LeavesNoDirectoryOfAJobWithoutACheckpoint) {
+  StartWorker();
+  Run("job-a", 1, "*:exit=54");
+  AwaitEnd("job-a", 1);
+  const std::string jobs = dir_ / "root/jobs";
+  EXPECT_TRUE(p2::testing::WaitForFiles(jobs, [&] { return !std::filesystem::exists(jobs + "/job-a"); }));
 }
 
 TEST_F(AgentTest, ServesMetricsAndHealth) {
@@ -312,7 +357,7 @@ TEST_F(AgentTest, ServesMetricsAndHealth) {
   const nlohmann::json ready = nlohmann::json::parse(ReadFile(dir_ / "ready", 4096).value());
   EXPECT_EQ(ready["pid"], worker_->pid());
   EXPECT_EQ(ready["worker"], "node-1");
-  const int port = ready["http_port"];
+  const int port = HttpPort(dir_ / "ready");
   EXPECT_THAT(HttpGet(port, "/livez"), HasSubstr("200 OK"));
   EXPECT_THAT(HttpGet(port, "/readyz"), HasSubstr("200 OK"));
   std::string metrics;
@@ -321,11 +366,30 @@ TEST_F(AgentTest, ServesMetricsAndHealth) {
   for (const char* line : {"p2_devices{kind=\"cpu\",state=\"free\"} 2", "p2_images_total 0", "p2_worker_connected 1",
                            "p2_worker_spool_bytes 0", "p2_build_info{version=\""})
     EXPECT_THAT(metrics, HasSubstr(line));
+  std::set<std::string> table;
+  for (const metric::Series& series : metric::kSeries) {
+    const bool of_gpus = series.name == absl::string_view(metric::kGpuSecondsTotal);
+    if (series.of_worker && !of_gpus) table.insert(absl::StrCat(series.name, "{", series.labels, "}"));
+  }
+  EXPECT_EQ(SeriesIn(metrics), table);
   coordinator_.StopServer();
   std::string readiness;
   do readiness = HttpGet(port, "/readyz");
   while (readiness.find("503") == std::string::npos);
   EXPECT_THAT(readiness, HasSubstr("not connected to the coordinator"));
+}
+
+TEST_F(AgentTest, CountsTheImagesOfItsRanksFromWhereTheyResumedToTheirEnd) {
+  StartWorker();
+  Run("job-a", 1, "*:from=80000;*:done=20");
+  AwaitEnd("job-a", 1);
+  // From the first step that is heard of (8 images) to the last (160).
+  std::string metrics;
+  for (const absl::Time end = absl::Now() + absl::Seconds(30); absl::Now() < end;) {
+    metrics = HttpGet(HttpPort(dir_ / "ready"), "/metrics");
+    if (absl::StrContains(metrics, "p2_images_total 152\n")) break;
+  }
+  EXPECT_THAT(metrics, HasSubstr("p2_images_total 152\n"));
 }
 
 TEST_F(AgentTest, RefusesARootWithoutAnIdAndNamesTheCommand) {

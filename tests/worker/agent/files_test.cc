@@ -47,31 +47,40 @@ TEST_F(FilesTest, RefusesEveryWayOut) {
 
 TEST_F(FilesTest, DeletesATreeWithoutFollowingItsLinks) {
   std::filesystem::create_directory_symlink(dir_ / "outside", root_ + "/jobs/a/link");
-  EXPECT_TRUE(DeleteBeneath(root_, "jobs/a").ok());
+  std::ofstream(root_ + "/jobs/a/more") << "12345";
+  EXPECT_EQ(DeleteBeneath(root_, "jobs/a").value(), 12) << "bytes of content and 12345, not of what links name";
   EXPECT_FALSE(std::filesystem::exists(root_ + "/jobs/a"));
   EXPECT_TRUE(std::filesystem::exists(dir_ / "outside/secret"));
-  EXPECT_TRUE(DeleteBeneath(root_, "jobs/a").ok()) << "again";
-  EXPECT_TRUE(DeleteBeneath(root_, "jobs/never/was").ok());
+  EXPECT_EQ(DeleteBeneath(root_, "jobs/a").value(), 0) << "again";
+  EXPECT_EQ(DeleteBeneath(root_, "jobs/never/was").value(), 0);
 }
 
 TEST_F(FilesTest, DoesNotDeleteAWholePartOfTheRoot) {
-  EXPECT_EQ(DeleteBeneath(root_, "jobs").code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(DeleteBeneath(root_, "jobs").status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_TRUE(std::filesystem::exists(root_ + "/jobs/a"));
+}
+
+TEST_F(FilesTest, RemovesWhatIsEmptyUpwardsAndNothingElse) {
+  std::filesystem::create_directories(root_ + "/jobs/b/checkpoints");
+  EXPECT_TRUE(RemoveEmptyBeneath(root_, "jobs/a/deep", 1).ok());
+  EXPECT_TRUE(std::filesystem::exists(root_ + "/jobs/a/deep/file"));
+  EXPECT_TRUE(RemoveEmptyBeneath(root_, "jobs/b/checkpoints/gone", 1).ok());
+  EXPECT_FALSE(std::filesystem::exists(root_ + "/jobs/b"));
+  std::filesystem::remove_all(root_ + "/jobs/a");
+  EXPECT_TRUE(RemoveEmptyBeneath(root_, "jobs/a", 1).ok());
+  EXPECT_TRUE(std::filesystem::exists(root_ + "/jobs")) << "not of the job";
+
+  std::filesystem::create_directories(dir_ / "outside/empty");
+  std::filesystem::create_symlink(dir_ / "outside", root_ + "/jobs/link");
+  EXPECT_FALSE(RemoveEmptyBeneath(root_, "jobs/link/empty", 1).ok());
+  EXPECT_FALSE(RemoveEmptyBeneath(root_, "../outside/empty", 1).ok());
+  EXPECT_TRUE(std::filesystem::exists(dir_ / "outside/empty"));
 }
 
 TEST_F(FilesTest, BoundsWhatItReads) {
   const auto read = ReadBeneath(root_, "jobs/a/deep/file", 3);
   EXPECT_EQ(read.status().code(), absl::StatusCode::kResourceExhausted);
   EXPECT_THAT(std::string(read.status().message()), HasSubstr("larger than 3 bytes"));
-}
-
-TEST_F(FilesTest, ReplacesAFileWholeAndPrivately) {
-  const std::string path = dir_ / "file";
-  ASSERT_TRUE(WriteFileAtomically(path, "one").ok());
-  ASSERT_TRUE(WriteFileAtomically(path, "two").ok());
-  EXPECT_EQ(ReadFile(path, 100).value(), "two");
-  EXPECT_EQ(std::filesystem::status(path).permissions(),
-            std::filesystem::perms::owner_read | std::filesystem::perms::owner_write);
 }
 
 TEST(NamesTest, MakesAnIdOfAnyHostName) {

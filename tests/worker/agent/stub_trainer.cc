@@ -5,6 +5,7 @@
 //   deaf       ignores Stop and SIGTERM          garbage    writes no frame on the event pipe
 //   artifact   writes an artifact first          env        prints its environment first
 //   log=N      prints N lines first              linger=MS  takes so long to stop
+//   from=N     resumes at N images
 // Without one it steps every 10 ms until it is asked to stop, saves a checkpoint (rank 0), and ends with 40.
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -56,9 +57,13 @@ class Stub {
     for (int i = 0; i < Number("log").value_or(0); ++i) std::cout << "line " << i << "\n";
     std::cout << "rank " << rank_ << " begins" << std::endl;
     if (Has("garbage")) return write(event_fd_, "\xff\xff\xff\xff\xff\xff", 6) == 6 ? (pause(), 1) : 1;
+    const int64_t from = Number("from").value_or(0);
+    TrainerEvent starting;
+    starting.mutable_progress()->set_phase(Progress::START);
+    Send(starting);
     if (rank_ == 0) {
       TrainerEvent event;
-      event.mutable_started()->set_images_seen(0);
+      event.mutable_started()->set_images_seen(from);
       Send(event);
       if (Has("artifact")) WriteArtifact();
     }
@@ -67,11 +72,11 @@ class Stub {
       TrainerEvent event;
       event.mutable_progress()->set_phase(Progress::STEP);
       event.mutable_progress()->set_tick(static_cast<uint64_t>(Has("hang") ? 1 : step));
-      event.mutable_progress()->set_images_seen(Has("hang") ? 8 : step * 8);
+      event.mutable_progress()->set_images_seen(from + (Has("hang") ? 8 : step * 8));
       Send(event);
       if (rank_ == 0 && !Has("hang")) {
         TrainerEvent metrics;
-        metrics.mutable_metrics()->set_images_seen(step * 8);
+        metrics.mutable_metrics()->set_images_seen(from + step * 8);
         metrics.mutable_metrics()->set_step(step);
         (*metrics.mutable_metrics()->mutable_values())["loss"] = 1.0 / static_cast<double>(step);
         Send(metrics);
@@ -113,8 +118,8 @@ class Stub {
   void Send(TrainerEvent& event) {
     event.set_sequence(++sequence_);
     const std::string frame = p2::agent::EncodeFrame(event);
-    if (!p2::agent::WriteFully(event_log_, frame, "event log").ok()) std::_Exit(55);
-    (void)p2::agent::WriteFully(event_fd_, frame, "event pipe").ok();  // The agent may be gone.
+    if (!p2::WriteAll(event_log_, "event log", frame).ok()) std::_Exit(55);
+    (void)p2::WriteAll(event_fd_, "event pipe", frame).ok();  // The agent may be gone.
   }
 
   void SaveCheckpoint(int64_t step) {
