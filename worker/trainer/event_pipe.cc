@@ -9,12 +9,11 @@
 #include <utility>
 
 #include "absl/time/clock.h"
+#include "common/clock.h"
 #include "common/logging.h"
 
 namespace p2::trainer {
 namespace {
-
-constexpr absl::Duration kLastWords = absl::Seconds(5);
 
 // Worth an fsync: whoever reads the log after a power cut must find them.
 bool MustLast(const Event& event) {
@@ -23,7 +22,8 @@ bool MustLast(const Event& event) {
 
 }  // namespace
 
-EventPipe::EventPipe(int fd, const std::string& log_path, EventEncoder encode) : encode_(std::move(encode)), fd_(fd) {
+EventPipe::EventPipe(int fd, const std::string& log_path, EventEncoder encode, absl::Duration flush_timeout)
+    : encode_(std::move(encode)), flush_timeout_(flush_timeout), fd_(fd) {
   if (fd_ >= 0) ::fcntl(fd_, F_SETFL, ::fcntl(fd_, F_GETFL) | O_NONBLOCK);
   if (log_path.empty()) return;
   log_fd_ = ::open(log_path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
@@ -34,10 +34,12 @@ EventPipe::EventPipe(int fd, const std::string& log_path, EventEncoder encode) :
 
 EventPipe::~EventPipe() {
   absl::MutexLock lock(&mutex_);
-  const absl::Time deadline = absl::Now() + kLastWords;
-  for (Flush(); fd_ >= 0 && !backlog_.empty() && absl::Now() < deadline; Flush()) {
+  const absl::Time deadline = Clock::Real().Monotonic() + flush_timeout_;
+  for (Flush(); fd_ >= 0 && !backlog_.empty(); Flush()) {
+    const int64_t left_ms = absl::ToInt64Milliseconds(deadline - Clock::Real().Monotonic());
+    if (left_ms <= 0) break;
     pollfd writable{fd_, POLLOUT, 0};
-    ::poll(&writable, 1, 100);
+    ::poll(&writable, 1, static_cast<int>(left_ms));
   }
   if (log_fd_ >= 0) ::close(log_fd_);
 }

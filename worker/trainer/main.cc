@@ -55,7 +55,24 @@ struct Flags {
   std::string device;
   std::string data_interface;
   int threads = 0;
+  absl::Duration farewell_timeout = TrainOptions().farewell_timeout;
+  absl::Duration event_flush_timeout = kEventFlushTimeout;
 };
+
+// `5s`, `500ms`; not negative.
+void AddDuration(CLI::App& app, const std::string& flag, const std::string& variable, absl::Duration& value,
+                 const std::string& help) {
+  app.add_option_function<std::string>(
+         flag,
+         [flag, &value](const std::string& text) {
+           if (!absl::ParseDuration(text, &value) || value < absl::ZeroDuration())
+             throw CLI::ValidationError(flag, absl::StrCat("\"", text, "\" is no duration such as 5s or 500ms"));
+         },
+         help)
+      ->type_name("DURATION")
+      ->default_str(absl::FormatDuration(value))
+      ->envname(variable);
+}
 
 class NullSink final : public EventSink {
  public:
@@ -75,7 +92,7 @@ int RunLaunched(const Flags& flags) {
   if (const absl::Status fds = FdFromEnvironment(Environment, "P2_EVENT_FD", &event_fd); !fds.ok()) return Fail(fds);
   if (const absl::Status fds = FdFromEnvironment(Environment, "P2_COMMAND_FD", &command_fd); !fds.ok())
     return Fail(fds);
-  EventPipe sink(event_fd, Environment("P2_EVENT_LOG").value_or(""), EncodeEvent);
+  EventPipe sink(event_fd, Environment("P2_EVENT_LOG").value_or(""), EncodeEvent, flags.event_flush_timeout);
   absl::StatusOr<TrainOptions> options = OptionsFromLaunchFile(flags.launch);
   absl::Status status = options.status();
   if (status.ok()) status = PlaceFromEnvironment(Environment, &options->place);
@@ -85,6 +102,7 @@ int RunLaunched(const Flags& flags) {
     Fail(status);
     return static_cast<int>(ExitCode::kBadSpec);
   }
+  options->farewell_timeout = flags.farewell_timeout;
   SetLogField("rank", absl::StrCat(options->place.rank));
   SetLogField("job", options->job_id);
   TrainerHooks hooks{.stop = &g_stop, .command_fd = command_fd, .is_stop = HoldsStop};
@@ -103,6 +121,7 @@ absl::StatusOr<TrainOptions> StandaloneOptions(const Flags& flags) {
   P2_ASSIGN_OR_RETURN(TrainOptions options, OptionsFromSpec(flags.standalone, flags.set, &warnings));
   for (const std::string& warning : warnings) P2_LOG(kWarning) << warning;
   if (flags.threads > 0) options.place.threads = flags.threads;
+  options.farewell_timeout = flags.farewell_timeout;
   options.place.device = flags.device;
   options.place.data_interface = flags.data_interface;
   P2_RETURN_IF_ERROR(PlaceFromEnvironment(Environment, &options.place));
@@ -168,6 +187,11 @@ int Main(int argc, char** argv) {
   app.add_option("--threads", flags.threads, "CPU threads of this rank; default: cores / ranks on this machine")
       ->needs(standalone)
       ->check(CLI::NonNegativeNumber);
+  // Variables of these names reach trainers through p2-worker.
+  AddDuration(app, "--farewell-timeout", "P2_TRAINER_FAREWELL_TIMEOUT", flags.farewell_timeout,
+              "At the end: how long rank 0 waits for the others to leave");
+  AddDuration(app, "--event-flush-timeout", "P2_TRAINER_EVENT_FLUSH_TIMEOUT", flags.event_flush_timeout,
+              "At the end: how long p2-worker may take to read the last events");
   Verb chosen;
   AddInspect(app, &chosen);
   AddExport(app, &chosen);

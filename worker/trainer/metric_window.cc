@@ -54,6 +54,12 @@ void MetricWindow::Restore(const std::vector<double>& sums) {
   if (group_.rank() == 0 && sums.size() == static_cast<size_t>(kSums)) sums_.copy_(at::tensor(sums, at::kDouble));
 }
 
+void MetricWindow::RollBack(const std::vector<double>& sums) {
+  const at::Tensor bad = sums_[kBadSteps].clone();
+  Restore(sums);
+  sums_[kBadSteps].copy_(bad);
+}
+
 absl::StatusOr<std::map<std::string, double>> MetricWindow::Report() {
   P2_ASSIGN_OR_RETURN(const std::vector<double> sums, Fold());
   sums_.zero_();

@@ -32,6 +32,8 @@ class MetricWindow {
   absl::StatusOr<std::vector<double>> Fold();
   // Goes on from `sums`, which Fold returned; empty: starts anew.
   void Restore(const std::vector<double>& sums);
+  // The same after a rollback to a checkpoint of this process: bad steps since the last report stay counted.
+  void RollBack(const std::vector<double>& sums);
 
   // Folds, turns the sums into points and starts anew. Means over samples: loss, mse (raw), mse_weighted, vb; over
   // steps: grad_norm; nonfinite_steps; for each bin with samples: loss_snr_NN (mean raw mse), weighted_share_snr_NN

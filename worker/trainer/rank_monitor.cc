@@ -129,7 +129,10 @@ absl::Status RankMonitor::AgreeOnStop() {
     published_ = true;  // From here on MayEnqueue waits: `mine` stays the last.
     mine = enqueued_;
   }
-  if (publish) P2_RETURN_IF_ERROR(store->Set(LastKey(rank), absl::StrCat(mine)));
+  if (publish) {
+    P2_RETURN_IF_ERROR(store->Set(LastKey(rank), absl::StrCat(mine)));
+    if (options_.on_stopping) options_.on_stopping();
+  }
   std::vector<std::string> keys;
   for (int r = 0; r < world_size; ++r) keys.push_back(LastKey(r));
   P2_ASSIGN_OR_RETURN(const bool all, store->Has(keys));

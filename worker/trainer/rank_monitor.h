@@ -37,6 +37,8 @@ class RankMonitor {
     // Called by the side thread when a stop is asked for while the gang is forming, where nothing can be interrupted
     // and no state is at risk: ends the process. Null: the gang forms first.
     std::function<void()> leave_while_forming;
+    // Called once by the side thread, when a stop has reached this rank and it has told the others how far it is.
+    std::function<void()> on_stopping;
   };
 
   // `sink` must outlive it.

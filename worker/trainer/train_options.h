@@ -94,6 +94,8 @@ struct TrainOptions {
   std::vector<std::string> resume_candidates;  // Names in checkpoint_dir, best first.
   std::vector<SkippedSamples> skipped;         // Known from earlier attempts.
   std::string work_dir;                        // For artifacts.
+  // At the end rank 0 serves the store this long for ranks that still read.
+  absl::Duration farewell_timeout = absl::Seconds(5);
   bool prune_checkpoints = false;  // Keep the newest spec.keep_last only; with p2d, collecting them is its business.
 };
 

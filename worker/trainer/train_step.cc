@@ -36,8 +36,8 @@ TrainStep::TrainStep(const TrainSpec& spec, RunState& state, const diffusion::Ga
       on_gradients_(std::move(on_gradients)),
       reducer_(dist::MakeC10dReducer(group, state.unet().parameters())) {}
 
-absl::StatusOr<StepResult> TrainStep::Run(const at::Tensor& x0, int64_t first_sample,
-                                          const std::function<void()>& tick) {
+absl::StatusOr<StepResult> TrainStep::Run(const at::Tensor& x0, int64_t first_sample, const std::function<void()>& tick,
+                                          StepTimes* times) {
   const int64_t count = x0.size(0);  // b
   const int64_t chunk = spec_.microbatch > 0 ? spec_.microbatch : count;
   std::vector<diffusion::LossTerms> parts;
@@ -58,6 +58,7 @@ absl::StatusOr<StepResult> TrainStep::Run(const at::Tensor& x0, int64_t first_sa
     P2_RETURN_IF_ERROR(reducer_->Backward(loss, /*last=*/i + chunk >= count));
     tick();
   }
+  if (times != nullptr) times->End("forward_backward");
   if (on_gradients_) {
     at::Tensor grads = state_.flat().grads();
     on_gradients_(first_sample, grads);
@@ -74,6 +75,7 @@ absl::StatusOr<StepResult> TrainStep::Run(const at::Tensor& x0, int64_t first_sa
 
   state_.adamw().Step(state_.flat().grads(), result.found_inf);
   for (optim::Ema& ema : state_.emas()) ema.Update(state_.flat().params(), state_.adamw().updates(), result.found_inf);
+  if (times != nullptr) times->End("optimizer");
   return result;
 }
 

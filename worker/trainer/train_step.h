@@ -10,6 +10,7 @@
 #include "worker/dist/gradient_reducer.h"
 #include "worker/dist/process_group.h"
 #include "worker/trainer/run_state.h"
+#include "worker/trainer/step_times.h"
 
 namespace p2::trainer {
 
@@ -41,8 +42,10 @@ class TrainStep {
   // x0: (b, C, H, W) in [-1, 1] on the device; `first_sample`: g of its first row. Forward, backward, update. The loss
   // is
   //   (sum over the B samples of loss_i) / B, whatever the microbatches and ranks.
-  // UNAVAILABLE if a peer left or was frozen. `tick` is called after each microbatch.
-  absl::StatusOr<StepResult> Run(const at::Tensor& x0, int64_t first_sample, const std::function<void()>& tick);
+  // UNAVAILABLE if a peer left or was frozen. `tick` is called after each microbatch. `times`: takes the phases
+  // `forward_backward` and `optimizer`; null: where the host only enqueues them.
+  absl::StatusOr<StepResult> Run(const at::Tensor& x0, int64_t first_sample, const std::function<void()>& tick,
+                                 StepTimes* times);
 
  private:
   const TrainSpec& spec_;

@@ -21,6 +21,7 @@
 #include "worker/trainer/metric_window.h"
 #include "worker/trainer/preview.h"
 #include "worker/trainer/rank_monitor.h"
+#include "worker/trainer/step_times.h"
 #include "worker/trainer/step_verdicts.h"
 #include "worker/trainer/torch_status.h"
 #include "worker/trainer/train_step.h"
@@ -29,8 +30,7 @@
 namespace p2::trainer {
 namespace {
 
-constexpr absl::Duration kFarewell = absl::Seconds(5);  // Rank 0 serves the store this long for ranks that still read.
-constexpr int kMaxRollbacks = 2;                        // Without a new good checkpoint between them.
+constexpr int kMaxRollbacks = 2;  // Without a new good checkpoint between them.
 
 // Whether a schedule of every `every` images fires on the way from `before` to `after`.
 bool Crosses(int64_t before, int64_t after, int64_t every) { return every > 0 && before / every != after / every; }
@@ -162,10 +162,13 @@ class Trainer {
   }
 
   absl::Status Step() {
+    times_.Begin();
     P2_ASSIGN_OR_RETURN(const TrainingData::Samples samples, data_->Next());
+    times_.End("data");
     checkpoint::TrainState& position = state_->position();
-    P2_ASSIGN_OR_RETURN(const StepResult result,
-                        step_->Run(samples.x0, samples.first_sample, [this] { monitor_.Tick(); }));
+    P2_ASSIGN_OR_RETURN(const StepResult result, step_->Run(
+                                                     samples.x0, samples.first_sample, [this] { monitor_.Tick(); },
+                                                     device_.is_cpu() ? &times_ : nullptr));
     verdicts_.Push({position.images_seen, position.images_seen + spec_.batch}, result.found_inf);
     position.images_seen += spec_.batch;
     ++position.step;
@@ -223,7 +226,7 @@ class Trainer {
       for (const checkpoint::SampleRange& range : bad) notice.skipped.push_back({range.begin, range.end});
       sink_.Emit(notice);
     }
-    window_->Restore(position.metric_sums);
+    window_->RollBack(position.metric_sums);
     StartWindow();
     return data_->Seek(images_seen());
   }
@@ -245,6 +248,7 @@ class Trainer {
     window_begin_ = Clock::Real().Monotonic();
     window_paused_ = absl::ZeroDuration();
     window_images_ = images_seen();
+    times_.Clear();
   }
 
   absl::Status Report() {
@@ -254,6 +258,7 @@ class Trainer {
     if (images > 0 && seconds > 0) {
       values["images_per_second"] = images / seconds;
       values["step_seconds"] = seconds * spec_.batch / images;
+      values.merge(times_.Take(images / spec_.batch, values["step_seconds"]));
     }
     StartWindow();
     if (IsRankZero()) {
@@ -314,7 +319,7 @@ class Trainer {
   absl::Status Farewell() {
     monitor_.Left();
     P2_ASSIGN_OR_RETURN(int64_t left, store_->Add("left", 1));
-    const absl::Time deadline = Clock::Real().Monotonic() + kFarewell;
+    const absl::Time deadline = Clock::Real().Monotonic() + options_.farewell_timeout;
     while (IsRankZero() && left < group_->world_size() && Clock::Real().Monotonic() < deadline) {
       absl::SleepFor(absl::Milliseconds(5));
       P2_ASSIGN_OR_RETURN(left, store_->Add("left", 0));
@@ -353,6 +358,7 @@ class Trainer {
   absl::Time window_begin_ = absl::InfinitePast();
   absl::Duration window_paused_;
   int64_t window_images_ = 0;
+  StepTimes times_;
 };
 
 }  // namespace
@@ -365,7 +371,8 @@ ExitCode RunTrainer(const TrainOptions& options, EventSink& sink, const TrainerH
                          .command_fd = hooks.command_fd,
                          .is_stop = hooks.is_stop,
                          .stop_deadline = options.spec.deadlines.stop,
-                         .leave_while_forming = hooks.leave_while_forming},
+                         .leave_while_forming = hooks.leave_while_forming,
+                         .on_stopping = hooks.on_stopping},
                         sink);
     Trainer trainer(options, sink, hooks, monitor);
     done = trainer.Run();

@@ -27,6 +27,7 @@ struct TrainerHooks {
   std::function<void(int64_t first_sample, at::Tensor& grads)> on_gradients;
   // Tests: after each step, with the position behind it.
   std::function<void(int64_t images_seen)> on_step;
+  std::function<void()> on_stopping;  // Tests: RankMonitor::Options.
 };
 
 // Trains until training.images is reached (0), a stop was asked for and its checkpoint is safe (40), or something

@@ -10,6 +10,7 @@
 #include <iterator>
 
 #include "absl/strings/str_cat.h"
+#include "common/clock.h"
 #include "tests/worker/trainer/tiny_dataset.h"
 
 namespace p2::trainer {
@@ -76,6 +77,18 @@ TEST(EventPipeTest, NeverBlocksOnAnAgentThatDoesNotReadAndLosesOnlyProgress) {
   received += pipe.Read();
   EXPECT_EQ(received, FileText(log));
   EXPECT_THAT(received, HasSubstr("\n250:"));
+}
+
+TEST(EventPipeTest, DoesNotWaitForeverForAnAgentThatNeverReads) {
+  Pipe pipe;
+  const absl::Time begin = Clock::Real().Monotonic();
+  {
+    EventPipe sink(pipe.fds[1], "", Text, kEventFlushTimeout / 10);
+    sink.Emit(Notice{std::string(200'000, 'x'), "", {}});
+  }
+  const absl::Duration taken = Clock::Real().Monotonic() - begin;
+  EXPECT_GE(taken, kEventFlushTimeout / 10 - absl::Milliseconds(1));
+  EXPECT_LT(taken, kEventFlushTimeout);
 }
 
 TEST(EventPipeTest, GoesOnIntoTheLogWhenTheAgentIsGone) {

@@ -1,23 +1,22 @@
 // p2-trainer sample and reconstruct as processes, on a checkpoint of the tiny golden model.
-#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
-#include <spawn.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <memory>
 #include <sstream>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "common/image/decode.h"
 #include "common/image/png_write.h"
+#include "tests/support/directory_watch.h"
 #include "tests/support/golden_checkpoint.h"
+#include "tests/support/trainer_child.h"
 #include "tests/worker/trainer/tiny_dataset.h"
 #include "worker/checkpoint/checkpoint_reader.h"
 #include "worker/trainer/spec_seam.h"
@@ -26,8 +25,11 @@ namespace p2::trainer {
 namespace {
 
 namespace fs = std::filesystem;
+using p2::testing::TrainerChild;
+using p2::testing::WaitForFiles;
 using ::testing::HasSubstr;
 using Arguments = std::vector<std::string>;
+using Environment = std::map<std::string, std::string>;
 
 std::string FileText(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
@@ -71,32 +73,14 @@ class SamplingProcessTest : public ::testing::Test {
   }
   static void TearDownTestSuite() { checkpoint::RemoveTree(dir_); }
 
-  pid_t Start(Arguments arguments, const Arguments& env = {}) {
-    arguments.insert(arguments.begin(), P2_BIN_DIR "/p2-trainer");
-    std::vector<std::string> assignments = env;
-    for (char** entry = environ; *entry != nullptr; ++entry) assignments.push_back(*entry);
-    std::vector<char*> argv, envp;
-    for (std::string& argument : arguments) argv.push_back(argument.data());
-    for (std::string& assignment : assignments) envp.push_back(assignment.data());
-    argv.push_back(nullptr);
-    envp.push_back(nullptr);
-    posix_spawn_file_actions_t actions;
-    posix_spawn_file_actions_init(&actions);
-    const std::string log = dir_ + "/output";
-    posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, log.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
-    posix_spawn_file_actions_adddup2(&actions, STDOUT_FILENO, STDERR_FILENO);
-    pid_t pid = 0;
-    EXPECT_EQ(::posix_spawn(&pid, argv[0], &actions, nullptr, argv.data(), envp.data()), 0);
-    posix_spawn_file_actions_destroy(&actions);
-    return pid;
+  // The log is of the last one that was started.
+  std::unique_ptr<TrainerChild> Start(const Arguments& arguments, const Environment& environment = {}) {
+    fs::remove(dir_ + "/output");
+    return std::make_unique<TrainerChild>(arguments, environment, dir_ + "/output");
   }
-  // The exit code, or -1 for a signal's end.
-  int Wait(pid_t pid) {
-    int status = 0;
-    EXPECT_EQ(::waitpid(pid, &status, 0), pid);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  int Run(const Arguments& arguments, const Environment& environment = {}) {
+    return Start(arguments, environment)->Wait();
   }
-  int Run(const Arguments& arguments, const Arguments& env = {}) { return Wait(Start(arguments, env)); }
 
   Arguments Sample(const std::string& out, int64_t count, const Arguments& more = {}) {
     Arguments arguments{"sample",  checkpoint_, "--out",    Out(out), "--count", absl::StrCat(count),
@@ -122,11 +106,11 @@ TEST_F(SamplingProcessTest, TheSameImagesWhateverTheBatchTheThreadsAndTheRanks) 
   EXPECT_EQ(Files(Out("threads")), whole);
   ASSERT_EQ(Run(Sample("batch", 6, {"--threads", "3", "--batch", "2"})), 0) << Log();
   EXPECT_EQ(Files(Out("batch")), whole);
-  std::vector<pid_t> ranks;
+  std::vector<std::unique_ptr<TrainerChild>> ranks;
   for (int rank = 0; rank < 4; ++rank) {
-    ranks.push_back(Start(Sample("ranks", 6, {"--threads", "1"}), {absl::StrCat("RANK=", rank), "WORLD_SIZE=4"}));
+    ranks.push_back(Start(Sample("ranks", 6, {"--threads", "1"}), {{"RANK", absl::StrCat(rank)}, {"WORLD_SIZE", "4"}}));
   }
-  for (const pid_t rank : ranks) EXPECT_EQ(Wait(rank), 0);
+  for (const auto& rank : ranks) EXPECT_EQ(rank->Wait(), 0);
   EXPECT_EQ(Files(Out("ranks")), whole);
   // One of them alone.
   ASSERT_EQ(Run(Sample("one", 1, {"--first", "4", "--threads", "2"})), 0) << Log();
@@ -147,14 +131,14 @@ TEST_F(SamplingProcessTest, GoesOnAfterSigtermAndSigkill) {
     const auto images = [&] {
       return png ? CountWith(arguments[3], ".png") : CountWith(arguments[3] + "/parts", ".u8");
     };
+    const std::string written = png ? arguments[3] : arguments[3] + "/parts";
+    fs::create_directories(written);
     int64_t before = 0;
     for (const int signal : {SIGKILL, SIGTERM}) {
-      const pid_t pid = Start(arguments);
-      for (const absl::Time end = absl::Now() + absl::Minutes(1); images() <= before && absl::Now() < end;) {
-        absl::SleepFor(absl::Milliseconds(2));
-      }
-      ::kill(pid, signal);
-      EXPECT_EQ(Wait(pid), signal == SIGKILL ? -1 : 40) << Log();
+      const auto child = Start(arguments);
+      EXPECT_TRUE(WaitForFiles(written, [&] { return images() > before; }));
+      child->Signal(signal);
+      EXPECT_EQ(child->Wait(), signal == SIGKILL ? -1 : 40) << Log();
       EXPECT_GT(images(), before);
       EXPECT_LT(images(), 5);
       before = images();
@@ -224,8 +208,9 @@ TEST_F(SamplingProcessTest, ReconstructsPngsToAGridBySnr) {
   EXPECT_EQ(grid->width, 3 * 34 + 2);
   EXPECT_EQ(grid->height, 2 * 34 + 2);
   // Two ranks give the same; so does going on where a rank's file is gone.
-  for (const char* rank : {"RANK=1", "RANK=0"}) {
-    EXPECT_EQ(Run(arguments("ranks", {"--snr", "1e-4,1", "--threads", "2"}), {rank, "WORLD_SIZE=2"}), 0) << Log();
+  for (const char* rank : {"1", "0"}) {
+    EXPECT_EQ(Run(arguments("ranks", {"--snr", "1e-4,1", "--threads", "2"}), {{"RANK", rank}, {"WORLD_SIZE", "2"}}), 0)
+        << Log();
   }
   EXPECT_EQ(Files(Out("ranks")), files);
   fs::remove(Out("snr") + "/t0999/000000.png");

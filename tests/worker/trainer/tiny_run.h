@@ -31,6 +31,18 @@ class RecordingSink final : public EventSink {
     }
     return found;
   }
+  // Until `count` more events of the kind have come; false if they do not within 30 s.
+  template <typename T>
+  bool AwaitMore(size_t count) {
+    const size_t before = Of<T>().size();
+    absl::MutexLock lock(&mutex_);
+    const auto there = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+      return std::count_if(events_.begin(), events_.end(), [](const Event& event) {
+               return std::holds_alternative<T>(event);
+             }) >= static_cast<int64_t>(before + count);
+    };
+    return mutex_.AwaitWithTimeout(absl::Condition(&there), absl::Seconds(30));
+  }
   // Reasons of the notices, in order.
   std::vector<std::string> Reasons() {
     std::vector<std::string> reasons;
@@ -67,6 +79,7 @@ inline TrainOptions TinyOptions(const std::string& data, const std::string& out)
   spec.deadlines.start = spec.deadlines.step = absl::Seconds(30);
   spec.deadlines.save = spec.deadlines.stop = absl::Seconds(30);
   options.spec_json = "{}";
+  options.farewell_timeout = absl::Milliseconds(500);
   options.place.device = "cpu:0";
   options.place.threads = 1;
   options.dataset_dir = data;

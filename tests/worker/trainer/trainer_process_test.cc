@@ -12,17 +12,17 @@
 
 #include <filesystem>
 #include <fstream>
-#include <functional>
 #include <iterator>
 #include <map>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "google/protobuf/util/delimited_message_util.h"
 #include "google/protobuf/util/json_util.h"
 #include "p2/trainer/v1/pipes.pb.h"
 #include "p2/v1/launch.pb.h"
+#include "tests/support/directory_watch.h"
+#include "tests/support/trainer_child.h"
 #include "tests/worker/trainer/tiny_dataset.h"
 #include "worker/checkpoint/checkpoint_reader.h"
 #include "worker/trainer/spec_seam.h"
@@ -32,11 +32,13 @@ namespace {
 
 namespace fs = std::filesystem;
 namespace pb = ::p2::trainer::v1;
+using p2::testing::WaitForFiles;
 using ::testing::Contains;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
 using ::testing::SizeIs;
+using Child = p2::testing::TrainerChild;
 using Env = std::map<std::string, std::string>;
 
 constexpr char kSpec[] = R"(
@@ -51,63 +53,6 @@ deadlines: {start: 30s, step: 30s, preview: 30s, save: 30s, stop: 30s}
 std::string FileText(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   return std::string(std::istreambuf_iterator<char>(file), {});
-}
-
-// A child of this test; killed if it is still there at the end.
-class Child {
- public:
-  Child(std::vector<std::string> arguments, const Env& extra, const std::string& output) {
-    arguments.insert(arguments.begin(), P2_BIN_DIR "/p2-trainer");
-    Env env = extra;
-    for (char** entry = environ; *entry != nullptr; ++entry) {
-      const std::string text = *entry;
-      env.emplace(text.substr(0, text.find('=')), text.substr(text.find('=') + 1));
-    }
-    std::vector<std::string> assignments;
-    for (const auto& [name, value] : env) assignments.push_back(name + "=" + value);
-    std::vector<char*> argv, envp;
-    for (std::string& argument : arguments) argv.push_back(argument.data());
-    for (std::string& assignment : assignments) envp.push_back(assignment.data());
-    argv.push_back(nullptr);
-    envp.push_back(nullptr);
-    posix_spawn_file_actions_t actions;
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, output.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0644);
-    posix_spawn_file_actions_adddup2(&actions, STDOUT_FILENO, STDERR_FILENO);
-    EXPECT_EQ(::posix_spawn(&pid_, argv[0], &actions, nullptr, argv.data(), envp.data()), 0);
-    posix_spawn_file_actions_destroy(&actions);
-  }
-  ~Child() {
-    if (pid_ == 0) return;
-    ::kill(pid_, SIGKILL);
-    ::waitpid(pid_, nullptr, 0);
-  }
-  Child(const Child&) = delete;
-  Child& operator=(const Child&) = delete;
-
-  void Signal(int signal) { EXPECT_EQ(::kill(pid_, signal), 0); }
-  // The exit code, or -1 for a signal's end or none within a minute.
-  int Wait() {
-    for (const absl::Time deadline = absl::Now() + absl::Minutes(1); absl::Now() < deadline;
-         absl::SleepFor(absl::Milliseconds(10))) {
-      int status = 0;
-      if (::waitpid(pid_, &status, WNOHANG) != pid_) continue;
-      pid_ = 0;
-      return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-    }
-    return -1;
-  }
-
- private:
-  pid_t pid_ = 0;
-};
-
-bool WaitFor(const std::function<bool()>& condition) {
-  for (const absl::Time deadline = absl::Now() + absl::Minutes(1); !condition();
-       absl::SleepFor(absl::Milliseconds(10))) {
-    if (absl::Now() > deadline) return false;
-  }
-  return true;
 }
 
 class TrainerProcessTest : public ::testing::Test {
@@ -159,6 +104,10 @@ class TrainerProcessTest : public ::testing::Test {
   bool Trains(const std::string& out) {
     const std::string csv = FileText(dir_ + "/" + out + "/metrics.csv");
     return std::count(csv.begin(), csv.end(), '\n') > 2;
+  }
+  bool WaitUntilItTrains(const std::string& out) {
+    fs::create_directories(dir_ + "/" + out);
+    return WaitForFiles(dir_ + "/" + out, [&] { return Trains(out); });
   }
   std::vector<std::string> Checkpoints(const std::string& out) {
     return checkpoint::ListCheckpoints(dir_ + "/" + out + "/checkpoints");
@@ -242,7 +191,7 @@ TEST_F(TrainerProcessTest, StopsAllRanksWithOneCheckpointWhenAnyGetsSigterm) {
   const std::vector<std::string> long_run{"--set", "training.images=6000"};
   {
     Child zero(Standalone("parts", long_run), Rank(0, 2), log_), one(Standalone("parts", long_run), Rank(1, 2), log_);
-    ASSERT_TRUE(WaitFor([&] { return Trains("parts"); }));
+    ASSERT_TRUE(WaitUntilItTrains("parts"));
     one.Signal(SIGTERM);
     EXPECT_EQ(zero.Wait(), 40);
     EXPECT_EQ(one.Wait(), 40);
@@ -263,7 +212,7 @@ TEST_F(TrainerProcessTest, StopsAllRanksWithOneCheckpointWhenAnyGetsSigterm) {
 TEST_F(TrainerProcessTest, EndsAsCommWhenAPeerIsKilled) {
   const std::vector<std::string> long_run{"--set", "training.images=600000"};
   Child zero(Standalone("out", long_run), Rank(0, 2), log_), one(Standalone("out", long_run), Rank(1, 2), log_);
-  ASSERT_TRUE(WaitFor([&] { return Trains("out"); }));
+  ASSERT_TRUE(WaitUntilItTrains("out"));
   one.Signal(SIGKILL);
   EXPECT_EQ(zero.Wait(), 50);
 }
@@ -272,7 +221,7 @@ TEST_F(TrainerProcessTest, StopsWhileItWaitsForAPeerThatNeverComes) {
   Env env = Rank(0, 2);
   env["P2_EVENT_LOG"] = dir_ + "/events";
   Child alone(Launched(36), env, log_);
-  ASSERT_TRUE(WaitFor([&] { return fs::exists(dir_ + "/events"); }));
+  ASSERT_TRUE(WaitForFiles(dir_, [&] { return fs::exists(dir_ + "/events"); }));
   alone.Signal(SIGTERM);
   EXPECT_EQ(alone.Wait(), 40);
   EXPECT_EQ(Events(FileText(dir_ + "/events")).back().finished().outcome(), pb::Finished::STOPPED);
@@ -298,7 +247,7 @@ TEST_F(TrainerProcessTest, TellsTheAgentAllAndStopsWhenItIsGone) {
     char piece[4096];
     for (ssize_t n; (n = ::read(events[0], piece, sizeof(piece))) > 0;) bytes.append(piece, static_cast<size_t>(n));
   });
-  EXPECT_TRUE(WaitFor([&] { return HasMetrics(FileText(event_log)); }));
+  EXPECT_TRUE(WaitForFiles(dir_, [&] { return HasMetrics(FileText(event_log)); }));
   ::close(commands[1]);
   EXPECT_EQ(trainer.Wait(), 40);
   reader.join();
@@ -329,10 +278,10 @@ TEST_F(TrainerProcessTest, CheckpointsAndEndsWhenItsParentIsKilled) {
   const char* argv[] = {"/bin/sh", "-c", command.c_str(), nullptr};
   pid_t parent = 0;
   ASSERT_EQ(::posix_spawn(&parent, argv[0], nullptr, nullptr, const_cast<char**>(argv), environ), 0);
-  EXPECT_TRUE(WaitFor([&] { return HasMetrics(FileText(event_log)); }));
+  EXPECT_TRUE(WaitForFiles(dir_, [&] { return HasMetrics(FileText(event_log)); }));
   ::kill(parent, SIGKILL);
   ::waitpid(parent, nullptr, 0);
-  ASSERT_TRUE(WaitFor([&] {
+  ASSERT_TRUE(WaitForFiles(dir_, [&] {
     const auto all = Events(FileText(event_log));
     return !all.empty() && all.back().has_finished();
   }));

@@ -9,6 +9,7 @@
 #include <fstream>
 #include <limits>
 
+#include "absl/synchronization/notification.h"
 #include "tests/worker/trainer/tiny_run.h"
 
 namespace p2::trainer {
@@ -38,11 +39,17 @@ class TrainerTest : public ::testing::Test {
 // A run that is asked to stop after `steps` steps: where it stopped.
 int64_t StopAfter(const TrainOptions& options, int ranks, int64_t steps) {
   std::atomic<bool> stop{false};
+  std::atomic<int> stopping{0};
+  absl::Notification all_stopping;
   TrainerHooks hooks;
   hooks.stop = &stop;
   hooks.on_step = [&](int64_t images) {
     if (images >= steps * options.spec.batch) stop = true;
-    if (stop) absl::SleepFor(absl::Milliseconds(200));  // The side threads look every 50 ms.
+    if (!stop) return;
+    EXPECT_TRUE(all_stopping.WaitForNotificationWithTimeout(absl::Seconds(30)));
+  };
+  hooks.on_stopping = [&] {
+    if (++stopping == ranks) all_stopping.Notify();
   };
   GangRun run(ranks);
   RunRanks(options, {hooks}, &run);
@@ -134,6 +141,12 @@ TEST_F(TrainerTest, ReportsMetricsOfEachIntervalOnce) {
   EXPECT_GT(values.at("mse"), values.at("mse_weighted"));
   EXPECT_GT(values.at("grad_norm"), 0);
   EXPECT_GT(values.at("images_per_second"), 0);
+  double phases = 0;
+  for (const char* phase : {"data", "forward_backward", "optimizer", "other"}) {
+    phases += values.at(absl::StrCat("step_seconds_", phase));
+  }
+  EXPECT_NEAR(phases, values.at("step_seconds"), 1e-6);
+  EXPECT_GT(values.at("step_seconds_forward_backward"), 0.1 * values.at("step_seconds"));
   EXPECT_EQ(values.at("nonfinite_steps"), 0);
   double samples = 0, share = 0, weighted_mean = 0;
   for (const auto& [name, value] : values) {
@@ -277,6 +290,9 @@ TEST_F(TrainerTest, PassesOverThreeBadStepsInARowAfterGoingBack) {
   RecordingSink sink;
   ASSERT_EQ(RunOne(options, sink, Poison({18, 24, 30}, &poisoned)), ExitCode::kDone);
   EXPECT_EQ(poisoned, 3) << "the samples were trained on again";
+  double bad = 0;
+  for (const MetricPoints& points : sink.Of<MetricPoints>()) bad += points.values.at("nonfinite_steps");
+  EXPECT_EQ(bad, 3) << "the rollback forgot them";
   const auto notices = sink.Of<Notice>();
   ASSERT_THAT(notices, SizeIs(1));
   EXPECT_EQ(notices[0].reason, "DATA_SKIPPED");
@@ -371,11 +387,12 @@ TEST_F(TrainerTest, SaysWhenItGoesOnWithOtherNumerics) {
 
 TEST_F(TrainerTest, TicksOnlyWhenItAdvances) {
   TrainOptions options = Options();
+  RecordingSink sink;
   TrainerHooks hooks;
   hooks.on_step = [&](int64_t images) {
-    if (images == 12) absl::SleepFor(absl::Milliseconds(1600));
+    if (images != 12) return;
+    EXPECT_TRUE(sink.AwaitMore<Progress>(3));
   };
-  RecordingSink sink;
   ASSERT_EQ(RunOne(options, sink, hooks), ExitCode::kDone);
   std::map<uint64_t, int> reports;  // By tick.
   int most = 0;
