@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
-#include "tests/support/golden_models.h"
+#include "tests/support/golden.h"
 #include "worker/checkpoint/checkpoint_writer.h"
 
 namespace p2::testing {

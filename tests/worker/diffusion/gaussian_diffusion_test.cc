@@ -4,7 +4,6 @@
 
 #include "gtest/gtest.h"
 #include "tests/support/golden.h"
-#include "tests/support/golden_models.h"
 
 namespace p2::diffusion {
 namespace {

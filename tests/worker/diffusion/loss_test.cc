@@ -10,7 +10,6 @@
 #include "common/spec/weighting.h"
 #include "gtest/gtest.h"
 #include "tests/support/golden.h"
-#include "tests/support/golden_models.h"
 
 namespace p2::diffusion {
 namespace {

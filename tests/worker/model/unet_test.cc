@@ -5,7 +5,6 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/support/golden.h"
-#include "tests/support/golden_models.h"
 #include "worker/model/timestep_embedding.h"
 
 namespace p2::model {
@@ -15,7 +14,6 @@ using ::p2::testing::ExpectStats;
 using ::p2::testing::GoldenJson;
 using ::p2::testing::GoldenTensors;
 using ::p2::testing::GoldenTinyUnet;
-using ::p2::testing::GoldenUnetOptions;
 using ::p2::testing::MaxDifference;
 
 spec::UnetOptions SmallOptions() {

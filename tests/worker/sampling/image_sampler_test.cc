@@ -8,7 +8,6 @@
 
 #include "gtest/gtest.h"
 #include "tests/support/golden.h"
-#include "tests/support/golden_models.h"
 #include "worker/random/streams.h"
 #include "worker/sampling/reconstruction.h"
 

@@ -4,7 +4,6 @@
 
 #include "gtest/gtest.h"
 #include "tests/support/golden.h"
-#include "tests/support/golden_models.h"
 #include "worker/random/random_tensors.h"
 #include "worker/random/streams.h"
 
