@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import socket
 import subprocess
 import unittest
@@ -139,16 +140,44 @@ class HostileClientTest(unittest.TestCase):
                 self.assertIn(word, error.details())
 
 
+def documented_series() -> dict[str, dict[str, set[str]]]:
+    """What docs/metrics.md says: by daemon, name -> labels."""
+    series: dict[str, dict[str, set[str]]] = {"p2d": {}, "worker": {}}
+    for line in (SOURCE / "docs/metrics.md").read_text().splitlines():
+        if line.startswith("| `"):
+            name, _, labels, by, *_ = [cell.strip(" `") for cell in line.strip("|").split("|")]
+            for daemon in by.split(", "):
+                series[daemon][name] = set(labels.split(", ")) - {""}
+    return series
+
+
+def exposed_series(text: str) -> dict[str, set[str]]:
+    """What a daemon shows: name -> labels. A histogram has one name."""
+    histograms = set(re.findall(r"^# TYPE (\S+) histogram$", text, re.M))
+    series: dict[str, set[str]] = {}
+    for name, labels in re.findall(r"^([a-z_0-9]+)(?:\{(.*)\})? ", text, re.M):
+        base = re.sub(r"_(bucket|sum|count)$", "", name)
+        series.setdefault(base if base in histograms else name, set()).update(set(re.findall(r'(\w+)="', labels)) - {"le"})
+    return series
+
+
 class PrometheusTest(unittest.TestCase):
     def test_prometheus_scrapes_both_daemons_and_answers_for_the_loss(self):
         with Cluster() as p2:
             job = p2.submit(tiny_spec(images=200000))
             p2.wait_images(job, 128)
+            wait_for("a row of metrics", lambda: p2.points(job), 60)
             targets = [f"127.0.0.1:{p2.ports['http']}", f"127.0.0.1:{p2.ports['w0']}"]
             for target in targets:
                 lint = subprocess.run([PROMETHEUS / "promtool", "check", "metrics"], input=http_get(f"http://{target}/metrics"),
                                       capture_output=True, text=True, timeout=30)
                 self.assertEqual((lint.returncode, lint.stdout + lint.stderr), (0, ""), target)
+            # No restart and no GPU here.
+            for daemon, target, absent in (("p2d", targets[0], {"p2_restarts_total"}), ("worker", targets[1], {"p2_gpu_seconds_total"})):
+                documented = {name: labels for name, labels in documented_series()[daemon].items() if name not in absent}
+                self.assertEqual(exposed_series(http_get(f"http://{target}/metrics")), documented)
+            phases = re.findall(r'p2_step_seconds\{job_id="[^"]+",phase="(\w+)"\}', http_get(f"http://{targets[0]}/metrics"))
+            self.assertEqual(sorted(phases), ["data", "forward_backward", "optimizer", "other"])
             with socket.socket() as free:
                 free.bind(("127.0.0.1", 0))
                 port = free.getsockname()[1]
