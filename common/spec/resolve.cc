@@ -38,6 +38,19 @@ void Derive(TrainingSpec& spec, Origins& origins) {
     spec.mutable_model()->mutable_channel_mult()->Assign(mult.begin(), mult.end());
     if (!mult.empty()) origins["model.channel_mult"] = "derived from model.image_size";
   }
+  p2::v1::TrainingOptions& training = *spec.mutable_training();
+  if (training.reduction() == p2::v1::TrainingOptions::EXACT) {
+    if (training.shards() == 0) {
+      int shards = 8;
+      while (training.batch() % shards != 0) shards /= 2;
+      training.set_shards(shards);
+      origins["training.shards"] = "derived from training.batch";
+    }
+    if (spec.resources().threads() == 0 && spec.resources().kind() != "cuda") {
+      spec.mutable_resources()->set_threads(1);  // Threads decide bits: they cannot be the machine's.
+      origins["resources.threads"] = "derived from training.reduction";
+    }
+  }
   for (int i = 0; i < spec.ema_size(); ++i) {
     EmaSpec& ema = *spec.mutable_ema(i);
     if (!ema.name().empty()) continue;

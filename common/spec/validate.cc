@@ -130,12 +130,31 @@ class Validator {
     AtLeast<int64_t>("training.images", t.images(), 1);
     AtLeast("training.batch", t.batch(), 1);
     AtLeast("training.microbatch", t.microbatch(), 0);
+    CheckReduction(t);
     Positive("training.learning_rate", t.learning_rate());
     BelowOne("training.beta1", t.beta1());
     BelowOne("training.beta2", t.beta2());
     Positive("training.epsilon", t.epsilon());
     NonNegative("training.weight_decay", t.weight_decay());
     AtLeast<int64_t>("training.log_every_images", t.log_every_images(), 1);
+    NonNegative("training.clip_grad_norm", t.clip_grad_norm());
+  }
+
+  void CheckReduction(const p2::v1::TrainingOptions& t) {
+    const int shards = t.shards();
+    if (t.reduction() != p2::v1::TrainingOptions::EXACT) {
+      if (shards != 0) Fail("training.shards", "is ", shards, ", but only reduction: exact has shards; set that too");
+      return;
+    }
+    if (shards < 1 || (shards & (shards - 1)) != 0 || t.batch() % shards != 0) {
+      Fail("training.shards", "is ", shards, "; must be a power of two that divides training.batch (", t.batch(), ")");
+    } else if (spec_.resources().devices() > shards) {
+      Fail("resources.devices", "is ", spec_.resources().devices(), ", more than training.shards (", shards,
+           "); with reduction: exact every device needs a shard");
+    } else if (t.microbatch() != 0 && t.microbatch() != t.batch() / shards) {
+      Fail("training.microbatch", "is ", t.microbatch(),
+           "; with reduction: exact it is training.batch / training.shards (", t.batch() / shards, "): leave it out");
+    }
   }
 
   void CheckEmas() {

@@ -11,9 +11,10 @@ class GradientReducer {
  public:
   virtual ~GradientReducer() = default;
 
-  // The backward pass of one microbatch: adds d loss / d parameter to every .grad. After the one with `last` (the
-  // step's last microbatch on this rank), .grad holds the sum over the ranks. UNAVAILABLE if a peer left or was frozen;
-  // the gradients are undefined then. What autograd itself throws passes through.
+  // The backward pass of one microbatch. All .grad are zero before a step's first one. After the one with `last` (the
+  // step's last microbatch on this rank), .grad holds the sum of d loss / d parameter over all microbatches and ranks;
+  // between them it is the reducer's. UNAVAILABLE if a peer left or was frozen; the gradients are undefined then. What
+  // autograd itself throws passes through.
   virtual absl::Status Backward(const at::Tensor& loss, bool last) = 0;
 };
 

@@ -112,16 +112,21 @@ absl::Status ProcessGroup::JoinAll() {
                                              absl::FormatDuration(options_.start_timeout)));
 }
 
+template <typename F>
+absl::Status ProcessGroup::Collective(const char* what, F&& fn) {
+  const absl::Status status = RunDist(what, std::forward<F>(fn));
+  broken_ |= !status.ok();
+  return status;
+}
+
 absl::Status ProcessGroup::AllReduce(const char* what, at::Tensor& tensor, c10d::ReduceOp op) {
   if (!group_) return absl::OkStatus();
-  const absl::Status status = RunDist(what, [&] {
+  return Collective(what, [&] {
     std::vector<at::Tensor> tensors{tensor};
     c10d::AllreduceOptions options;
     options.reduceOp = std::move(op);
     group_->allreduce(tensors, options)->wait();
   });
-  broken_ |= !status.ok();
-  return status;
 }
 
 absl::Status ProcessGroup::AllReduceSum(at::Tensor& tensor) {
@@ -134,14 +139,35 @@ absl::Status ProcessGroup::AllReduceMax(at::Tensor& tensor) {
 
 absl::Status ProcessGroup::Broadcast(at::Tensor& tensor, int root) {
   if (!group_) return absl::OkStatus();
-  const absl::Status status = RunDist("broadcast", [&] {
+  return Collective("broadcast", [&] {
     std::vector<at::Tensor> tensors{tensor};
     c10d::BroadcastOptions options;
     options.rootRank = root;
     group_->broadcast(tensors, options)->wait();
   });
-  broken_ |= !status.ok();
-  return status;
+}
+
+absl::Status ProcessGroup::AllToAll(const at::Tensor& out, std::vector<int64_t> out_sizes, at::Tensor& in,
+                                    std::vector<int64_t> in_sizes) {
+  if (!group_) {
+    in.copy_(out);
+    return absl::OkStatus();
+  }
+  return Collective("exchange between ranks", [&] {
+    at::Tensor from = out;
+    group_->alltoall_base(in, from, in_sizes, out_sizes)->wait();
+  });
+}
+
+absl::Status ProcessGroup::AllGather(const at::Tensor& part, at::Tensor& gathered) {
+  if (!group_) {
+    gathered.copy_(part);
+    return absl::OkStatus();
+  }
+  return Collective("gathering from ranks", [&] {
+    at::Tensor from = part;
+    group_->_allgather_base(gathered, from)->wait();
+  });
 }
 
 absl::StatusOr<std::string> ProcessGroup::BroadcastBytes(const std::string& bytes) {

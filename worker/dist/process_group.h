@@ -3,10 +3,12 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
 #include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -45,6 +47,12 @@ class ProcessGroup {
   absl::Status AllReduceSum(at::Tensor& tensor);
   absl::Status AllReduceMax(at::Tensor& tensor);
   absl::Status Broadcast(at::Tensor& tensor, int root = 0);
+  // Sends out_sizes[r] elements of `out`, in order, to rank r and receives in_sizes[r] from it into `in`; the sizes add
+  // up to the tensors'. Both dense, on device().
+  absl::Status AllToAll(const at::Tensor& out, std::vector<int64_t> out_sizes, at::Tensor& in,
+                        std::vector<int64_t> in_sizes);
+  // `gathered`: (world_size n), takes every rank's `part`, (n), in their order.
+  absl::Status AllGather(const at::Tensor& part, at::Tensor& gathered);
   // Bytes of rank 0 for all ranks.
   absl::StatusOr<std::string> BroadcastBytes(const std::string& bytes);
 
@@ -61,6 +69,9 @@ class ProcessGroup {
   absl::Status Connect();
   absl::Status JoinAll();
   absl::Status AllReduce(const char* what, at::Tensor& tensor, c10d::ReduceOp op);
+  // Runs a collective; one that failed breaks the group.
+  template <typename F>
+  absl::Status Collective(const char* what, F&& fn);
 
   const GroupOptions options_;
   c10::intrusive_ptr<c10d::Store> root_store_;  // Without the prefix.

@@ -21,9 +21,9 @@ class AdamW {
   // `params`: the flat buffer to update, (N) fp32; shared, never reallocated.
   AdamW(const AdamWOptions& options, at::Tensor params);
 
-  // One update by `grads` (N). `found_inf`: fp32 scalar on the same device, exactly 0 or 1; where it is 1 nothing
-  // changes, the count of updates included. Synchronizes nothing on a GPU.
-  void Step(const at::Tensor& grads, const at::Tensor& found_inf);
+  // One update by `grads` (N), at `rate_scale` times the learning rate. `found_inf`: fp32 scalar on the same device,
+  // exactly 0 or 1; where it is 1 nothing changes, the count of updates included. Synchronizes nothing on a GPU.
+  void Step(const at::Tensor& grads, const at::Tensor& found_inf, double rate_scale = 1.0);
 
   const at::Tensor& m() const { return m_; }
   const at::Tensor& v() const { return v_; }

@@ -9,7 +9,7 @@
 #include "worker/sampling/sample_output.h"
 #include "worker/trainer/sampling_progress.h"
 #include "worker/trainer/sampling_setup.h"
-#include "worker/trainer/train_step.h"
+#include "worker/trainer/train_options.h"
 #include "worker/trainer/verbs.h"
 
 namespace p2::trainer {

@@ -50,6 +50,7 @@ at::Device DeviceOf(const Place& place) {
 }
 
 std::map<std::string, std::string> NumericsFingerprint(const TrainOptions& options, at::Device device, int threads) {
+  const TrainSpec& spec = options.spec;
   std::map<std::string, std::string> fingerprint{
       {"torch", TORCH_VERSION},
       {"onednn", OneDnnVersion()},
@@ -57,10 +58,12 @@ std::map<std::string, std::string> NumericsFingerprint(const TrainOptions& optio
       {"device", "cpu"},
       {"threads", absl::StrCat(threads)},
       {"precision", "fp32"},
-      {"ranks", absl::StrCat(options.place.world_size)},
-      {"microbatch", absl::StrCat(options.spec.microbatch)},
-      {"reduction", "fast"},
+      {"reduction", spec.leaves > 0 ? absl::StrCat("exact, ", spec.leaves, " shards") : "fast"},
   };
+  if (spec.leaves == 0) {  // `exact` does not depend on them.
+    fingerprint["ranks"] = absl::StrCat(options.place.world_size);
+    fingerprint["microbatch"] = absl::StrCat(spec.microbatch);
+  }
   if (device.is_cuda()) {
     fingerprint["device"] = at::cuda::getDeviceProperties(device.index())->name;
     fingerprint["cudnn"] = absl::StrCat(at::detail::getCUDAHooks().versionCuDNN());

@@ -18,7 +18,8 @@ int ConfigureNumerics(const Place& place);
 // INVALID_ARGUMENT-worthy names throw.
 at::Device DeviceOf(const Place& place);
 
-// torch, oneDNN, cuDNN, NCCL, device name, CPU capability, threads, precision, ranks, microbatch, reduction.
+// torch, oneDNN, cuDNN, NCCL, device name, CPU capability, threads, precision, reduction; in `fast` also ranks and
+// microbatch.
 std::map<std::string, std::string> NumericsFingerprint(const TrainOptions& options, at::Device device, int threads);
 
 // "threads: 2 -> 1; torch: 2.10 -> 2.11", empty if equal.

@@ -3,7 +3,11 @@
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
+#include <algorithm>
+#include <functional>
+
 #include "common/status_macros.h"
+#include "worker/dist/leaf_tree.h"
 #include "worker/trainer/snr_bins.h"
 
 namespace p2::trainer {
@@ -17,41 +21,51 @@ constexpr int64_t kSums = kBinWeighted + kSnrBins;
 
 }  // namespace
 
-MetricWindow::MetricWindow(dist::ProcessGroup& group, absl::Span<const double> snr)
+MetricWindow::MetricWindow(dist::ProcessGroup& group, absl::Span<const double> snr, int leaves)
     : group_(group),
       bin_of_t_(at::tensor(SnrBinTable(snr)).to(group.device())),
-      sums_(at::zeros({kSums}, at::TensorOptions(at::kDouble).device(group.device()))) {}
+      sums_(at::zeros({std::max(leaves, 1), kSums}, at::TensorOptions(at::kDouble).device(group.device()))) {
+  if (leaves == 0) return;
+  const dist::LeafRange mine = dist::LeavesOf(group.rank(), group.world_size(), leaves);
+  first_row_ = mine.begin;
+  own_rows_ = mine.end - mine.begin;
+}
 
 void MetricWindow::Add(const diffusion::LossTerms& terms, const at::Tensor& t, const at::Tensor& grad_norm,
                        const at::Tensor& found_inf) {
   c10::AutoGradMode no_grad(false);
   const at::Tensor ones = at::ones_like(terms.mse_raw);
-  at::Tensor rows = at::stack({ones, terms.loss, terms.mse_raw, terms.mse, terms.vb}).to(at::kDouble);  // (5, b)
+  at::Tensor values = at::stack({ones, terms.loss, terms.mse_raw, terms.mse, terms.vb}).to(at::kDouble);  // (5, b)
   const at::Tensor bad = found_inf.gt(0);
   const at::Tensor zero = at::zeros({}, sums_.options());
-  rows = at::where(bad, zero, rows);
-  sums_.slice(0, kSamples, kSteps).add_(rows.sum(1));
-  const at::Tensor bins = bin_of_t_.index_select(0, t);
-  sums_.slice(0, kBinCount, kBinRaw).index_add_(0, bins, rows[kSamples]);
-  sums_.slice(0, kBinRaw, kBinWeighted).index_add_(0, bins, rows[kRaw]);
-  sums_.slice(0, kBinWeighted, kSums).index_add_(0, bins, rows[kWeighted]);
+  values = at::where(bad, zero, values).reshape({5, own_rows_, -1});              // (5, rows, b / rows)
+  const at::Tensor bins = bin_of_t_.index_select(0, t).reshape({own_rows_, -1});  // (rows, b / rows)
+  const at::Tensor rows = sums_.narrow(0, first_row_, own_rows_);                 // (rows, kSums)
+  rows.slice(1, kSamples, kSteps).add_(values.sum(2).t());
+  rows.slice(1, kBinCount, kBinRaw).scatter_add_(1, bins, values[kSamples]);
+  rows.slice(1, kBinRaw, kBinWeighted).scatter_add_(1, bins, values[kRaw]);
+  rows.slice(1, kBinWeighted, kSums).scatter_add_(1, bins, values[kWeighted]);
   if (group_.rank() != 0) return;
-  sums_[kSteps].add_(1 - found_inf);
-  sums_[kGradNorm].add_(at::where(bad, zero, grad_norm.to(at::kDouble)));
-  sums_[kBadSteps].add_(found_inf);
+  sums_[0][kSteps].add_(1 - found_inf);
+  sums_[0][kGradNorm].add_(at::where(bad, zero, grad_norm.to(at::kDouble)));
+  sums_[0][kBadSteps].add_(found_inf);
 }
 
 absl::StatusOr<std::vector<double>> MetricWindow::Fold() {
-  P2_RETURN_IF_ERROR(group_.AllReduceSum(sums_));
+  P2_RETURN_IF_ERROR(group_.AllReduceSum(sums_));  // In `exact` a row comes from one rank: nothing is rounded here.
   const at::Tensor host = sums_.cpu();
-  std::vector<double> sums(host.data_ptr<double>(), host.data_ptr<double>() + kSums);
-  if (group_.rank() != 0) sums_.zero_();
+  std::vector<double> sums(kSums, 0.0);
+  for (int64_t row = 0; row < host.size(0); ++row) {
+    const double* const values = host.data_ptr<double>() + row * kSums;
+    std::transform(sums.begin(), sums.end(), values, sums.begin(), std::plus<double>());
+  }
+  Restore(sums);
   return sums;
 }
 
 void MetricWindow::Restore(const std::vector<double>& sums) {
   sums_.zero_();
-  if (group_.rank() == 0 && sums.size() == static_cast<size_t>(kSums)) sums_.copy_(at::tensor(sums, at::kDouble));
+  if (group_.rank() == 0 && sums.size() == static_cast<size_t>(kSums)) sums_[0].copy_(at::tensor(sums, at::kDouble));
 }
 
 void MetricWindow::RollBack(const std::vector<double>& sums) {

@@ -20,8 +20,9 @@ namespace p2::trainer {
 // Thread-compatible. All ranks make the same calls in the same order.
 class MetricWindow {
  public:
-  // `snr`: SNR(t), (T). `group` must outlive it.
-  MetricWindow(dist::ProcessGroup& group, absl::Span<const double> snr);
+  // `snr`: SNR(t), (T). `leaves`: V of the `exact` reduction; the sums' bits then do not depend on the number of ranks
+  // either. 0: `fast`. `group` must outlive it.
+  MetricWindow(dist::ProcessGroup& group, absl::Span<const double> snr, int leaves = 0);
 
   // One step. `terms` of this rank's samples, each (b), at timesteps `t` (b) int64; `grad_norm`: global, scalar; a step
   // whose `found_inf` is 1 counts as bad and leaves the other sums alone.
@@ -43,7 +44,10 @@ class MetricWindow {
  private:
   dist::ProcessGroup& group_;
   at::Tensor bin_of_t_;  // (T) int64
-  at::Tensor sums_;      // (kSums) float64
+  // A row for each leaf in `exact`, of which a rank fills its own; else one row. (rows, kSums) float64.
+  at::Tensor sums_;
+  int64_t first_row_ = 0;  // This rank's rows: [first_row_, first_row_ + own_rows_).
+  int64_t own_rows_ = 1;
 };
 
 }  // namespace p2::trainer

@@ -15,7 +15,7 @@
 #include "worker/random/streams.h"
 #include "worker/sampling/sampler.h"
 #include "worker/trainer/exit_code.h"
-#include "worker/trainer/train_step.h"
+#include "worker/trainer/train_options.h"
 
 namespace p2::trainer {
 namespace {

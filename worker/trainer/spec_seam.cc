@@ -54,7 +54,11 @@ TrainSpec SpecFromProto(const ::p2::v1::TrainingSpec& from) {
   const auto& training = from.training();
   to.images = training.images();
   to.batch = training.batch();
-  to.microbatch = training.microbatch();
+  const bool exact = training.reduction() == ::p2::v1::TrainingOptions::EXACT;
+  to.leaves = exact ? training.shards() : 0;
+  to.microbatch = exact ? 0 : training.microbatch();  // The leaf is the microbatch.
+  to.anneal_linearly = training.learning_rate_schedule() == ::p2::v1::TrainingOptions::LINEAR;
+  to.clip_grad_norm = training.clip_grad_norm();
   to.learning_rate = training.learning_rate();
   to.beta1 = training.beta1();
   to.beta2 = training.beta2();

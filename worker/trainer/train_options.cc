@@ -8,6 +8,15 @@
 
 namespace p2::trainer {
 
+Share ShareOf(int rank, int world_size, int64_t n) { return {rank * n / world_size, (rank + 1) * n / world_size}; }
+
+Share ShareOfStep(const TrainSpec& spec, const Place& place) {
+  if (spec.leaves == 0) return ShareOf(place.rank, place.world_size, spec.batch);
+  const Share leaves = ShareOf(place.rank, place.world_size, spec.leaves);
+  const int64_t leaf = spec.batch / spec.leaves;
+  return {leaves.begin * leaf, leaves.end * leaf};
+}
+
 absl::Status Validate(const TrainOptions& options) {
   const TrainSpec& spec = options.spec;
   std::vector<std::string> problems;
@@ -33,6 +42,17 @@ absl::Status Validate(const TrainOptions& options) {
           "; at least 1");
   require(spec.preview_every_images < 0 || spec.preview_count >= 1, "preview.count is ", spec.preview_count,
           "; at least 1");
+  if (spec.leaves != 0) {
+    require(spec.leaves >= 1 && (spec.leaves & (spec.leaves - 1)) == 0 && spec.batch % spec.leaves == 0,
+            "training.shards is ", spec.leaves, "; a power of two that divides training.batch, ", spec.batch);
+    require(options.place.world_size <= spec.leaves, options.place.world_size, " devices for training.shards ",
+            spec.leaves, "; every device needs a shard");
+    require(spec.microbatch == 0 || spec.microbatch * spec.leaves == spec.batch, "training.microbatch is ",
+            spec.microbatch, "; with reduction: exact it is the shard, training.batch / training.shards: leave it out");
+    require(options.place.threads > 0 || !absl::StartsWith(options.place.device, "cpu"),
+            "resources.threads is 0; with reduction: exact a CPU rank's threads are fixed, or its bits would depend on "
+            "the machine");
+  }
   require(options.place.world_size <= spec.batch, options.place.world_size, " devices for a batch of ", spec.batch,
           "; every device needs a sample: use fewer devices or raise training.batch");
   require(absl::StartsWith(options.checkpoint_dir, options.checkpoint_root), "checkpoint directory ",

@@ -42,8 +42,11 @@ struct TrainSpec {
 
   int64_t images = 1;
   int batch = 8;
-  int microbatch = 0;  // 0: the rank's whole share.
+  int microbatch = 0;  // 0: the rank's whole share. REQUIRES: 0 where leaves > 0.
+  int leaves = 0;      // V of the `exact` reduction; 0: `fast`.
   double learning_rate = 2e-5;
+  bool anneal_linearly = false;  // The step that begins at g images has learning_rate (1 - g / images).
+  double clip_grad_norm = 0;     // 0: off.
   double beta1 = 0.9;
   double beta2 = 0.999;
   double epsilon = 1e-8;
@@ -98,6 +101,16 @@ struct TrainOptions {
   absl::Duration farewell_timeout = absl::Seconds(5);
   bool prune_checkpoints = false;  // Keep the newest spec.keep_last only; with p2d, collecting them is its business.
 };
+
+// A rank's samples of a step: [begin, end) of the batch.
+struct Share {
+  int64_t begin = 0;
+  int64_t end = 0;
+};
+// floor(r n / W) and floor((r + 1) n / W).
+Share ShareOf(int rank, int world_size, int64_t n);
+// Of a training step: as above, whole leaves in `exact`.
+Share ShareOfStep(const TrainSpec& spec, const Place& place);
 
 // Every reason why `options` cannot be trained, at once: INVALID_ARGUMENT.
 absl::Status Validate(const TrainOptions& options);

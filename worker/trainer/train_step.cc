@@ -8,6 +8,8 @@
 
 #include "common/status_macros.h"
 #include "worker/dist/c10d_reducer.h"
+#include "worker/dist/exact_reducer.h"
+#include "worker/optim/blocked_norm.h"
 #include "worker/random/random_tensors.h"
 #include "worker/random/streams.h"
 
@@ -20,11 +22,18 @@ at::Tensor Joined(const std::vector<diffusion::LossTerms>& parts, at::Tensor dif
   return at::cat(tensors);
 }
 
-}  // namespace
-
-Share ShareOf(int rank, int world_size, int64_t batch) {
-  return {rank * batch / world_size, (rank + 1) * batch / world_size};
+std::unique_ptr<dist::GradientReducer> MakeReducer(const TrainSpec& spec, RunState& state, dist::ProcessGroup& group) {
+  if (spec.leaves > 0) return dist::MakeExactReducer(group, state.flat().grads(), spec.leaves);
+  return dist::MakeC10dReducer(group, state.unet().parameters());
 }
+
+// Samples of one forward pass.
+int64_t ChunkOf(const TrainSpec& spec, int64_t share) {
+  if (spec.leaves > 0) return spec.batch / spec.leaves;
+  return spec.microbatch > 0 ? spec.microbatch : share;
+}
+
+}  // namespace
 
 TrainStep::TrainStep(const TrainSpec& spec, RunState& state, const diffusion::GaussianDiffusion& diffusion,
                      const diffusion::TrainingLoss& loss, dist::ProcessGroup& group, OnGradients on_gradients)
@@ -34,12 +43,12 @@ TrainStep::TrainStep(const TrainSpec& spec, RunState& state, const diffusion::Ga
       loss_(loss),
       group_(group),
       on_gradients_(std::move(on_gradients)),
-      reducer_(dist::MakeC10dReducer(group, state.unet().parameters())) {}
+      reducer_(MakeReducer(spec, state, group)) {}
 
 absl::StatusOr<StepResult> TrainStep::Run(const at::Tensor& x0, int64_t first_sample, const std::function<void()>& tick,
                                           StepTimes* times) {
   const int64_t count = x0.size(0);  // b
-  const int64_t chunk = spec_.microbatch > 0 ? spec_.microbatch : count;
+  const int64_t chunk = ChunkOf(spec_, count);
   std::vector<diffusion::LossTerms> parts;
   std::vector<at::Tensor> timesteps;
   state_.flat().ZeroGrads();
@@ -68,12 +77,16 @@ absl::StatusOr<StepResult> TrainStep::Run(const at::Tensor& x0, int64_t first_sa
   result.terms = {Joined(parts, &diffusion::LossTerms::mse_raw), Joined(parts, &diffusion::LossTerms::mse),
                   Joined(parts, &diffusion::LossTerms::vb), Joined(parts, &diffusion::LossTerms::loss)};
   result.t = at::cat(timesteps);
-  result.grad_norm = at::linalg_vector_norm(state_.flat().grads());
+  result.grad_norm = optim::BlockedNorm(state_.flat().grads());
   const at::Tensor judged = at::stack({result.grad_norm, result.terms.loss.sum()});
   result.found_inf = at::isfinite(judged).all().logical_not().to(at::kFloat);
   P2_RETURN_IF_ERROR(group_.AllReduceMax(result.found_inf));
 
-  state_.adamw().Step(state_.flat().grads(), result.found_inf);
+  if (spec_.clip_grad_norm > 0) {  // As torch.nn.utils.clip_grad_norm_.
+    state_.flat().grads().mul_((spec_.clip_grad_norm / (result.grad_norm + 1e-6)).clamp_max(1.0));
+  }
+  const double done = static_cast<double>(state_.position().images_seen) / static_cast<double>(spec_.images);
+  state_.adamw().Step(state_.flat().grads(), result.found_inf, spec_.anneal_linearly ? 1.0 - done : 1.0);
   for (optim::Ema& ema : state_.emas()) ema.Update(state_.flat().params(), state_.adamw().updates(), result.found_inf);
   if (times != nullptr) times->End("optimizer");
   return result;

@@ -14,17 +14,10 @@
 
 namespace p2::trainer {
 
-// This rank's samples of a step: [begin, end) of the batch, floor(r B / W) and floor((r + 1) B / W).
-struct Share {
-  int64_t begin = 0;
-  int64_t end = 0;
-};
-Share ShareOf(int rank, int world_size, int64_t batch);
-
 struct StepResult {
   diffusion::LossTerms terms;  // Of this rank's samples, detached, each (b).
   at::Tensor t;                // (b) int64
-  at::Tensor grad_norm;        // Scalar, of the sum over all ranks.
+  at::Tensor grad_norm;        // Scalar, of the sum over all ranks, before clipping.
   at::Tensor found_inf;  // Scalar fp32, 1 if the step changed nothing because a number was not finite, else 0; equal on
                          // all ranks.
 };

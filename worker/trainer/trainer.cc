@@ -99,7 +99,7 @@ class Trainer {
     monitor_.Tick();
     fingerprint_ = NumericsFingerprint(options_, device_, threads_);
     step_ = std::make_unique<TrainStep>(spec_, *state_, *diffusion_, *loss_, *group_, hooks_.on_gradients);
-    window_ = std::make_unique<MetricWindow>(*group_, schedule.snr);
+    window_ = std::make_unique<MetricWindow>(*group_, schedule.snr, spec_.leaves);
     if (spec_.preview_every_images >= 0) preview_ = std::make_unique<Preview>(spec_, *state_, *group_);
     checkpointer_ = std::make_unique<Checkpointer>(options_, *state_, *group_, *store_, monitor_, sink_);
     monitor_.Tick();

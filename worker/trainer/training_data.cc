@@ -7,7 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
 #include "worker/trainer/exit_code.h"
-#include "worker/trainer/train_step.h"
+#include "worker/trainer/train_options.h"
 
 namespace p2::trainer {
 
@@ -34,7 +34,7 @@ absl::StatusOr<std::unique_ptr<TrainingData>> TrainingData::Open(const TrainOpti
 
 absl::Status TrainingData::Seek(int64_t images_seen) {
   const TrainSpec& spec = options_.spec;
-  const Share share = ShareOf(options_.place.rank, options_.place.world_size, spec.batch);
+  const Share share = ShareOfStep(spec, options_.place);
   prefetcher_.reset();
   absl::StatusOr<std::unique_ptr<data::Prefetcher>> prefetcher =
       data::Prefetcher::Create(*reader_, {.seed = spec.seed,

@@ -96,6 +96,23 @@ TEST(ResolveTest, BasesDescriptionIsNotTheFiles) {
   }
 }
 
+TEST(ResolveTest, ExactReductionWritesOutItsShardsAndThreads) {
+  const auto exact = [](const std::string& yaml) {
+    const auto resolved = Resolve({.preset = "ffhq-gamma1", .file_yaml = yaml});
+    EXPECT_TRUE(resolved.ok()) << resolved.status();
+    return *resolved;
+  };
+  const ResolvedSpec twelve = exact("training: {reduction: exact, batch: 12}");
+  EXPECT_EQ(twelve.spec.training().shards(), 4);
+  EXPECT_EQ(twelve.origins.at("training.shards"), "derived from training.batch");
+  EXPECT_EQ(twelve.spec.resources().threads(), 1);
+  EXPECT_EQ(twelve.origins.at("resources.threads"), "derived from training.reduction");
+  EXPECT_EQ(exact("training: {reduction: exact, batch: 64}").spec.training().shards(), 8);
+  EXPECT_EQ(exact("training: {reduction: exact, batch: 7}").spec.training().shards(), 1);
+  EXPECT_EQ(exact("training: {reduction: exact}\nresources: {threads: 3}").spec.resources().threads(), 3);
+  EXPECT_EQ(exact("training: {batch: 64}").spec.training().shards(), 0);
+}
+
 TEST(ResolveTest, AnUnknownPresetIsNotFound) {
   EXPECT_EQ(Resolve({.preset = "ffhq"}).status().code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(Resolve({.file_yaml = "extends: nope"}).status().code(), absl::StatusCode::kNotFound);

@@ -59,6 +59,8 @@ TEST_F(ValidateSpecTest, JudgesEveryField) {
       {"training.epsilon", {"0"}},
       {"training.weight_decay", {"-1"}},
       {"training.log_every_images", {"0"}},
+      {"training.shards", {"8"}},  // Without reduction: exact.
+      {"training.clip_grad_norm", {"-1"}},
       {"ema.0.rate", {"0", "1"}},
       {"ema.0.name", {"''", "..", "a/b", "A"}},
       {"checkpoint.every_images", {"0"}},
@@ -93,6 +95,20 @@ TEST_F(ValidateSpecTest, AllowsTheEdgesOfEachRange) {
       {"resources.devices", "8"},       {"restart.budget", "0"},       {"training.microbatch", "100"},
       {"objective.weight", "simple"},   {"training.beta1", "0"}};
   for (const auto& [path, value] : good) EXPECT_EQ(Violations(path, value), "") << path << " = " << value;
+}
+
+TEST_F(ValidateSpecTest, ExactReductionWantsShardsThatFit) {
+  const auto exact = [](const std::string& yaml) {
+    const auto resolved = Resolve({.preset = "ffhq-gamma1", .file_yaml = "training: {reduction: exact" + yaml});
+    return std::string(resolved.status().message());
+  };
+  EXPECT_EQ(exact("}"), "");
+  EXPECT_EQ(exact(", shards: 4, microbatch: 2}\nresources: {devices: 4}"), "");
+  EXPECT_THAT(exact(", shards: 3}"), HasSubstr("training.shards: is 3; must be a power of two that divides"));
+  EXPECT_THAT(exact(", shards: 16}"), HasSubstr("training.shards: is 16"));
+  EXPECT_THAT(exact(", shards: 2}\nresources: {devices: 4}"),
+              HasSubstr("resources.devices: is 4, more than training.shards (2)"));
+  EXPECT_THAT(exact(", shards: 4, microbatch: 8}"), HasSubstr("training.microbatch: is 8; with reduction: exact"));
 }
 
 TEST_F(ValidateSpecTest, WantsExactlyOneRuleForEachAverageAndDistinctNames) {

@@ -11,6 +11,7 @@
 
 #include "absl/synchronization/notification.h"
 #include "tests/worker/trainer/tiny_run.h"
+#include "worker/trainer/run_state.h"
 
 namespace p2::trainer {
 namespace {
@@ -124,6 +125,48 @@ TEST_F(TrainerTest, CountsAWeightedMicrobatchAsItsSamples) {
     ASSERT_EQ(RunOne(options, sink, hooks), ExitCode::kDone);
   }
   EXPECT_LT((gradients[0] - gradients[1]).norm().item<double>(), 1e-5 * gradients[0].norm().item<double>());
+}
+
+// What a run ended with.
+std::unique_ptr<RunState> StateAfter(const TrainOptions& options, int64_t images) {
+  auto state = std::make_unique<RunState>(options.spec, at::kCPU);
+  const auto checkpoint = checkpoint::Checkpoint::Open(CheckpointPath(options, images));
+  EXPECT_TRUE(checkpoint.ok() && state->Load(**checkpoint).ok());
+  return state;
+}
+
+TEST_F(TrainerTest, AnnealsTheLearningRateWithoutLag) {
+  for (const bool anneal : {false, true}) {
+    TrainOptions options = Options(anneal ? "anneal" : "constant");
+    options.spec.images = 12;  // Two steps: 1 and, annealed, 1/2 of the rate.
+    options.spec.anneal_linearly = anneal;
+    options.spec.beta1 = options.spec.beta2 = 0;  // Each step then moves a parameter by the rate, up or down.
+    options.spec.epsilon = 1e-30;
+    RecordingSink sink;
+    ASSERT_EQ(RunOne(options, sink), ExitCode::kDone);
+    const at::Tensor start = RunState(options.spec, at::kCPU).flat().params();
+    const at::Tensor moved = (StateAfter(options, 12)->flat().params() - start).abs().div(options.spec.learning_rate);
+    const double farthest = moved.max().item<double>();
+    EXPECT_NEAR(farthest, anneal ? 1.5 : 2.0, 1e-3);
+    const at::Tensor same_way = moved.gt(anneal ? 1.4 : 1.9);
+    EXPECT_GT(same_way.sum().item<int64_t>(), 100);
+  }
+}
+
+TEST_F(TrainerTest, ClipsTheGradientToItsLargestNorm) {
+  std::vector<double> lengths;
+  for (const double largest : {0.0, 1e-3, 1e9}) {
+    TrainOptions options = Options(absl::StrCat("clip", largest));
+    options.spec.images = 6;
+    options.spec.clip_grad_norm = largest;
+    RecordingSink sink;
+    ASSERT_EQ(RunOne(options, sink), ExitCode::kDone);
+    EXPECT_GT(sink.Of<MetricPoints>().back().values.at("grad_norm"), 1e-2);  // As it was before.
+    lengths.push_back(StateAfter(options, 6)->adamw().m().norm().item<double>() / (1 - options.spec.beta1));
+  }
+  EXPECT_GT(lengths[0], 1e-2);
+  EXPECT_NEAR(lengths[1], 1e-3, 1e-6);
+  EXPECT_EQ(lengths[2], lengths[0]);
 }
 
 TEST_F(TrainerTest, ReportsMetricsOfEachIntervalOnce) {
