@@ -1,8 +1,8 @@
 // The resize of Pillow 13, byte for byte, and the crop of the published training code built from it.
 //
 // Separable, antialiased (the filter's support grows with the reduction), 8-bit rounding after each pass; weights are
-// normalised in double and rounded to 22-bit fixed point. A pass that keeps its size is left out. The order of the passes
-// is VerticalPassFirst's.
+// normalised in double and rounded to 22-bit fixed point. A pass that keeps its size is left out. The order of the
+// passes is VerticalPassFirst's.
 #pragma once
 
 #include "absl/status/statusor.h"

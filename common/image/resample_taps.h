@@ -19,8 +19,8 @@ struct ResampleTaps {
 // REQUIRES: both sizes are at least 1.
 ResampleTaps MakeResampleTaps(int in_size, int out_size, Filter filter);
 
-// Which of the two passes Pillow 13 makes first: the horizontal one, unless the image loses rows, and more than twice as
-// many rows as columns (tall images). The rounding between the passes makes that visible. (Found by comparing 18,000
+// Which of the two passes Pillow 13 makes first: the horizontal one, unless the image loses rows, and more than twice
+// as many rows as columns (tall images). The rounding between the passes makes that visible. (Found by comparing 18,000
 // resizes with Pillow 13.0.0; Pillow up to 12 always starts with the horizontal pass.)
 bool VerticalPassFirst(int in_width, int in_height, int out_width, int out_height);
 
