@@ -23,6 +23,8 @@ constexpr int kStoreFailed = 70;
 int ExitCodeOf(const absl::Status& status) {
   switch (status.code()) {
     case absl::StatusCode::kInvalidArgument:
+    case absl::StatusCode::kNotFound:          // A directory that cannot be made,
+    case absl::StatusCode::kPermissionDenied:  // or that belongs to somebody else.
       return kUsage;
     case absl::StatusCode::kAlreadyExists:
     case absl::StatusCode::kFailedPrecondition:

@@ -1,9 +1,11 @@
 #include "common/options/layered_options.h"
 
-#include <map>
+#include <exception>
+#include <string>
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
@@ -65,12 +67,23 @@ void LayeredOptions::AddDuration(const std::string& flag, absl::Duration& value,
 }
 
 void LayeredOptions::AddLogLevel(LogLevel& level) {
-  const std::map<std::string, LogLevel> levels = {{"debug", LogLevel::kDebug},
-                                                  {"info", LogLevel::kInfo},
-                                                  {"warning", LogLevel::kWarning},
-                                                  {"error", LogLevel::kError}};
-  app_.add_option("--log-level", level, "debug, info, warning or error")
-      ->transform(CLI::CheckedTransformer(levels, CLI::ignore_case).description("LEVEL"));
+  app_.add_option_function<std::string>(
+          "--log-level",
+          [&level](const std::string& text) {
+            static constexpr std::pair<const char*, LogLevel> kLevels[] = {{"debug", LogLevel::kDebug},
+                                                                           {"info", LogLevel::kInfo},
+                                                                           {"warning", LogLevel::kWarning},
+                                                                           {"error", LogLevel::kError}};
+            for (const auto& [name, value] : kLevels) {
+              if (!absl::EqualsIgnoreCase(text, name)) continue;
+              level = value;
+              return;
+            }
+            throw CLI::ValidationError("--log-level",
+                                       absl::StrCat("\"", text, "\" is none of debug, info, warning and error"));
+          },
+          "debug, info, warning or error")
+      ->type_name("LEVEL");
 }
 
 absl::Status LayeredOptions::Parse(const std::vector<std::string>& arguments, const EnvironmentReader& getenv) {
@@ -123,9 +136,7 @@ absl::Status LayeredOptions::FillFromFile() {
       const std::vector<std::string> values = ValuesOf(entry.second);
       if (option->count() == 0 && !values.empty()) Fill(*option, values);
     }
-  } catch (const YAML::Exception& error) {
-    return absl::InvalidArgumentError(absl::StrCat(where, error.what()));
-  } catch (const CLI::ParseError& error) {
+  } catch (const std::exception& error) {  // yaml-cpp's, CLI11's, and the stream's when FILE is a directory.
     return absl::InvalidArgumentError(absl::StrCat(where, error.what()));
   }
   return absl::OkStatus();

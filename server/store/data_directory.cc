@@ -46,7 +46,10 @@ absl::StatusOr<DiskSpace> StatDiskSpace(const std::string& path) {
 }
 
 absl::StatusOr<std::unique_ptr<DataDirectory>> DataDirectory::Open(DataDirectoryOptions options) {
-  P2_RETURN_IF_ERROR(MakeDirectories(options.path));
+  if (const absl::Status made = MakeDirectories(options.path); !made.ok()) {
+    return absl::Status(made.code(), absl::StrCat("the data directory cannot be used: ", made.message(),
+                                                  "; choose another with --data-dir"));
+  }
   P2_ASSIGN_OR_RETURN(File lock, File::Open(options.path + "/LOCK", O_RDWR | O_CREAT));
   if (flock(lock.fd(), LOCK_EX | LOCK_NB) != 0) {
     if (errno != EWOULDBLOCK) return ErrnoError("flock", options.path + "/LOCK");

@@ -178,7 +178,8 @@ class DaemonTest(unittest.TestCase):
         self.dir = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory(prefix="p2-it-")))
 
     def ends(self, code: int, *words: str, flags: tuple = (), **environment: str):
-        result = run_p2d("--data-dir", str(self.dir / "data"), *flags, **environment)
+        own = () if "--data-dir" in flags else ("--data-dir", str(self.dir / "data"))
+        result = run_p2d(*own, *flags, **environment)
         self.assertEqual(result.returncode, code, result.stderr)
         self.assertRegex(result.stderr, r"\Ap2d: ")
         for word in words:
@@ -189,6 +190,9 @@ class DaemonTest(unittest.TestCase):
         config.write_text("lost-aftr: 40s\n")
         self.ends(2, "--nonsense", "--help", flags=("--nonsense",))
         self.ends(2, "p2d.yaml:1", "lost-aftr", flags=("--config", str(config)))
+        self.ends(2, "/proc/none", "--data-dir", flags=("--data-dir", "/proc/none"))
+        self.ends(2, "--config /: ", flags=("--config", "/"))
+        self.ends(2, "loud", "warning", flags=("--log-level", "loud"))
         self.ends(2, "nowhere.yaml", flags=("--config", str(self.dir / "nowhere.yaml")))
         self.ends(2, "--heartbeat-interval (10s)", "--suspect-after (5s)", flags=("--heartbeat-interval", "10s", "--suspect-after", "5s"))
         self.ends(2, "0.0.0.0:0", "--insecure", flags=("--listen", "0.0.0.0:0"))

@@ -95,7 +95,8 @@ TEST_F(LayeredOptionsTest, AnErrorNamesItsLayerTheValueAndWhatIsRight) {
   EXPECT_THAT(message(Parse({}, {}, "place: [a\n")), HasSubstr(file_));
   EXPECT_THAT(message(Parse({}, {}, "- place\n")), HasSubstr("not a map"));
   EXPECT_THAT(message(Parse({"--config", "/nowhere.yaml"})), HasSubstr("/nowhere.yaml"));
-  EXPECT_THAT(message(Parse({"--log-level", "loud"})), HasSubstr("loud"));
+  EXPECT_THAT(message(Parse({"--config", "/"})), HasSubstr("--config /: "));
+  EXPECT_THAT(message(Parse({"--log-level", "loud"})), HasSubstr("\"loud\" is none of debug, info, warning and error"));
   for (const absl::Status& status : {Parse({"--nonsense"}), Parse({}, {}, "places: b\n")}) {
     EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
   }

@@ -33,6 +33,11 @@ TEST(DataDirectoryTest, RefusesADirectoryThatAnotherHolds) {
   EXPECT_TRUE(DataDirectory::Open({.path = temp.path() + "/data/p2d"}).ok());
 }
 
+TEST(DataDirectoryTest, SaysWhatToDoWhereNoneCanBeMade) {
+  const auto none = DataDirectory::Open({.path = "/proc/none"});
+  EXPECT_THAT(none.status().message(), AllOf(HasSubstr("/proc/none"), HasSubstr("--data-dir")));
+}
+
 TEST(DataDirectoryTest, GivesTheBallastBackAtStartAndTakesItAgain) {
   const TempDirectory temp;
   const std::string ballast = temp.path() + "/ballast";
