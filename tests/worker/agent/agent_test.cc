@@ -379,6 +379,15 @@ TEST_F(AgentTest, ServesMetricsAndHealth) {
   EXPECT_THAT(readiness, HasSubstr("not connected to the coordinator"));
 }
 
+TEST_F(AgentTest, IsNotAliveWhileItsLoopDoesNotRun) {
+  // The loop runs every 50 ms: by this limit it stands still in between.
+  StartWorker({"--stuck-after", "1ms"});
+  std::string answer;
+  do answer = HttpGet(HttpPort(dir_ / "ready"), "/livez");
+  while (!absl::StrContains(answer, "503"));
+  EXPECT_THAT(answer, HasSubstr("the loop has not run for"));
+}
+
 TEST_F(AgentTest, CountsTheImagesOfItsRanksFromWhereTheyResumedToTheirEnd) {
   StartWorker();
   Run("job-a", 1, "*:from=80000;*:done=20");
