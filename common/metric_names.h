@@ -29,6 +29,8 @@ inline constexpr char kGpuSecondsTotal[] = "p2_gpu_seconds_total";
 inline constexpr int kMaxJobSeries = 256;
 
 // Checkpoint.
+inline constexpr char kCheckpointStallSeconds[] = "p2_checkpoint_stall_seconds";
+inline constexpr char kCheckpointDurableLagSeconds[] = "p2_checkpoint_durable_lag_seconds";
 inline constexpr char kCheckpointBytes[] = "p2_checkpoint_bytes";
 inline constexpr char kCheckpointFailuresTotal[] = "p2_checkpoint_failures_total";
 inline constexpr char kGcDeletedBytesTotal[] = "p2_gc_deleted_bytes_total";
@@ -81,6 +83,8 @@ inline constexpr Series kSeries[] = {
     {kRestartsTotal, Type::kCounter, "class,job_id", true, false},
     {kImagesTotal, Type::kCounter, "", false, true},
     {kGpuSecondsTotal, Type::kCounter, "use", false, true},
+    {kCheckpointStallSeconds, Type::kGauge, "job_id", true, false},
+    {kCheckpointDurableLagSeconds, Type::kGauge, "job_id", true, false},
     {kCheckpointBytes, Type::kGauge, "job_id", true, false},
     {kCheckpointFailuresTotal, Type::kCounter, "", true, false},
     {kGcDeletedBytesTotal, Type::kCounter, "", false, true},

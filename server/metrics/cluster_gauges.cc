@@ -120,6 +120,10 @@ void ClusterGauges::AddRow(const std::string& job, int64_t step, const std::map<
   known.step = step;
   known.values = values;
   if (const auto bad = values.find("nonfinite_steps"); bad != values.end()) known.nonfinite_steps += bad->second;
+  if (const auto stall = values.find("checkpoint_stall_seconds"); stall != values.end())
+    known.checkpoint_stall = stall->second;
+  if (const auto lag = values.find("checkpoint_durable_lag_seconds"); lag != values.end())
+    known.checkpoint_durable_lag = lag->second;
 }
 
 void ClusterGauges::AddRestart(const std::string& job, const std::string& cause) {
@@ -186,6 +190,10 @@ void ClusterGauges::AddJobs(std::vector<JobPtr> jobs, std::vector<MetricFamily>&
              kCounter);
   MetricFamily checkpoints =
       Family(metric::kCheckpointBytes, "Size of all checkpoints that a live job has on storage.");
+  MetricFamily stall = Family(metric::kCheckpointStallSeconds,
+                              "How long training of a live job stood still for its last reported checkpoint.");
+  MetricFamily lag = Family(metric::kCheckpointDurableLagSeconds,
+                            "From the copy of a live job's state to its durable checkpoint, of the last reported one.");
   absl::MutexLock lock(&mutex_);
   for (const JobPtr& job : jobs) {
     const std::pair<std::string, std::string> label = {"job_id", job->id};
@@ -199,6 +207,8 @@ void ClusterGauges::AddJobs(std::vector<JobPtr> jobs, std::vector<MetricFamily>&
       Add(nonfinite, {label}, known.nonfinite_steps);
     }
     if (known.checkpoint_bytes.has_value()) Add(checkpoints, {label}, static_cast<double>(*known.checkpoint_bytes));
+    if (known.checkpoint_stall.has_value()) Add(stall, {label}, *known.checkpoint_stall);
+    if (known.checkpoint_durable_lag.has_value()) Add(lag, {label}, *known.checkpoint_durable_lag);
     for (const auto& [cause, count] : known.restarts)
       Add(restarts, {label, {"class", cause}}, static_cast<double>(count));
     for (const auto& [name, value] : known.values) {
@@ -213,8 +223,8 @@ void ClusterGauges::AddJobs(std::vector<JobPtr> jobs, std::vector<MetricFamily>&
       }
     }
   }
-  for (MetricFamily* family :
-       {&images, &rate, &steps, &step_seconds, &loss, &loss_snr, &grad_norm, &nonfinite, &restarts, &checkpoints})
+  for (MetricFamily* family : {&images, &rate, &steps, &step_seconds, &loss, &loss_snr, &grad_norm, &nonfinite,
+                               &restarts, &stall, &lag, &checkpoints})
     out.push_back(std::move(*family));
 }
 

@@ -56,6 +56,7 @@ class ClusterGauges : public prometheus::Collectable {
     double nonfinite_steps = 0;
     std::map<std::string, int64_t> restarts;  // By cause.
     std::optional<int64_t> checkpoint_bytes;
+    std::optional<double> checkpoint_stall, checkpoint_durable_lag;  // Not in every row.
   };
 
   // Series of live jobs that have started at least once: the oldest ones if there are too many.

@@ -172,9 +172,10 @@ class PrometheusTest(unittest.TestCase):
                 lint = subprocess.run([PROMETHEUS / "promtool", "check", "metrics"], input=http_get(f"http://{target}/metrics"),
                                       capture_output=True, text=True, timeout=30)
                 self.assertEqual((lint.returncode, lint.stdout + lint.stderr), (0, ""), target)
-            # No restart and no GPU here.
+            # No restart and no GPU here; times of a checkpoint come with a row after it.
             for daemon, target, absent in (("p2d", targets[0], {"p2_restarts_total"}), ("worker", targets[1], {"p2_gpu_seconds_total"})):
                 documented = {name: labels for name, labels in documented_series()[daemon].items() if name not in absent}
+                wait_for(f"{daemon}'s series", lambda: exposed_series(http_get(f"http://{target}/metrics")).keys() >= documented.keys(), 60)
                 self.assertEqual(exposed_series(http_get(f"http://{target}/metrics")), documented)
             phases = re.findall(r'p2_step_seconds\{job_id="[^"]+",phase="(\w+)"\}', http_get(f"http://{targets[0]}/metrics"))
             self.assertEqual(sorted(phases), ["data", "forward_backward", "optimizer", "other"])

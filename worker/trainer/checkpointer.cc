@@ -61,6 +61,7 @@ void Checkpointer::OnWritten(const absl::StatusOr<checkpoint::WrittenCheckpoint>
     sink_.Emit(Notice{"CHECKPOINT_FAILED", std::string(written.status().message()), {}});
     return;
   }
+  durable_lag_ns_ = absl::ToInt64Nanoseconds(Clock::Real().Monotonic() - copied_);
   const checkpoint::Manifest& manifest = written->manifest;
   saved_images_ = manifest.images_seen;
   saved_.insert(saved_.begin(), written->name);
@@ -91,9 +92,15 @@ absl::Status Checkpointer::SaveOnRankZero(bool durable) {
   snapshot.epoch = options_.epoch;
   snapshot.attempt = options_.attempt;
   snapshot.spec_json = options_.spec_json;
+  copied_ = Clock::Real().Monotonic();
   writer_.Start(std::move(snapshot));
   monitor_.Tick();
   return durable ? WithExit(ExitCode::kStorage, writer_.Wait()) : absl::OkStatus();
+}
+
+std::optional<absl::Duration> Checkpointer::TakeDurableLag() {
+  const int64_t lag_ns = durable_lag_ns_.exchange(-1);
+  return lag_ns < 0 ? std::nullopt : std::make_optional(absl::Nanoseconds(lag_ns));
 }
 
 absl::StatusOr<std::string> Checkpointer::LoadNewest() {

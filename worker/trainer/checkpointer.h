@@ -1,11 +1,14 @@
 // When and how the gang saves and loads: rank 0 touches the files, all ranks agree on the outcome.
 #pragma once
 
+#include <atomic>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "worker/checkpoint/checkpoint_writer.h"
 #include "worker/dist/job_store.h"
 #include "worker/dist/process_group.h"
@@ -32,6 +35,9 @@ class Checkpointer {
   // candidates and none is good.
   absl::StatusOr<std::string> LoadNewest();
 
+  // Rank 0's: from the copy of the state to the moment when its checkpoint was durable, once for each.
+  std::optional<absl::Duration> TakeDurableLag();
+
  private:
   void OnWritten(const absl::StatusOr<checkpoint::WrittenCheckpoint>& written);
   absl::Status SaveOnRankZero(bool durable);
@@ -50,6 +56,8 @@ class Checkpointer {
   // Rank 0's. The writer's thread changes these; others read them after writer_.Wait().
   std::vector<std::string> saved_;  // Names, newest first.
   int64_t saved_images_ = -1;       // Position of the newest.
+  absl::Time copied_ = absl::InfinitePast();
+  std::atomic<int64_t> durable_lag_ns_ = -1;  // -1: taken.
   checkpoint::BackgroundWriter writer_;
 };
 

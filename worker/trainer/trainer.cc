@@ -260,6 +260,11 @@ class Trainer {
       values["step_seconds"] = seconds * spec_.batch / images;
       values.merge(times_.Take(images / spec_.batch, values["step_seconds"]));
     }
+    // Of the last checkpoint since the last report.
+    if (const auto stall = std::exchange(checkpoint_stall_, std::nullopt))
+      values["checkpoint_stall_seconds"] = absl::ToDoubleSeconds(*stall);
+    if (const auto lag = checkpointer_->TakeDurableLag())
+      values["checkpoint_durable_lag_seconds"] = absl::ToDoubleSeconds(*lag);
     StartWindow();
     if (IsRankZero()) {
       P2_LOG(kInfo) << images_seen() << " images: loss " << values["loss"] << ", " << values["images_per_second"]
@@ -282,12 +287,15 @@ class Trainer {
 
   // `durable`: waits until it is, else for the copy only.
   absl::Status Save(bool durable) {
-    return InPhase(monitor_.stopping() ? Phase::kStop : Phase::kSave, [&]() -> absl::Status {
+    const absl::Time begin = Clock::Real().Monotonic();
+    const absl::Status saved = InPhase(monitor_.stopping() ? Phase::kStop : Phase::kSave, [&]() -> absl::Status {
       P2_ASSIGN_OR_RETURN(state_->position().metric_sums, window_->Fold());
       P2_RETURN_IF_ERROR(checkpointer_->Save(durable));
       if (updated_since_rollback_) rollbacks_ = 0;
       return absl::OkStatus();
     });
+    checkpoint_stall_ = Clock::Real().Monotonic() - begin;
+    return saved;
   }
 
   absl::Status Draw() {
@@ -359,6 +367,7 @@ class Trainer {
   absl::Duration window_paused_;
   int64_t window_images_ = 0;
   StepTimes times_;
+  std::optional<absl::Duration> checkpoint_stall_;
 };
 
 }  // namespace

@@ -160,6 +160,14 @@ TEST_F(ServerMetricsTest, CountsTheCheckpointsThatWereThereBeforeItStarted) {
   EXPECT_THAT(Scrape(), HasSubstr("p2_checkpoint_bytes{job_id=\"job-a\"} 100"));
 }
 
+TEST_F(ServerMetricsTest, KeepsTheTimesOfACheckpointUntilTheNext) {
+  Commit(Running(WithAttempt(Queued("job-a"), 1)));
+  CommitAll(
+      {Row(10, {{"checkpoint_stall_seconds", 0.25}, {"checkpoint_durable_lag_seconds", 2}}), Row(20, {{"loss", 1}})});
+  EXPECT_THAT(Scrape(), AllOf(HasSubstr("p2_checkpoint_stall_seconds{job_id=\"job-a\"} 0.25"),
+                              HasSubstr("p2_checkpoint_durable_lag_seconds{job_id=\"job-a\"} 2")));
+}
+
 TEST_F(ServerMetricsTest, AddsUpTheStepsThatChangedNothing) {
   Commit(Running(WithAttempt(Queued("job-a"), 1)));
   CommitAll({Row(10, {{"nonfinite_steps", 0}})});
@@ -267,9 +275,14 @@ TEST_F(ServerMetricsTest, ServesTheSeriesOfTheTableAndNoOther) {
   Commit(job);
   job = Running(WithAttempt(job, 2));
   Commit(job);
-  CommitAll(
-      {Row(80, {{"loss", 1}, {"grad_norm", 1}, {"loss_snr_00", 1}, {"step_seconds_data", 1}, {"count_snr_00", 1}}),
-       Checkpoint("c1", 1)});
+  CommitAll({Row(80, {{"loss", 1},
+                      {"grad_norm", 1},
+                      {"loss_snr_00", 1},
+                      {"step_seconds_data", 1},
+                      {"count_snr_00", 1},
+                      {"checkpoint_stall_seconds", 1},
+                      {"checkpoint_durable_lag_seconds", 1}}),
+             Checkpoint("c1", 1)});
   auto worker = std::make_shared<scheduler::WorkerRecord>();
   worker->id = "w0";
   worker->last_heartbeat_time = kNow;

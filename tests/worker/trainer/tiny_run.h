@@ -34,12 +34,16 @@ class RecordingSink final : public EventSink {
   // Until `count` more events of the kind have come; false if they do not within 30 s.
   template <typename T>
   bool AwaitMore(size_t count) {
-    const size_t before = Of<T>().size();
+    return Await<T>(Of<T>().size() + count);
+  }
+  // The same, with those that have come already.
+  template <typename T>
+  bool Await(size_t count) {
     absl::MutexLock lock(&mutex_);
     const auto there = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
       return std::count_if(events_.begin(), events_.end(), [](const Event& event) {
                return std::holds_alternative<T>(event);
-             }) >= static_cast<int64_t>(before + count);
+             }) >= static_cast<int64_t>(count);
     };
     return mutex_.AwaitWithTimeout(absl::Condition(&there), absl::Seconds(30));
   }

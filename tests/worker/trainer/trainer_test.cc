@@ -204,6 +204,24 @@ TEST_F(TrainerTest, ReportsMetricsOfEachIntervalOnce) {
   EXPECT_NEAR(weighted_mean / samples, values.at("mse"), 1e-6);
 }
 
+TEST_F(TrainerTest, ReportsTheTimesOfACheckpointOnce) {
+  TrainOptions options = Options();
+  options.spec.checkpoint_every_images = 12;
+  RecordingSink sink;
+  TrainerHooks hooks;
+  hooks.on_step = [&](int64_t images) {
+    // The row of 24 images comes after this.
+    if (images != 24) return;
+    EXPECT_TRUE(sink.Await<CheckpointSaved>(1));
+  };
+  ASSERT_EQ(RunOne(options, sink, hooks), ExitCode::kDone);
+  const auto points = sink.Of<MetricPoints>();
+  ASSERT_THAT(points, SizeIs(3));
+  EXPECT_FALSE(points[0].values.contains("checkpoint_stall_seconds"));
+  EXPECT_GT(points[1].values.at("checkpoint_stall_seconds"), 0);
+  EXPECT_GT(points[1].values.at("checkpoint_durable_lag_seconds"), 0);
+}
+
 TEST_F(TrainerTest, ReportsTheSameLossOnTwoRanksAsOnOne) {
   std::vector<double> loss;
   for (int ranks : {1, 2}) {
