@@ -172,11 +172,16 @@ absl::Status Attempt::OnFrame(Rank& rank, const std::string& frame) {
   watchdog_->OnEvent(rank.placed.rank(), event, context_.clock.Monotonic());
   if (event.has_progress()) {
     rank.progress = event.progress();
-    // While a rank starts it has not loaded its state yet and says 0.
+    // Where rank 0, which says Started, is elsewhere. While a rank starts it has not loaded its state yet and says 0.
     if (rank.progress->phase() != Progress::START && !first_images_seen_.has_value())
       first_images_seen_ = rank.progress->images_seen();
   }
-  if (event.has_finished()) rank.exit.set_message(event.finished().message());
+  if (event.has_started()) first_images_seen_ = event.started().images_seen();
+  if (event.has_finished()) {
+    rank.exit.set_message(event.finished().message());
+    if (rank.progress.has_value())
+      rank.progress->set_images_seen(std::max(rank.progress->images_seen(), event.finished().images_seen()));
+  }
   if (rank.relay->Relay(event)) context_.flush();
   return absl::OkStatus();
 }
