@@ -15,6 +15,7 @@ namespace p2::model {
 struct DropoutContext {
   std::uint64_t seed = 0;
   std::uint64_t first_sample = 0;
+  torch::Tensor device_sample = {};  // As random::RowKey's.
 };
 
 // How InitializeParameters fills a layer.

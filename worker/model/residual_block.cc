@@ -57,7 +57,8 @@ torch::Tensor ResidualBlock::forward(const torch::Tensor& x, const torch::Tensor
   }
   h = ConsumingSilu(std::move(h));
   if (dropout != nullptr) {
-    h = random::Dropout(h, {dropout->seed, dropout_stream_, dropout->first_sample}, dropout_rate_);
+    h = random::Dropout(h, {dropout->seed, dropout_stream_, dropout->first_sample, dropout->device_sample},
+                        dropout_rate_);
   }
   h = out_conv_->forward(h);
   torch::Tensor skip = Resampled(x, options_.resample);

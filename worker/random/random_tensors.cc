@@ -34,6 +34,13 @@ void ForEachPiece(int64_t rows, int64_t elements, const Fill& fill) {
   });
 }
 
+#ifdef P2_CUDA_KERNELS
+torch::Tensor SampleOn(torch::Device device, const RowKey& key) {
+  if (key.device_sample.defined()) return key.device_sample;
+  return at::full({}, static_cast<int64_t>(key.first_sample), torch::dtype(torch::kInt64).device(device));
+}
+#endif
+
 torch::Tensor Masked(const torch::Tensor& x, const RowKey& key, DropoutRate rate) {
   TORCH_CHECK(x.scalar_type() == torch::kFloat32, "dropout by the random map is made for float32, not for ",
               x.toString());
@@ -45,7 +52,8 @@ torch::Tensor Masked(const torch::Tensor& x, const RowKey& key, DropoutRate rate
 #ifdef P2_CUDA_KERNELS
   if (x.is_cuda()) {
     const c10::cuda::CUDAGuard guard(x.device());
-    LaunchDropoutMask(key.seed, key.stream, key.first_sample, rate, source, target, rows, elements,
+    const torch::Tensor g = SampleOn(x.device(), key);
+    LaunchDropoutMask(key.seed, key.stream, g.const_data_ptr<int64_t>(), rate, source, target, rows, elements,
                       c10::cuda::getCurrentCUDAStream());
     C10_CUDA_KERNEL_LAUNCH_CHECK();
     return out;
@@ -68,6 +76,7 @@ struct DropoutFunction : torch::autograd::Function<DropoutFunction> {
     context->saved_data["seed"] = static_cast<int64_t>(key.seed);
     context->saved_data["stream"] = static_cast<int64_t>(key.stream);
     context->saved_data["first_sample"] = static_cast<int64_t>(key.first_sample);
+    context->saved_data["device_sample"] = key.device_sample;
     context->saved_data["threshold"] = static_cast<int64_t>(rate.threshold);
     context->saved_data["scale"] = static_cast<double>(rate.scale);
     return Masked(x, key, rate);
@@ -78,7 +87,7 @@ struct DropoutFunction : torch::autograd::Function<DropoutFunction> {
     auto& saved = context->saved_data;
     const RowKey key{static_cast<std::uint64_t>(saved["seed"].toInt()),
                      static_cast<std::uint32_t>(saved["stream"].toInt()),
-                     static_cast<std::uint64_t>(saved["first_sample"].toInt())};
+                     static_cast<std::uint64_t>(saved["first_sample"].toInt()), saved["device_sample"].toTensor()};
     const DropoutRate rate{static_cast<std::uint32_t>(saved["threshold"].toInt()),
                            static_cast<float>(saved["scale"].toDouble())};
     return {Masked(gradients[0], key, rate), {}, {}};
@@ -93,8 +102,9 @@ torch::Tensor Normal(const RowKey& key, at::IntArrayRef shape, std::uint32_t fir
   if (device.is_cuda()) {
     torch::Tensor out = torch::empty(shape, torch::dtype(torch::kFloat32).device(device));
     const c10::cuda::CUDAGuard guard(out.device());
-    LaunchNormal(key.seed, key.stream, key.first_sample, first_block, out.mutable_data_ptr<float>(), rows, elements,
-                 c10::cuda::getCurrentCUDAStream());
+    const torch::Tensor g = SampleOn(out.device(), key);
+    LaunchNormal(key.seed, key.stream, g.const_data_ptr<int64_t>(), first_block, out.mutable_data_ptr<float>(), rows,
+                 elements, c10::cuda::getCurrentCUDAStream());
     C10_CUDA_KERNEL_LAUNCH_CHECK();
     return out;
   }
@@ -112,6 +122,17 @@ torch::Tensor Normal(const RowKey& key, at::IntArrayRef shape, std::uint32_t fir
 std::uint32_t NormalBlocks(std::int64_t elements) { return static_cast<std::uint32_t>((elements + 3) / 4); }
 
 torch::Tensor Timesteps(const RowKey& key, std::int64_t rows, std::int64_t num_timesteps, torch::Device device) {
+#ifdef P2_CUDA_KERNELS
+  if (device.is_cuda()) {
+    torch::Tensor out = torch::empty({rows}, torch::dtype(torch::kInt64).device(device));
+    const c10::cuda::CUDAGuard guard(out.device());
+    const torch::Tensor g = SampleOn(out.device(), key);
+    LaunchTimesteps(key.seed, key.stream, g.const_data_ptr<int64_t>(), static_cast<std::uint32_t>(num_timesteps),
+                    out.mutable_data_ptr<int64_t>(), rows, c10::cuda::getCurrentCUDAStream());
+    C10_CUDA_KERNEL_LAUNCH_CHECK();
+    return out;
+  }
+#endif
   torch::Tensor t = torch::empty({rows}, torch::kInt64);
   int64_t* data = t.mutable_data_ptr<int64_t>();
   for (int64_t i = 0; i < rows; ++i) {

@@ -17,6 +17,9 @@ struct RowKey {
   std::uint64_t seed = 0;
   std::uint32_t stream = 0;        // StreamId
   std::uint64_t first_sample = 0;  // g of row 0
+  // The same g as an int64 scalar on the CUDA device, which its kernels read when they run. Where it is undefined one
+  // is made of first_sample. The CPU reads first_sample alone.
+  torch::Tensor device_sample = {};
 };
 
 // Standard normals in `shape` = (rows, …): element j of a row comes from block first_block + j / 4.

@@ -55,11 +55,13 @@ absl::StatusOr<StepResult> TrainStep::Run(const at::Tensor& x0, int64_t first_sa
   for (int64_t i = 0; i < count; i += chunk) {
     const at::Tensor x = x0.slice(0, i, std::min(i + chunk, count));  // (n, C, H, W)
     const uint64_t g = static_cast<uint64_t>(first_sample + i);
+    at::Tensor on_device;  // g
+    if (x.is_cuda()) on_device = at::full({}, first_sample + i, x.options().dtype(at::kLong));
     const at::Tensor t =
-        random::Timesteps({spec_.seed, random::kTimestepStream, g}, x.size(0), spec_.timesteps, x.device());
-    const at::Tensor noise = random::Normal({spec_.seed, random::kNoiseStream, g}, x.sizes(), 0, x.device());
+        random::Timesteps({spec_.seed, random::kTimestepStream, g, on_device}, x.size(0), spec_.timesteps, x.device());
+    const at::Tensor noise = random::Normal({spec_.seed, random::kNoiseStream, g, on_device}, x.sizes(), 0, x.device());
     const at::Tensor x_t = diffusion_.QSample(x, t, noise);
-    const model::DropoutContext dropout{spec_.seed, g};
+    const model::DropoutContext dropout{spec_.seed, g, on_device};
     const at::Tensor output = state_.unet().forward(x_t, diffusion_.ModelTimesteps(t), &dropout);
     parts.push_back(loss_(output, x, x_t, t, noise));
     timesteps.push_back(t);

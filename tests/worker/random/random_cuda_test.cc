@@ -36,5 +36,20 @@ TEST_F(RandomCudaTest, DropoutMasksAreTheCpus) {
   EXPECT_TRUE(at::equal(on_device.grad().cpu(), Dropout(at::ones_like(x), key, rate)));
 }
 
+TEST_F(RandomCudaTest, TimestepsAreTheCpus) {
+  const RowKey key{42, kTimestepStream, (std::uint64_t{1} << 32) - 3};
+  const torch::Tensor cuda = Timesteps(key, 1000, 999, torch::kCUDA);
+  ASSERT_TRUE(cuda.is_cuda());
+  EXPECT_TRUE(at::equal(cuda.cpu(), Timesteps(key, 1000, 999)));
+}
+
+TEST_F(RandomCudaTest, KernelsReadTheSampleThatStandsOnTheDevice) {
+  const torch::Tensor g = at::full({}, 5, at::dtype(at::kLong).device(at::kCUDA));
+  const RowKey key{42, kTimestepStream, 5, g};
+  EXPECT_TRUE(at::equal(Timesteps(key, 64, 1000, torch::kCUDA).cpu(), Timesteps({42, kTimestepStream, 5}, 64, 1000)));
+  g.fill_(6);  // What a replayed graph sees.
+  EXPECT_TRUE(at::equal(Timesteps(key, 64, 1000, torch::kCUDA).cpu(), Timesteps({42, kTimestepStream, 6}, 64, 1000)));
+}
+
 }  // namespace
 }  // namespace p2::random
