@@ -13,7 +13,7 @@ cd "$prefix"
 read -ra packages <<<"$(pkg-config --cflags --libs grpc++ protobuf uuid libcrypto absl_status absl_statusor absl_strings \
   absl_time absl_random_random absl_synchronization absl_cord absl_str_format)"
 "$cxx" -std=c++20 -O0 -I include train.cc -o train \
-  -L "$lib" -Wl,--start-group -lp2_client -lp2_grpc -lp2_rpc -lp2_proto -lp2_common -Wl,--end-group "${packages[@]}"
+  -L "$lib" -Wl,--start-group -lp2_client -lp2_grpc -lp2_rpc -lp2_proto -lp2_common -lp2_error_reason -Wl,--end-group "${packages[@]}"
 code=0
 out=$(./train 2>&1) || code=$?
 case "$code $out" in

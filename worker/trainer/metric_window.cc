@@ -69,9 +69,9 @@ void MetricWindow::Restore(const std::vector<double>& sums) {
 }
 
 void MetricWindow::RollBack(const std::vector<double>& sums) {
-  const at::Tensor bad = sums_[kBadSteps].clone();
+  const at::Tensor bad = sums_[0][kBadSteps].clone();
   Restore(sums);
-  sums_[kBadSteps].copy_(bad);
+  sums_[0][kBadSteps].copy_(bad);
 }
 
 absl::StatusOr<std::map<std::string, double>> MetricWindow::Report() {
