@@ -157,6 +157,9 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
 
   rpc::RpcServerOptions rpc_options;
   rpc_options.address = options.listen;
+  rpc_options.keepalive_interval = options.keepalive_interval;
+  rpc_options.keepalive_timeout = options.keepalive_timeout;
+  rpc_options.times = {.timeout = options.call_timeout, .watch_interval = options.watch_interval};
   rpc_options.ended = [metrics = impl.metrics.get()](const std::string& service, const std::string& method,
                                                      grpc::StatusCode code, absl::Duration taken) {
     metrics->OnRpc(service, method, CodeName(code), taken);

@@ -54,6 +54,11 @@ absl::StatusOr<ServerOptions> ParseServerOptions(const std::vector<std::string>&
   layers.AddDuration("--delete-retry", options.delete_retry, "Wait before a failed deletion is tried again");
   layers.AddDuration("--tick-interval", options.tick_interval, "How often deadlines are looked at");
   layers.AddDuration("--disk-interval", options.disk_interval, "How often free space is looked at");
+  layers.AddDuration("--call-timeout", options.call_timeout, "What a call without a deadline of its own gets");
+  layers.AddDuration("--watch-interval", options.watch_interval, "Longest silence of a watch");
+  layers.AddDuration("--keepalive-interval", options.keepalive_interval,
+                     "After so long without traffic a connection is asked for a sign of life");
+  layers.AddDuration("--keepalive-timeout", options.keepalive_timeout, "And without one is ended after so long");
   layers.AddDuration("--shutdown-grace", options.shutdown_grace, "What calls in progress get at SIGTERM");
   app.footer(absl::StrCat(app.get_footer(), kExitCodes));
   P2_RETURN_IF_ERROR(layers.Parse(arguments, getenv));
@@ -70,7 +75,11 @@ absl::Status ValidateServerOptions(const ServerOptions& options) {
                                                              {"--gang-backoff", options.gang_backoff},
                                                              {"--delete-retry", options.delete_retry},
                                                              {"--tick-interval", options.tick_interval},
-                                                             {"--disk-interval", options.disk_interval}};
+                                                             {"--disk-interval", options.disk_interval},
+                                                             {"--call-timeout", options.call_timeout},
+                                                             {"--watch-interval", options.watch_interval},
+                                                             {"--keepalive-interval", options.keepalive_interval},
+                                                             {"--keepalive-timeout", options.keepalive_timeout}};
   for (const auto& [flag, value] : positive) {
     if (value <= absl::ZeroDuration())
       wrong.push_back(absl::StrCat(flag, " ", absl::FormatDuration(value), " must be positive"));

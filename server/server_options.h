@@ -35,6 +35,12 @@ struct ServerOptions {
   // How often time itself is looked at, and the disk's free space.
   absl::Duration tick_interval = absl::Milliseconds(200);
   absl::Duration disk_interval = absl::Seconds(5);
+  // What a call without a deadline of its own gets, and how long a watch is silent at most.
+  absl::Duration call_timeout = absl::Seconds(30);
+  absl::Duration watch_interval = absl::Seconds(15);
+  // A connection without traffic is asked for a sign of life after the interval, and ended after the timeout.
+  absl::Duration keepalive_interval = absl::Seconds(20);
+  absl::Duration keepalive_timeout = absl::Seconds(10);
   // What calls in progress get at SIGTERM.
   absl::Duration shutdown_grace = absl::Seconds(5);
 };

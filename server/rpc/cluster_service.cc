@@ -114,7 +114,7 @@ grpc::ServerUnaryReactor* ClusterService::Run(grpc::CallbackServerContext* call,
   if (!status.ok()) return Reply<p2::v1::Worker>(call, response, status);
   command.info = MakeCommandInfo(*call, request.request_id(), request);
   command.worker = *id;
-  auto pending = UnaryCall<p2::v1::Worker>::Start(call, response);
+  auto pending = UnaryCall<p2::v1::Worker>::Start(call, response, context_.times.timeout);
   context_.coordinator.Post(std::move(command),
                             [this, pending](absl::StatusOr<coordinator::Coordinator::Answer> result) {
                               pending->Finish(result.ok() ? absl::StatusOr<p2::v1::Worker>(View(*result->worker))

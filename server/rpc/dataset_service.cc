@@ -19,7 +19,7 @@ grpc::ServerUnaryReactor* DatasetService::RegisterDataset(grpc::CallbackServerCo
   if (absl::Status status = ValidateDataset(*request); !status.ok()) {
     return Reply<p2::v1::Dataset>(call, response, status);
   }
-  auto pending = UnaryCall<p2::v1::Dataset>::Start(call, response);
+  auto pending = UnaryCall<p2::v1::Dataset>::Start(call, response, context_.times.timeout);
   context_.coordinator.Post(scheduler::RegisterDataset{.info = MakeCommandInfo(*call, request->request_id(), *request),
                                                        .dataset = FromProto(request->dataset())},
                             [pending](absl::StatusOr<coordinator::Coordinator::Answer> result) {

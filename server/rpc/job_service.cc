@@ -26,7 +26,7 @@ grpc::ServerUnaryReactor* JobService::CreateJob(grpc::CallbackServerContext* cal
   if (!admission.ok()) return Reply<p2::v1::CreateJobResponse>(call, response, admission.status());
   if (request->validate_only()) return Reply<p2::v1::CreateJobResponse>(call, response, std::move(admission->answer));
   admission->command.info = MakeCommandInfo(*call, request->request_id(), *request, request->owner());
-  auto pending = UnaryCall<p2::v1::CreateJobResponse>::Start(call, response);
+  auto pending = UnaryCall<p2::v1::CreateJobResponse>::Start(call, response, context_.times.timeout);
   context_.coordinator.Post(std::move(admission->command), [this, pending, answer = std::move(admission->answer)](
                                                                absl::StatusOr<Coordinator::Answer> result) mutable {
     if (!result.ok()) return pending->Finish(result.status());
@@ -113,7 +113,7 @@ grpc::ServerUnaryReactor* JobService::Run(grpc::CallbackServerContext* call, con
   command.info = MakeCommandInfo(*call, request.request_id(), request);
   command.job = *id;
   if constexpr (!std::is_same_v<Command, scheduler::ResumeJob>) command.reason = reason;
-  auto pending = UnaryCall<p2::v1::Job>::Start(call, response);
+  auto pending = UnaryCall<p2::v1::Job>::Start(call, response, context_.times.timeout);
   context_.coordinator.Post(std::move(command), [this, pending](absl::StatusOr<Coordinator::Answer> result) {
     pending->Finish(result.ok() ? context_.views.View(*result->job) : absl::StatusOr<p2::v1::Job>(result.status()));
   });
@@ -147,7 +147,7 @@ grpc::ServerUnaryReactor* JobService::DeleteJob(grpc::CallbackServerContext* cal
   absl::Status status = id.ok() ? ValidateCommand(request->request_id(), "")
                                 : BadRequestError({{"name", std::string(id.status().message())}});
   if (!status.ok()) return Reply<p2::v1::DeleteJobResponse>(call, response, status);
-  auto pending = UnaryCall<p2::v1::DeleteJobResponse>::Start(call, response);
+  auto pending = UnaryCall<p2::v1::DeleteJobResponse>::Start(call, response, context_.times.timeout);
   context_.coordinator.Post(
       scheduler::DeleteJob{.info = MakeCommandInfo(*call, request->request_id(), *request), .job = *id},
       [pending](absl::StatusOr<Coordinator::Answer> result) {

@@ -20,7 +20,6 @@ namespace {
 
 using p2::v1::WatchJobsResponse;
 
-constexpr absl::Duration kProgressInterval = absl::Seconds(15);
 // Ended jobs in the present state of a watch of all jobs; ListJobs pages through the rest.
 constexpr int kMaxFinished = kMaxPageSize;
 
@@ -105,7 +104,7 @@ absl::Status JobService::Watch(const grpc::ServerContext& call, const p2::v1::Wa
       if (already != sent.end() && change->revision <= already->second) continue;
       P2_RETURN_IF_ERROR(send(change->record == nullptr ? WatchJobsResponse::DELETED : WatchJobsResponse::STATE,
                               change->job, change->record.get()));
-    } else if (absl::Now() - last_sent >= kProgressInterval) {
+    } else if (absl::Now() - last_sent >= context_.times.watch_interval) {
       P2_RETURN_IF_ERROR(send(WatchJobsResponse::PROGRESS, "", nullptr));
     } else {
       continue;

@@ -34,8 +34,9 @@
 namespace p2::rpc {
 
 struct RpcServer::Impl {
-  explicit Impl(coordinator::Coordinator& coordinator, const store::JobStore& store, const store::BlobStore& blobs)
-      : context{coordinator, store, blobs, JobViews(store)} {}
+  Impl(const CallTimes& times, coordinator::Coordinator& coordinator, const store::JobStore& store,
+       const store::BlobStore& blobs)
+      : context{times, coordinator, store, blobs, JobViews(store)} {}
 
   ServiceContext context;
   JobService jobs{context};
@@ -78,7 +79,7 @@ absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(RpcServerOptions opt
                                                             coordinator::Coordinator& coordinator,
                                                             const store::JobStore& store,
                                                             const store::BlobStore& blobs) {
-  auto impl = std::make_unique<Impl>(coordinator, store, blobs);
+  auto impl = std::make_unique<Impl>(options.times, coordinator, store, blobs);
   if (std::getenv("GRPC_VERBOSITY") == nullptr) gpr_set_log_function(LogFromGrpc);
   grpc::EnableDefaultHealthCheckService(true);
   // The plugin is for the whole process: a later server that is not on loopback must be another process.
@@ -92,8 +93,9 @@ absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(RpcServerOptions opt
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, options.max_streams_per_connection);
   builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, options.max_metadata_bytes);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS,
-                             static_cast<int>(absl::ToInt64Milliseconds(options.keepalive)));
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10'000);
+                             static_cast<int>(absl::ToInt64Milliseconds(options.keepalive_interval)));
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS,
+                             static_cast<int>(absl::ToInt64Milliseconds(options.keepalive_timeout)));
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5'000);
   grpc::ResourceQuota quota("p2d");

@@ -11,6 +11,7 @@
 #include "absl/time/time.h"
 #include "server/coordinator/coordinator.h"
 #include "server/rpc/rpc_observer.h"
+#include "server/rpc/service_context.h"
 #include "server/store/blob_store.h"
 #include "server/store/job_store.h"
 
@@ -29,7 +30,10 @@ struct RpcServerOptions {
   // Of open streams and waiting synchronous calls together; a call beyond gets RESOURCE_EXHAUSTED.
   int max_threads = 1024;
   int64_t memory_quota_bytes = int64_t{256} << 20;
-  absl::Duration keepalive = absl::Seconds(20);
+  // A connection without traffic is asked for a sign of life after the interval, and ended after the timeout.
+  absl::Duration keepalive_interval = absl::Seconds(20);
+  absl::Duration keepalive_timeout = absl::Seconds(10);
+  CallTimes times;
   // Optional.
   RpcEnded ended;
 };

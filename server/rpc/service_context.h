@@ -24,8 +24,17 @@ inline constexpr absl::Duration kStreamPoll = absl::Milliseconds(250);
 // A page of a list ends early when it has grown to this: clients take 4 MiB.
 inline constexpr size_t kMaxPageBytes = size_t{2} << 20;
 
+// Of calls, whatever they ask for.
+struct CallTimes {
+  // What a unary call without a deadline of its own gets.
+  absl::Duration timeout = absl::Seconds(30);
+  // A watch says where it stands after so long without a change.
+  absl::Duration watch_interval = absl::Seconds(15);
+};
+
 // Thread-safe; everything that it borrows must outlive the services.
 struct ServiceContext {
+  const CallTimes times;
   coordinator::Coordinator& coordinator;
   const store::JobStore& store;
   const store::BlobStore& blobs;

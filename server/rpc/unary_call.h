@@ -19,9 +19,6 @@
 
 namespace p2::rpc {
 
-// What a call without a deadline gets.
-inline constexpr absl::Duration kDefaultDeadline = absl::Seconds(30);
-
 // Answers at once.
 template <typename Response>
 grpc::ServerUnaryReactor* Reply(grpc::CallbackServerContext* context, Response* response,
@@ -32,17 +29,20 @@ grpc::ServerUnaryReactor* Reply(grpc::CallbackServerContext* context, Response* 
   return reactor;
 }
 
-// A call that is answered later, from any thread, or by its default deadline: whatever comes first. Thread-safe.
+// A call that is answered later, from any thread, or, if its client set no deadline, by ours: whatever comes first.
+// Thread-safe.
 template <typename Response>
 class UnaryCall : public std::enable_shared_from_this<UnaryCall<Response>> {
  public:
-  static std::shared_ptr<UnaryCall> Start(grpc::CallbackServerContext* context, Response* response) {
+  // `timeout`: of a call that sets no deadline.
+  static std::shared_ptr<UnaryCall> Start(grpc::CallbackServerContext* context, Response* response,
+                                          absl::Duration timeout) {
     std::shared_ptr<UnaryCall> call(new UnaryCall(context, response));
     if (context->deadline() == std::chrono::system_clock::time_point::max()) {
-      call->alarm_.Set(absl::ToChronoTime(absl::Now() + kDefaultDeadline), [call](bool expired) {
+      call->alarm_.Set(absl::ToChronoTime(absl::Now() + timeout), [call, timeout](bool expired) {
         if (expired) {
           call->Finish(absl::DeadlineExceededError(
-              absl::StrCat("no answer within ", absl::FormatDuration(kDefaultDeadline),
+              absl::StrCat("no answer within ", absl::FormatDuration(timeout),
                            ", the deadline of a call that sets none; it may still take effect: try again with the same "
                            "request_id")));
         }

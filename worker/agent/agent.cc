@@ -126,7 +126,7 @@ absl::Status Agent::Run() {
   loop_.OnSignal(SIGINT, [this] { OnSignal(); });
   loop_.Every(kTick, [this] { Tick(); });
   session_ = std::make_unique<CoordinatorSession>(
-      options_.coordinator, options_.reconnect_max,
+      options_.coordinator, options_.reconnect_max, options_.connection_timeout,
       CoordinatorSession::Callbacks{
           .on_open = [this](uint64_t stream) { loop_.Post([this, stream] { OnOpen(stream); }); },
           .on_message =

@@ -16,7 +16,8 @@ namespace {
 
 constexpr absl::Duration kFirstBackoff = absl::Milliseconds(100);
 
-std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address, absl::Duration max_backoff) {
+std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address, absl::Duration max_backoff,
+                                           absl::Duration unacknowledged) {
   grpc::ChannelArguments arguments;
   const auto backoff_ms = static_cast<int>(std::max<int64_t>(100, absl::ToInt64Milliseconds(max_backoff)));
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, std::min(200, backoff_ms));
@@ -26,17 +27,18 @@ std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address, absl::Dur
   // Heartbeats are the traffic; what is needed of keepalive is TCP_USER_TIMEOUT, which it sets to its timeout: a
   // coordinator that vanished without a word is noticed. The pings themselves stay rarer than any server forbids.
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 10 * 60 * 1000);
-  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10 * 1000);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, static_cast<int>(absl::ToInt64Milliseconds(unacknowledged)));
   return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
 }
 
 }  // namespace
 
-CoordinatorSession::CoordinatorSession(std::string address, absl::Duration max_backoff, Callbacks callbacks)
+CoordinatorSession::CoordinatorSession(std::string address, absl::Duration max_backoff, absl::Duration unacknowledged,
+                                       Callbacks callbacks)
     : address_(std::move(address)),
       max_backoff_(max_backoff),
       callbacks_(std::move(callbacks)),
-      channel_(MakeChannel(address_, max_backoff_)),
+      channel_(MakeChannel(address_, max_backoff_, unacknowledged)),
       thread_([this] { Run(); }) {}
 
 CoordinatorSession::~CoordinatorSession() {

@@ -29,7 +29,9 @@ class CoordinatorSession {
     std::function<void(uint64_t stream, absl::Status why)> on_closed;
   };
 
-  CoordinatorSession(std::string address, absl::Duration max_backoff, Callbacks callbacks);
+  // `unacknowledged`: a connection whose bytes the other side's machine does not acknowledge for so long is given up.
+  CoordinatorSession(std::string address, absl::Duration max_backoff, absl::Duration unacknowledged,
+                     Callbacks callbacks);
   // Cancels the stream and joins the threads; no callback comes afterwards.
   ~CoordinatorSession();
   CoordinatorSession(const CoordinatorSession&) = delete;

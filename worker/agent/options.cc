@@ -52,6 +52,8 @@ absl::StatusOr<AgentOptions> ParseOptions(int argc, const char* const* argv, con
   layers.AddDuration("--reconnect-max", options.reconnect_max,
                      "longest wait between attempts to reach the coordinator");
   layers.AddDuration("--welcome-timeout", options.welcome_timeout, "wait for the coordinator's first answer");
+  layers.AddDuration("--connection-timeout", options.connection_timeout,
+                     "a connection on which nothing is acknowledged for so long is given up");
   layers.AddDuration("--silence-timeout", options.silence_timeout,
                      "a rank without any event for this long is frozen; 0: never");
   app.add_option("--watchdog-scale", options.watchdog_scale, "factor on every deadline of a job's spec")

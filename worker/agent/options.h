@@ -42,6 +42,8 @@ struct AgentOptions {
   // Longest wait between two attempts to reach the coordinator, and for its Welcome.
   absl::Duration reconnect_max = absl::Seconds(3);
   absl::Duration welcome_timeout = absl::Seconds(10);
+  // A connection on which the coordinator's machine acknowledges nothing for so long is given up. >= 1 s.
+  absl::Duration connection_timeout = absl::Seconds(10);
   // A rank that was heard of once and sends no event for this long is frozen. 0: never.
   absl::Duration silence_timeout = absl::Seconds(10);
   // Factor on every deadline of a job's spec (tests: 0.1). > 0.

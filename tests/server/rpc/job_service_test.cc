@@ -235,6 +235,36 @@ TEST_F(JobServiceTest, WatchesTheStateAndThenEveryChangeInOrder) {
   again.TryCancel();
 }
 
+TEST_F(JobServiceTest, AWatchWithoutNewsSaysWhereItStands) {
+  StopServer();
+  options_.watch_interval = absl::Milliseconds(20);
+  StartServer();
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
+  const auto reader = jobs_->WatchJobs(&context, p2::v1::WatchJobsRequest());
+  WatchJobsResponse first, second;
+  ASSERT_TRUE(reader->Read(&first));
+  ASSERT_TRUE(reader->Read(&second));
+  EXPECT_EQ(second.type(), WatchJobsResponse::PROGRESS);
+  EXPECT_EQ(second.revision(), first.revision());
+  context.TryCancel();
+}
+
+TEST_F(JobServiceTest, ACallWithoutADeadlineGetsOne) {
+  StopServer();
+  options_.call_timeout = absl::Nanoseconds(1);
+  StartServer();
+  const std::unique_ptr<FakeWorker> worker = Prepare();
+  absl::Status status;
+  for (int i = 0; i < 100 && status.ok(); ++i) {  // The alarm may lose against one answer, not against all.
+    grpc::ClientContext context;
+    p2::v1::CreateJobResponse response;
+    status = FromGrpcStatus(jobs_->CreateJob(&context, TinyRequest(), &response));
+  }
+  EXPECT_EQ(status.code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_THAT(status.message(), HasSubstr("no answer within 1ns"));
+}
+
 TEST_F(JobServiceTest, RefusesAMessageThatIsTooBigAndNamesTheLimit) {
   p2::v1::CreateJobRequest request = TinyRequest();
   request.set_spec_yaml(std::string(5 << 20, '#'));

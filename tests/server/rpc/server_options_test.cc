@@ -44,6 +44,10 @@ TEST(ServerOptionsTest, TakesTheShippedFileWhichHoldsTheDefaults) {
   EXPECT_EQ(options->lost_after, defaults.lost_after);
   EXPECT_EQ(options->prepare_timeout, defaults.prepare_timeout);
   EXPECT_EQ(options->disk_interval, defaults.disk_interval);
+  EXPECT_EQ(options->call_timeout, defaults.call_timeout);
+  EXPECT_EQ(options->watch_interval, defaults.watch_interval);
+  EXPECT_EQ(options->keepalive_interval, defaults.keepalive_interval);
+  EXPECT_EQ(options->keepalive_timeout, defaults.keepalive_timeout);
   EXPECT_EQ(options->insecure, defaults.insecure);
 }
 

@@ -74,6 +74,7 @@ TEST(OptionsTest, ReadsTheExampleFile) {
   EXPECT_EQ(options->coordinator, defaults.coordinator);
   EXPECT_EQ(options->http, defaults.http);
   EXPECT_EQ(options->silence_timeout, defaults.silence_timeout);
+  EXPECT_EQ(options->connection_timeout, defaults.connection_timeout);
   EXPECT_EQ(options->hold_timeout, defaults.hold_timeout);
   EXPECT_EQ(options->spool_limit_bytes, defaults.spool_limit_bytes);
 }
