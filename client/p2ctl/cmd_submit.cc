@@ -245,8 +245,9 @@ void AddSubmit(CLI::App& app, Context& context) {
   verb->add_option("--set", options->sets, "Lay a value over the spec: training.batch=16; repeatable, the last wins")
       ->type_name("PATH=VALUE")
       ->allow_extra_args(false);
-  verb->add_option("--weight", options->weight,
-                   "Scheme (p2, simple, vlb) or expression over snr, abar, t …: objective.weight")
+  verb->add_option(
+          "--weight", options->weight,
+          "Scheme (p2, simple, vlb, min-snr, truncated-snr) or expression over snr, abar, t …: objective.weight")
       ->type_name("EXPR");
   verb->add_option("--name", options->name, "Start of the job's ID; default: the preset's name");
   verb->add_option("--devices", options->devices, "Devices, one rank each: resources.devices")->type_name("N");

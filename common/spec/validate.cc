@@ -232,7 +232,7 @@ std::vector<FieldViolation> ValidateSpec(const TrainingSpec& spec, bool require_
 std::vector<std::string> SpecWarnings(const TrainingSpec& spec) {
   std::vector<std::string> warnings;
   const p2::v1::ObjectiveSpec& objective = spec.objective();
-  if (objective.weight() == "simple" || objective.weight() == "vlb") return warnings;
+  if (!UsesGammaAndK(objective.weight())) return warnings;
   if (objective.gamma() > 2) {
     warnings.push_back(
         absl::StrCat("objective.gamma is ", objective.gamma(), "; above 2 the paper saw noise artifacts in samples"));

@@ -1,17 +1,47 @@
 #include "common/spec/weighting.h"
 
+#include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <numeric>
-#include <optional>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "common/spec/weight_expression.h"
 #include "common/status_macros.h"
 
 namespace p2::spec {
+
+namespace {
+
+struct Scheme {
+  absl::string_view name;
+  absl::string_view expression;
+};
+constexpr Scheme kSchemes[] = {
+    {"p2", "1 / pow(k + snr, gamma)"},           {"simple", "1"},
+    {"vlb", "beta / ((1 - beta) * (1 - abar))"}, {"min-snr", "min(snr, 5) / snr"},
+    {"truncated-snr", "max(snr, 1) / snr"},
+};
+
+absl::StatusOr<WeightExpression> ParseWeight(absl::string_view weight) {
+  const absl::string_view name = absl::StripAsciiWhitespace(weight);
+  for (const Scheme& scheme : kSchemes) {
+    if (scheme.name == name) return WeightExpression::Parse(scheme.expression);
+  }
+  absl::StatusOr<WeightExpression> parsed = WeightExpression::Parse(weight);
+  if (parsed.ok()) return parsed;
+  return absl::InvalidArgumentError(absl::StrCat(
+      "\"", weight.substr(0, 80), "\" is neither a scheme (",
+      absl::StrJoin(kSchemes, ", ", [](std::string* out, const Scheme& scheme) { absl::StrAppend(out, scheme.name); }),
+      ") nor an expression: ", parsed.status().message()));
+}
+
+}  // namespace
 
 absl::StatusOr<std::vector<double>> ObjectiveWeights(absl::string_view weight, double gamma, double k,
                                                      const NoiseSchedule& schedule) {
@@ -20,45 +50,32 @@ absl::StatusOr<std::vector<double>> ObjectiveWeights(absl::string_view weight, d
       return absl::InvalidArgumentError(absl::StrCat(name, " must be finite and at least 0, not ", value));
     }
   }
-  const absl::string_view name = absl::StripAsciiWhitespace(weight);
-  std::optional<WeightExpression> expression;
-  if (name != "p2" && name != "simple" && name != "vlb") {
-    absl::StatusOr<WeightExpression> parsed = WeightExpression::Parse(weight);
-    if (!parsed.ok()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("\"", weight.substr(0, 80),
-                       "\" is neither a scheme (p2, simple, vlb) nor an expression: ", parsed.status().message()));
-    }
-    expression = *std::move(parsed);
-  }
+  P2_ASSIGN_OR_RETURN(const WeightExpression expression, ParseWeight(weight));
   const std::vector<double> lambda = Lambda(schedule);
   const int T = schedule.num_timesteps();
   std::vector<double> weights(T);
   for (int t = 0; t < T; ++t) {
-    const double snr = schedule.snr[t];
-    const double abar = schedule.alphas_cumprod[t];
-    const double beta = schedule.betas[t];
-    if (expression) {
-      weights[t] = expression->Evaluate({.snr = snr,
-                                         .abar = abar,
-                                         .beta = beta,
-                                         .lambda = lambda[t],
-                                         .t = static_cast<double>(t),
-                                         .T = static_cast<double>(T),
-                                         .k = k,
-                                         .gamma = gamma});
-    } else if (name == "p2") {
-      weights[t] = 1.0 / std::pow(k + snr, gamma);
-    } else {
-      weights[t] = name == "vlb" ? beta / ((1.0 - beta) * (1.0 - abar)) : 1.0;
-    }
+    weights[t] = expression.Evaluate({.snr = schedule.snr[t],
+                                      .abar = schedule.alphas_cumprod[t],
+                                      .beta = schedule.betas[t],
+                                      .lambda = lambda[t],
+                                      .t = static_cast<double>(t),
+                                      .T = static_cast<double>(T),
+                                      .k = k,
+                                      .gamma = gamma});
     if (!std::isfinite(weights[t]) || weights[t] < 0) {
       return absl::InvalidArgumentError(absl::StrCat("the weight \"", weight.substr(0, 80), "\" is ", weights[t],
-                                                     " at t = ", t, " (snr ", snr,
+                                                     " at t = ", t, " (snr ", schedule.snr[t],
                                                      "); it must be finite and at least 0 at every t"));
     }
   }
   return weights;
+}
+
+bool UsesGammaAndK(absl::string_view weight) {
+  const absl::string_view name = absl::StripAsciiWhitespace(weight);
+  return name == "p2" || std::none_of(std::begin(kSchemes), std::end(kSchemes),
+                                      [name](const Scheme& scheme) { return scheme.name == name; });
 }
 
 std::vector<double> Lambda(const NoiseSchedule& schedule) {

@@ -1,8 +1,10 @@
 // The weight of the objective, one factor per timestep on the epsilon-MSE (arXiv:2204.00227, Eq. 5 to 8):
-//   simple  1                                   L_simple (Eq. 6)
-//   p2      1 / (k + SNR(t))^gamma              perception prioritized (Eq. 8); gamma = 0 is `simple`
-//   vlb     beta / ((1 - beta)(1 - abar))       the variational bound (Eq. 5)
-// or an expression (weight_expression.h).
+//   p2             1 / (k + SNR)^gamma                  perception prioritized (Eq. 8); gamma = 0 is `simple`
+//   simple         1                                    L_simple (Eq. 6)
+//   vlb            beta / ((1 - beta)(1 - abar))        the variational bound (Eq. 5)
+//   min-snr        min(SNR, 5) / SNR                    arXiv:2303.09556: x_0's error weighted by min(SNR, 5)
+//   truncated-snr  max(SNR, 1) / SNR                    arXiv:2202.00512: x_0's error weighted by max(SNR, 1)
+// or an expression (weight_expression.h); the schemes are expressions too.
 #pragma once
 
 #include <vector>
@@ -19,6 +21,9 @@ namespace p2::spec {
 // negative or not finite (the first such t is named, with its value).
 absl::StatusOr<std::vector<double>> ObjectiveWeights(absl::string_view weight, double gamma, double k,
                                                      const NoiseSchedule& schedule);
+
+// Whether `weight` may read gamma and k: `p2` and expressions; the other schemes do not.
+bool UsesGammaAndK(absl::string_view weight);
 
 // lambda_t = (1 - beta)(1 - abar) / beta: the weight of L_simple relative to the bound's terms L_t (Eq. 7). (T)
 std::vector<double> Lambda(const NoiseSchedule& schedule);

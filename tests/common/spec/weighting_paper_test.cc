@@ -90,7 +90,7 @@ TEST(ObjectiveWeightsTest, NamesTheFirstTimestepWithABadWeight) {
   EXPECT_THAT(message("10 - t"), HasSubstr("is -1 at t = 11"));
   EXPECT_THAT(message("1 / (t - 5)"), HasSubstr("at t = 0"));
   EXPECT_THAT(message("log(t)"), HasSubstr("-inf at t = 0"));
-  EXPECT_THAT(message("p3"), HasSubstr("neither a scheme (p2, simple, vlb) nor an expression"));
+  EXPECT_THAT(message("p3"), HasSubstr("neither a scheme (p2, simple, vlb, min-snr, truncated-snr) nor an expression"));
 }
 
 TEST(ObjectiveWeightsTest, RefusesNegativeConstants) {
