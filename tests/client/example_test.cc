@@ -14,7 +14,7 @@ using ::testing::HasSubstr;
 
 TEST(ExampleTest, SubmitsAndFollowsAJobToItsEnd) {
   FakeServer server;
-  const std::string command = std::string(P2_BIN_DIR) + "/p2_client_example " + server.address() + " mnist-demo 2>&1";
+  const std::string command = "'" P2_BIN_DIR "/p2_client_example' " + server.address() + " mnist-demo 2>&1";
   FILE* example = popen(command.c_str(), "r");
   ASSERT_NE(example, nullptr);
   std::string out;

@@ -384,7 +384,7 @@ TEST_F(P2ctlTest, EveryVerbHasHelpWithAnExample) {
 }
 
 TEST_F(P2ctlTest, OutputThatCannotBeWrittenIsAnError) {
-  EXPECT_EQ(system((std::string(P2_BIN_DIR) + "/p2ctl version --client > /dev/full 2> /dev/null").c_str()), 1 << 8);
+  EXPECT_EQ(system("'" P2_BIN_DIR "/p2ctl' version --client > /dev/full 2> /dev/null"), 1 << 8);
 }
 
 }  // namespace
