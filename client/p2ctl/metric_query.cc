@@ -29,6 +29,15 @@ absl::Status NoSuchMetric(absl::string_view name, const std::vector<std::string>
                                  absl::StrJoin(shown, ", ")));
 }
 
+// A point stands for several rows.
+bool IsThinned(const v1::QueryMetricsResponse& response) {
+  const auto& all = response.series();
+  return std::any_of(all.begin(), all.end(), [](const v1::MetricSeries& series) {
+    return std::any_of(series.points().begin(), series.points().end(),
+                       [](const v1::MetricPoint& point) { return point.count() > 1; });
+  });
+}
+
 }  // namespace
 
 bool IsSnrBin(absl::string_view metric) { return absl::StrContains(metric, "_snr_"); }
@@ -64,7 +73,7 @@ absl::StatusOr<std::vector<std::string>> ChooseMetrics(const std::vector<std::st
 absl::StatusOr<v1::QueryMetricsResponse> QueryAllMetrics(Client& client, const v1::QueryMetricsRequest& request,
                                                          int64_t last_images) {
   absl::StatusOr<v1::QueryMetricsResponse> whole = client.QueryMetrics(request);
-  if (!absl::IsResourceExhausted(whole.status())) return whole;
+  if (!whole.ok() || request.max_points() > 0 || !IsThinned(*whole)) return whole;
   v1::QueryMetricsRequest first = request, second = request;
   const int64_t from = request.from_images(),
                 to = request.to_images() > 0 ? request.to_images() : std::max(from, last_images);
@@ -75,8 +84,6 @@ absl::StatusOr<v1::QueryMetricsResponse> QueryAllMetrics(Client& client, const v
     // The second part keeps its open end: the job may have gone on.
     first.set_to_images(from + (to - from) / 2);
     second.set_from_images(first.to_images() + 1);
-    first.set_max_points((request.max_points() + 1) / 2);
-    second.set_max_points((request.max_points() + 1) / 2);
   } else {
     return whole;
   }

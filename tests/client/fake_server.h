@@ -28,7 +28,7 @@ struct FakeState {
   std::map<std::string, v1::CreateJobResponse> created;  // By request_id.
   std::map<std::string, std::vector<v1::LogEntry>> logs;
   std::map<std::string, std::vector<v1::StreamMetricsResponse>> metrics;
-  size_t max_metric_bytes = 3'900'000;  // Larger answers of QueryMetrics are refused.
+  size_t max_metric_bytes = 3'900'000;  // Larger answers of QueryMetrics are thinned.
   std::map<std::string, std::vector<v1::Checkpoint>> checkpoints;
   std::map<std::string, std::pair<v1::Artifact, std::string>> artifacts;  // With the bytes that are sent.
   std::map<std::string, v1::Dataset> datasets;

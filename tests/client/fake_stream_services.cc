@@ -40,8 +40,14 @@ struct MetricFake final : v1::MetricService::Service {
         }
       }
       for (auto& [metric, points] : series) *response->add_series() = points;
-      if (response->ByteSizeLong() > s.max_metric_bytes)
-        return ToGrpcStatus(absl::ResourceExhaustedError("the answer is too big"));
+      if (response->ByteSizeLong() > s.max_metric_bytes) {  // Thinned to the last point of each, as p2d does.
+        for (v1::MetricSeries& thinned : *response->mutable_series()) {
+          thinned.mutable_points(0)->Swap(thinned.mutable_points(thinned.points_size() - 1));
+          const int count = thinned.points_size();
+          thinned.mutable_points()->DeleteSubrange(1, count - 1);
+          thinned.mutable_points(0)->set_count(count);
+        }
+      }
       return grpc::Status::OK;
     });
   }
