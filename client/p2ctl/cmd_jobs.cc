@@ -6,7 +6,6 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "client/p2ctl/checks.h"
 #include "client/p2ctl/command.h"
@@ -14,6 +13,7 @@
 #include "client/p2ctl/job_view.h"
 #include "client/p2ctl/paging.h"
 #include "client/p2ctl/units.h"
+#include "common/rpc/labels.h"
 #include "common/status_macros.h"
 
 namespace p2::ctl {
@@ -60,25 +60,12 @@ absl::StatusOr<v1::ListJobsRequest> MakeRequest(const Options& options) {
   return request;
 }
 
-// `selector` as the server reads it: terms key, key=value or key!=value.
-bool LabelsMatch(const v1::Job& job, absl::string_view selector) {
-  const std::vector<absl::string_view> terms = absl::StrSplit(selector, ',', absl::SkipWhitespace());
-  return std::all_of(terms.begin(), terms.end(), [&job](absl::string_view term) {
-    const std::pair<absl::string_view, absl::string_view> sides = absl::StrSplit(term, absl::MaxSplits('=', 1));
-    absl::string_view key = sides.first;
-    const bool compares = key.size() != term.size(), differs = compares && absl::ConsumeSuffix(&key, "!");
-    const auto label = job.labels().find(std::string(absl::StripAsciiWhitespace(key)));
-    if (label == job.labels().end()) return differs;
-    return !compares || (label->second == absl::StripAsciiWhitespace(sides.second)) != differs;
-  });
-}
-
-// What the server does with all jobs, for those that are named or watched.
+// What the server does with all jobs, for those that are named or watched. REQUIRES: a selector that parses.
 bool Wanted(const v1::Job& job, const v1::ListJobsRequest& filter, absl::Time since) {
   const auto& states = filter.states();
   return (states.empty() || std::count(states.begin(), states.end(), job.state()) > 0) &&
-         (filter.owner().empty() || filter.owner() == job.owner()) && LabelsMatch(job, filter.label_selector()) &&
-         ToTime(job.create_time()) >= since;
+         (filter.owner().empty() || filter.owner() == job.owner()) &&
+         LabelSelector::Parse(filter.label_selector())->Matches(job.labels()) && ToTime(job.create_time()) >= since;
 }
 
 // The newest `limit` jobs that were made since; 0: all of them. The server gives the newest first, so that the first
@@ -143,6 +130,7 @@ absl::StatusOr<Page<v1::Job>> Collect(Context& context, const Options& options, 
                                       absl::Time since, int64_t limit) {
   Page<v1::Job> page;
   if (!options.jobs.empty()) {
+    P2_RETURN_IF_ERROR(LabelSelector::Parse(request.label_selector()).status());
     for (const std::string& ref : options.jobs) {
       P2_ASSIGN_OR_RETURN(v1::Job job, context.ResolveJob(ref));
       if (Wanted(job, request, since)) page.items.push_back(std::move(job));

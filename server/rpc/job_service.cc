@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/resource_name.h"
 #include "common/rpc/grpc_status.h"
+#include "common/rpc/labels.h"
 #include "common/status_macros.h"
 #include "server/rpc/job_admission.h"
 #include "server/rpc/page_token.h"

@@ -8,8 +8,8 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "absl/strings/strip.h"
 #include "common/resource_name.h"
+#include "common/rpc/labels.h"
 #include "common/sha256.h"
 #include "common/spec/proto_bytes.h"
 #include "common/spec/yaml_to_proto.h"
@@ -21,18 +21,6 @@ constexpr size_t kMaxLabels = 32;
 constexpr size_t kMaxTextBytes = 500;
 // Leaves room for '-' and seven letters in a job's 63.
 constexpr size_t kMaxPrefixBytes = 55;
-
-bool IsLabelChar(char c, bool upper) {
-  return absl::ascii_islower(c) || absl::ascii_isdigit(c) || (upper && absl::ascii_isupper(c));
-}
-
-bool IsLabelText(absl::string_view text, bool upper) {
-  return text.size() <= 63 && std::all_of(text.begin(), text.end(), [upper](char c) {
-           return IsLabelChar(c, upper) || c == '.' || c == '_' || c == '/' || c == '-';
-         });
-}
-
-bool IsLabelKey(absl::string_view key) { return !key.empty() && IsLabelChar(key[0], false) && IsLabelText(key, false); }
 
 std::string Quote(absl::string_view text) { return absl::StrCat("\"", absl::CHexEscape(text.substr(0, 100)), "\""); }
 
@@ -154,41 +142,6 @@ absl::Status ValidateCommand(absl::string_view request_id, absl::string_view rea
   CheckRequestId(request_id, violations);
   CheckText("reason", reason, violations);
   return BadRequestError(violations);
-}
-
-absl::StatusOr<LabelSelector> LabelSelector::Parse(absl::string_view text) {
-  LabelSelector selector;
-  for (absl::string_view part : absl::StrSplit(text, ',', absl::SkipWhitespace())) {
-    Term term;
-    const std::pair<absl::string_view, absl::string_view> sides = absl::StrSplit(part, absl::MaxSplits('=', 1));
-    absl::string_view key = sides.first;
-    if (part.size() != key.size()) {
-      term.kind = absl::ConsumeSuffix(&key, "!") ? Term::Kind::kDiffers : Term::Kind::kEquals;
-    }
-    term.key = std::string(absl::StripAsciiWhitespace(key));
-    term.value = std::string(absl::StripAsciiWhitespace(sides.second));
-    if (!IsLabelKey(term.key) || !IsLabelText(term.value, true)) {
-      return BadRequestError(
-          {{"label_selector", absl::StrCat("term ", Quote(part), " is not of the form key, key=value or key!=value")}});
-    }
-    selector.terms_.push_back(std::move(term));
-  }
-  return selector;
-}
-
-bool LabelSelector::Matches(const std::map<std::string, std::string>& labels) const {
-  return std::all_of(terms_.begin(), terms_.end(), [&labels](const Term& term) {
-    const auto found = labels.find(term.key);
-    switch (term.kind) {
-      case Term::Kind::kExists:
-        return found != labels.end();
-      case Term::Kind::kEquals:
-        return found != labels.end() && found->second == term.value;
-      case Term::Kind::kDiffers:
-        return found == labels.end() || found->second != term.value;
-    }
-    return false;
-  });
 }
 
 std::string PayloadSha256(const google::protobuf::Message& request) {

@@ -32,21 +32,6 @@ absl::Status ValidateDataset(const p2::v1::RegisterDatasetRequest& request);
 // request_id and reason of a command.
 absl::Status ValidateCommand(absl::string_view request_id, absl::string_view reason);
 
-// `key=value,key!=value,key` over labels.
-class LabelSelector {
- public:
-  // INVALID_ARGUMENT.
-  static absl::StatusOr<LabelSelector> Parse(absl::string_view text);
-  bool Matches(const std::map<std::string, std::string>& labels) const;
-
- private:
-  struct Term {
-    std::string key, value;
-    enum class Kind { kExists, kEquals, kDiffers } kind = Kind::kExists;
-  };
-  std::vector<Term> terms_;
-};
-
 // SHA-256 (hex) of the request without its request_id: what makes two requests the same.
 std::string PayloadSha256(const google::protobuf::Message& request);
 

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "common/rpc/labels.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "server/rpc/rpc_server.h"
