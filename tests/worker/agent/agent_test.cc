@@ -362,7 +362,7 @@ TEST_F(AgentTest, ServesMetricsAndHealth) {
   EXPECT_THAT(HttpGet(port, "/readyz"), HasSubstr("200 OK"));
   std::string metrics;
   do metrics = HttpGet(port, "/metrics");
-  while (metrics.find("p2_devices{") == std::string::npos);
+  while (metrics.find("p2_devices{kind=\"cpu\",state=\"free\"} 2") == std::string::npos);  // Published by ticks.
   for (const char* line : {"p2_devices{kind=\"cpu\",state=\"free\"} 2", "p2_images_total 0", "p2_worker_connected 1",
                            "p2_worker_spool_bytes 0", "p2_build_info{version=\""})
     EXPECT_THAT(metrics, HasSubstr(line));
