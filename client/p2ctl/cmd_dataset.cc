@@ -15,6 +15,7 @@
 #include "client/p2ctl/local_state.h"
 #include "client/p2ctl/paging.h"
 #include "client/p2ctl/progress_line.h"
+#include "client/p2ctl/source_ref.h"
 #include "client/p2ctl/storage_root.h"
 #include "common/image/prepare.h"
 #include "common/resource_name.h"
@@ -46,13 +47,6 @@ struct AdviseFlags {
   std::string directory;
   double images_per_second = 0;
 };
-
-absl::StatusOr<std::vector<v1::StorageRoot>> SeenRoots(Context& context) {
-  P2_ASSIGN_OR_RETURN(Client * client, context.client());
-  P2_ASSIGN_OR_RETURN(Page<v1::StorageRoot> page,
-                      CollectPages(*client, &Client::ListRoots, &v1::ListRootsResponse::roots, v1::ListRootsRequest()));
-  return std::move(page.items);
-}
 
 // The directory of root ROOT on this machine: itself a root, or the name of one that p2ctl local or a worker here
 // offers.

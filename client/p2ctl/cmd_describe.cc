@@ -177,6 +177,12 @@ std::string PinnedText(const Facts& facts) {
   return "";
 }
 
+std::string SourceText(const v1::JobSource& source) {
+  if (source.root().empty()) return "";
+  if (source.checkpoint().empty()) return absl::StrCat(source.root(), ":", source.path());
+  return absl::StrCat(source.checkpoint(), " (", FormatCount(source.images_seen()), " images)");
+}
+
 std::string HeadText(const Facts& facts, const TableStyle& style) {
   const v1::Job& job = facts.job;
   const v1::JobProgress& progress = job.progress();
@@ -190,13 +196,18 @@ std::string HeadText(const Facts& facts, const TableStyle& style) {
   line("Job", IdOf(job.name()));
   line("State", StateText(job));
   if (job.has_not_before() && job.state() == v1::Job::QUEUED) line("Not before", FormatLocalTime(job.not_before()));
+  line("Task", TaskText(job));
+  line("Starts from", SourceText(job.source()));
+  line("Output", job.output());
   const double fraction = progress.images_total() > 0 ? static_cast<double>(progress.images_seen()) /
                                                             static_cast<double>(progress.images_total())
                                                       : 0;
-  line("Progress",
-       absl::StrCat("[", Bar(fraction, kBarWidth), "] ", static_cast<int>(100 * fraction), "%  ",
-                    FormatCount(progress.images_seen()), " of ", FormatCount(progress.images_total()), " images"));
-  if (job.state() == v1::Job::RUNNING) {
+  if (progress.images_total() > 0) {
+    line("Progress",
+         absl::StrCat("[", Bar(fraction, kBarWidth), "] ", static_cast<int>(100 * fraction), "%  ",
+                      FormatCount(progress.images_seen()), " of ", FormatCount(progress.images_total()), " images"));
+  }
+  if (job.state() == v1::Job::RUNNING && progress.images_total() > 0) {
     line("Rate", absl::StrCat(FormatRate(progress.images_per_second()), " images/s",
                               progress.has_eta_seconds()
                                   ? absl::StrCat(", ETA ", FormatShortDuration(absl::Seconds(progress.eta_seconds())))
@@ -205,7 +216,7 @@ std::string HeadText(const Facts& facts, const TableStyle& style) {
   }
   if (progress.has_loss()) line("Loss", FormatNumber(progress.loss()));
   line("Preset", job.preset());
-  line("Dataset", job.spec().data().dataset());
+  if (!job.has_task()) line("Dataset", job.spec().data().dataset());
   line("Devices", absl::StrCat(job.spec().resources().devices(), job.spec().resources().kind().empty() ? "" : " ",
                                job.spec().resources().kind()));
   line("Owner", job.owner().empty() ? "" : absl::StrCat(job.owner(), job.owner_verified() ? "" : " (unverified)"));

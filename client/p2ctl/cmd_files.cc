@@ -157,6 +157,7 @@ void AddFiles(CLI::App& app, Context& context) {
   CLI::App* list = AddVerb(*ckpt, context, "list", "List a job's checkpoints, newest first",
                            "  p2ctl ckpt list mnist-demo-abcde -o wide", options, ListCheckpoints);
   list->add_option("JOB", options->job, "ID, or a unique prefix")->required();
+  AddCheckpointTasks(*ckpt, context);
 
   CLI::App* samples = app.add_subcommand("samples", "Sample grids: the same noise over a job's life");
   samples->require_subcommand(1);
@@ -164,6 +165,7 @@ void AddFiles(CLI::App& app, Context& context) {
           "  p2ctl samples list mnist-demo-abcde");
   AddGet(*samples, context, kSamples, "Download sample grids; prints the paths",
          "  p2ctl samples get mnist-demo-abcde\n  p2ctl samples get mnist-demo-abcde --all --out grids/");
+  AddMakeSamples(*samples, context);
 
   CLI::App* artifact = app.add_subcommand("artifact", "All files that a job wrote for people");
   artifact->require_subcommand(1);

@@ -110,11 +110,16 @@ void AddLogs(CLI::App& app, Context& context);
 void AddMetrics(CLI::App& app, Context& context);
 void AddPreset(CLI::App& app, Context& context);
 void AddFiles(CLI::App& app, Context& context);
+// Into the groups that AddFiles makes.
+void AddMakeSamples(CLI::App& samples, Context& context);
+void AddCheckpointTasks(CLI::App& ckpt, Context& context);
 void AddNode(CLI::App& app, Context& context);
 void AddEvents(CLI::App& app, Context& context);
 void AddDataset(CLI::App& app, Context& context);
 void AddRoot(CLI::App& app, Context& context);
 void AddLocal(CLI::App& app, Context& context);
+void AddSnr(CLI::App& app, Context& context);
+void AddWeights(CLI::App& app, Context& context);
 void AddVersion(CLI::App& app, Context& context);
 
 }  // namespace p2::ctl

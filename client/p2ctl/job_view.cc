@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
@@ -84,6 +85,7 @@ Listing JobListing(const std::vector<v1::Job>& jobs) {
                    {.name = "devices", .right = true, .wide = true},
                    {.name = "created", .optional = true},
                    {.name = "reason", .truncate = true},
+                   {.name = "task", .wide = true},
                    {.name = "preset", .wide = true},
                    {.name = "dataset", .wide = true},
                    {.name = "owner", .wide = true},
@@ -100,17 +102,29 @@ Listing JobListing(const std::vector<v1::Job>& jobs) {
                                                         : 0;
     const bool live = job.state() == v1::Job::RUNNING;
     listing.Add(ToJson(job), IdOf(job.name()),
-                {IdOf(job.name()), Cell(state, state, ColorOf(job.state())),
-                 Cell(absl::StrCat(static_cast<int>(std::floor(100 * fraction)), "%"), FormatNumber(fraction)),
-                 CountCell(progress.images_seen()), CountCell(progress.images_total()),
+                {IdOf(job.name()),
+                 Cell(state, state, ColorOf(job.state())),
+                 progress.images_total() > 0
+                     ? Cell(absl::StrCat(static_cast<int>(std::floor(100 * fraction)), "%"), FormatNumber(fraction))
+                     : Cell(""),
+                 CountCell(progress.images_seen()),
+                 CountCell(progress.images_total()),
                  live && progress.images_per_second() > 0 ? FormatRate(progress.images_per_second()) : "",
                  progress.has_loss() ? FormatNumber(progress.loss()) : "",
                  progress.has_eta_seconds() && live ? Cell(FormatShortDuration(absl::Seconds(progress.eta_seconds())),
                                                            FormatNumber(progress.eta_seconds()))
                                                     : Cell(""),
-                 absl::StrCat(job.spec().resources().devices()), TimeCell(job.create_time()), ReasonName(job.reason()),
-                 job.preset(), job.spec().data().dataset(), job.owner(), absl::StrCat(job.attempts_size()),
-                 absl::StrCat(job.restarts_used()), TimeCell(job.end_time()), Labels(job.labels()),
+                 absl::StrCat(job.spec().resources().devices()),
+                 TimeCell(job.create_time()),
+                 ReasonName(job.reason()),
+                 TaskName(job),
+                 job.preset(),
+                 job.has_task() ? "" : job.spec().data().dataset(),
+                 job.owner(),
+                 absl::StrCat(job.attempts_size()),
+                 absl::StrCat(job.restarts_used()),
+                 TimeCell(job.end_time()),
+                 Labels(job.labels()),
                  Cell(FirstLine(job.message()), job.message())});
   }
   return listing;
@@ -139,6 +153,54 @@ Listing CheckpointListing(const std::vector<v1::Checkpoint>& checkpoints) {
          checkpoint.manifest_sha256()});
   }
   return listing;
+}
+
+std::string TaskName(const v1::Job& job) {
+  switch (job.task().task_case()) {
+    case v1::TaskSpec::kSample:
+      return "sample";
+    case v1::TaskSpec::kImport:
+      return "import";
+    case v1::TaskSpec::kExport:
+      return "export";
+    case v1::TaskSpec::kAverage:
+      return "average";
+    default:
+      return "train";
+  }
+}
+
+std::string TaskText(const v1::Job& job) {
+  const v1::TaskSpec& task = job.task();
+  const auto weights = [](const std::string& ema, bool raw, absl::string_view otherwise) {
+    return raw ? "the weights themselves" : ema.empty() ? std::string(otherwise) : absl::StrCat("EMA ", ema);
+  };
+  if (task.has_sample()) {
+    const v1::SampleTask& sample = task.sample();
+    return absl::StrCat(
+        "draw ", FormatCount(sample.count()), " images (seed ", sample.seed(), ", from ", sample.first(), ") from ",
+        weights(sample.ema(), sample.raw(), "the first EMA"), ", ",
+        sample.has_ddim_eta() ? absl::StrCat("DDIM eta ", sample.ddim_eta()) : "ancestral", ", steps ",
+        sample.steps().empty() ? "all" : sample.steps(), ", as ",
+        absl::AsciiStrToLower(v1::SampleTask::Format_Name(
+            sample.format() == v1::SampleTask::FORMAT_UNSPECIFIED ? v1::SampleTask::PNG : sample.format())));
+  }
+  if (task.has_import()) {
+    return absl::StrCat("import the published files",
+                        task.import().has_step() ? absl::StrCat(" of save ", task.import().step()) : "",
+                        task.import().partial() ? ", what fits" : "");
+  }
+  if (task.has_export_()) {
+    return absl::StrCat("export ", weights(task.export_().ema(), task.export_().raw(), "what the format holds"), " as ",
+                        absl::AsciiStrToLower(v1::ExportTask::Format_Name(task.export_().format())));
+  }
+  if (task.has_average()) {
+    return absl::StrCat("make the average of sigma_rel ", task.average().sigma_rel(), " at ",
+                        task.average().images_seen() == 0
+                            ? "the newest snapshot"
+                            : absl::StrCat(FormatCount(task.average().images_seen()), " images"));
+  }
+  return "";
 }
 
 ProgressState ProgressOf(const v1::Job& job, std::vector<double> losses) {

@@ -45,11 +45,13 @@ void AddVerbs(CLI::App& app, Context& context) {
   AddWait(app, context);
   AddLogs(app, context);
   AddMetrics(app, context);
+  AddSnr(app, context);
   AddControlVerbs(app, context);
   AddFiles(app, context);
   AddDataset(app, context);
   AddRoot(app, context);
   AddPreset(app, context);
+  AddWeights(app, context);
   AddNode(app, context);
   AddEvents(app, context);
   AddVersion(app, context);

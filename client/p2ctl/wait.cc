@@ -96,6 +96,14 @@ std::string Names(const std::vector<v1::Job>& jobs) {
   return absl::StrJoin(jobs, " ", [](std::string* out, const v1::Job& job) { out->append(IdOf(job.name())); });
 }
 
+// What a job that ended well has left.
+std::string WhereToLook(const v1::Job& job) {
+  const std::string id = IdOf(job.name());
+  if (!job.output().empty()) return absl::StrCat("its files lie in ", job.output());
+  if (job.task().has_import()) return absl::StrCat("`p2ctl ckpt list ", id, "` shows its checkpoint");
+  return absl::StrCat("`p2ctl samples get ", id, "` fetches its newest pictures");
+}
+
 void SayEnd(Context& context, const std::map<std::string, JobMonitor::Watched>& jobs) {
   for (const auto& [name, watched] : jobs) {
     const v1::Job& job = watched.job;
@@ -106,10 +114,11 @@ void SayEnd(Context& context, const std::map<std::string, JobMonitor::Watched>& 
             ? absl::StrCat(" in ", FormatShortDuration(ToTime(job.end_time()) - ToTime(job.start_time())))
             : "";
     context.Say(absl::StrCat(IdOf(name), " ", succeeded ? "SUCCEEDED" : StateText(job)));
-    context.Say(absl::StrCat("  ", FormatCount(job.progress().images_seen()), " images", took));
-    context.Say(succeeded ? absl::StrCat("  `p2ctl samples get ", IdOf(name), "` fetches its newest pictures")
-                          : absl::StrCat("  `p2ctl describe ", IdOf(name), "` tells all, `p2ctl logs ", IdOf(name),
-                                         "` its last lines"));
+    if (job.progress().images_seen() > 0 || !job.has_task())
+      context.Say(absl::StrCat("  ", FormatCount(job.progress().images_seen()), " images", took));
+    context.Say(absl::StrCat("  ", succeeded ? WhereToLook(job)
+                                             : absl::StrCat("`p2ctl describe ", IdOf(name), "` tells all, `p2ctl logs ",
+                                                            IdOf(name), "` its last lines")));
   }
 }
 

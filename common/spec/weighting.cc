@@ -18,30 +18,31 @@ namespace p2::spec {
 
 namespace {
 
-struct Scheme {
-  absl::string_view name;
-  absl::string_view expression;
-};
-constexpr Scheme kSchemes[] = {
-    {"p2", "1 / pow(k + snr, gamma)"},           {"simple", "1"},
-    {"vlb", "beta / ((1 - beta) * (1 - abar))"}, {"min-snr", "min(snr, 5) / snr"},
-    {"truncated-snr", "max(snr, 1) / snr"},
+constexpr WeightScheme kSchemes[] = {
+    {"p2", "1 / pow(k + snr, gamma)", "perception prioritized (Eq. 8); gamma 0 is simple"},
+    {"simple", "1", "L_simple of DDPM (Eq. 6)"},
+    {"vlb", "beta / ((1 - beta) * (1 - abar))", "the variational bound (Eq. 5)"},
+    {"min-snr", "min(snr, 5) / snr", "x_0's error weighted by min(SNR, 5) (arXiv:2303.09556)"},
+    {"truncated-snr", "max(snr, 1) / snr", "x_0's error weighted by max(SNR, 1) (arXiv:2202.00512)"},
 };
 
 absl::StatusOr<WeightExpression> ParseWeight(absl::string_view weight) {
   const absl::string_view name = absl::StripAsciiWhitespace(weight);
-  for (const Scheme& scheme : kSchemes) {
+  for (const WeightScheme& scheme : kSchemes) {
     if (scheme.name == name) return WeightExpression::Parse(scheme.expression);
   }
   absl::StatusOr<WeightExpression> parsed = WeightExpression::Parse(weight);
   if (parsed.ok()) return parsed;
   return absl::InvalidArgumentError(absl::StrCat(
       "\"", weight.substr(0, 80), "\" is neither a scheme (",
-      absl::StrJoin(kSchemes, ", ", [](std::string* out, const Scheme& scheme) { absl::StrAppend(out, scheme.name); }),
+      absl::StrJoin(kSchemes, ", ",
+                    [](std::string* out, const WeightScheme& scheme) { absl::StrAppend(out, scheme.name); }),
       ") nor an expression: ", parsed.status().message()));
 }
 
 }  // namespace
+
+absl::Span<const WeightScheme> WeightSchemes() { return kSchemes; }
 
 absl::StatusOr<std::vector<double>> ObjectiveWeights(absl::string_view weight, double gamma, double k,
                                                      const NoiseSchedule& schedule) {
@@ -75,7 +76,7 @@ absl::StatusOr<std::vector<double>> ObjectiveWeights(absl::string_view weight, d
 bool UsesGammaAndK(absl::string_view weight) {
   const absl::string_view name = absl::StripAsciiWhitespace(weight);
   return name == "p2" || std::none_of(std::begin(kSchemes), std::end(kSchemes),
-                                      [name](const Scheme& scheme) { return scheme.name == name; });
+                                      [name](const WeightScheme& scheme) { return scheme.name == name; });
 }
 
 std::vector<double> Lambda(const NoiseSchedule& schedule) {

@@ -16,6 +16,13 @@
 
 namespace p2::spec {
 
+struct WeightScheme {
+  absl::string_view name;
+  absl::string_view expression;
+  absl::string_view what;  // For people.
+};
+absl::Span<const WeightScheme> WeightSchemes();
+
 // (T) factors on the epsilon-MSE, unnormalized. `weight`: a scheme or an expression.
 // INVALID_ARGUMENT if gamma < 0 or k < 0 or either is not finite, if `weight` does not parse, or if a factor is
 // negative or not finite (the first such t is named, with its value).

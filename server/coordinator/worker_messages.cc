@@ -196,6 +196,10 @@ v1::ConnectResponse ToMessage(const scheduler::Prepare& prepare) {
   out.set_dataset_fingerprint(prepare.dataset_fingerprint);
   out.set_checkpoint_root(prepare.checkpoint_root);
   out.set_checkpoint_root_id(prepare.checkpoint_root_id);
+  out.set_source_root(prepare.source_root);
+  out.set_source_root_id(prepare.source_root_id);
+  out.set_source_path(prepare.source_path);
+  out.set_writes_output(prepare.writes_output);
   return message;
 }
 
@@ -211,6 +215,7 @@ v1::ConnectResponse ToMessage(const scheduler::StartGang& start, const v1::Train
   launch.set_attempt(start.attempt);
   launch.set_epoch(start.epoch);
   *launch.mutable_spec() = spec;
+  if (!start.task.empty()) launch.mutable_task()->ParseFromString(start.task);
   launch.set_dataset_fingerprint(start.dataset_fingerprint);
   for (const std::string& candidate : start.resume_candidates) launch.add_resume_candidates(candidate);
   for (const scheduler::SampleRange& range : start.skipped_ranges) {

@@ -8,6 +8,7 @@
 #include "common/resource_name.h"
 #include "common/spec/proto_bytes.h"
 #include "common/status_macros.h"
+#include "common/storage_layout.h"
 
 namespace p2::rpc {
 namespace {
@@ -68,6 +69,18 @@ google::protobuf::Timestamp ToTimestamp(absl::Time time) {
   return timestamp;
 }
 
+void SetTask(const std::string& task, const scheduler::JobNeeds& needs, p2::v1::Job& job) {
+  if (!task.empty()) job.mutable_task()->ParseFromString(task);
+  const scheduler::JobSource& source = needs.source;
+  if (!source.root.empty()) {
+    p2::v1::JobSource& m = *job.mutable_source();
+    if (!source.checkpoint.empty()) m.set_checkpoint(ChildName(source.job, kCheckpoints, source.checkpoint));
+    m.set_root(source.root);
+    m.set_path(source.path);
+    m.set_images_seen(source.images_seen);
+  }
+}
+
 p2::v1::Job ToProto(const scheduler::JobRecord& record) {
   using p2::v1::Job;
   Job m;
@@ -90,6 +103,10 @@ p2::v1::Job ToProto(const scheduler::JobRecord& record) {
   m.set_restarts_used(record.restarts_used);
   if (!record.latest_checkpoint.empty()) {
     m.set_latest_checkpoint(ChildName(record.id, kCheckpoints, record.latest_checkpoint));
+  }
+  SetTask(record.task, record.needs, m);
+  if (record.needs.writes_output) {
+    m.set_output(absl::StrCat(record.needs.checkpoint_root, ":", JobOutput(record.id)));
   }
   m.set_etag(absl::StrCat(record.revision));
   for (const scheduler::SampleRange& range : record.skipped_ranges) {

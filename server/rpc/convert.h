@@ -20,6 +20,8 @@ namespace p2::rpc {
 
 // Without spec and origins, which JobViews adds.
 p2::v1::Job ToProto(const scheduler::JobRecord& record);
+// The job's task and source. `task` as JobRecord.task.
+void SetTask(const std::string& task, const scheduler::JobNeeds& needs, p2::v1::Job& job);
 // Without `job` of its slots.
 p2::v1::Worker ToProto(const scheduler::WorkerRecord& record);
 p2::v1::Dataset ToProto(const scheduler::DatasetRecord& record);

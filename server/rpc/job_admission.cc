@@ -17,6 +17,7 @@
 #include "common/spec/resolve.h"
 #include "common/status_macros.h"
 #include "server/rpc/convert.h"
+#include "server/rpc/task_admission.h"
 #include "server/rpc/validation.h"
 
 namespace p2::rpc {
@@ -124,21 +125,16 @@ std::string FindRoot(const std::string& name, const std::string& id, const std::
 
 std::string IdPrefix(const p2::v1::CreateJobRequest& request, const p2::v1::TrainingSpec& spec) {
   if (!request.name_prefix().empty()) return request.name_prefix();
+  if (request.has_task()) return TaskName(request.task());
   if (!request.preset().empty()) return absl::StrReplaceAll(request.preset(), {{".", "-"}, {"_", "-"}});
   return spec.name().empty() ? "job" : spec.name();
 }
 
-scheduler::JobNeeds ToNeeds(const p2::v1::TrainingSpec& spec, const scheduler::DatasetRecord& dataset,
-                            std::string checkpoint_root_id) {
+// What a training needs; a task needs no dataset, and counts otherwise.
+scheduler::JobNeeds ToNeeds(const p2::v1::TrainingSpec& spec) {
   return {.devices = spec.resources().devices(),
           .kind = spec.resources().kind(),
-          .dataset = dataset.id,
-          .dataset_root = dataset.root,
-          .dataset_root_id = dataset.root_id,
-          .dataset_path = dataset.path,
-          .dataset_fingerprint = dataset.fingerprint,
           .checkpoint_root = spec.checkpoint().root(),
-          .checkpoint_root_id = std::move(checkpoint_root_id),
           .keep_last = spec.checkpoint().keep_last(),
           .restart_budget = spec.restart().budget(),
           .backoff_initial = ToDuration(spec.restart().backoff_initial()),
@@ -151,37 +147,72 @@ scheduler::JobNeeds ToNeeds(const p2::v1::TrainingSpec& spec, const scheduler::D
 
 absl::StatusOr<Admission> Admit(const p2::v1::CreateJobRequest& request,
                                 const std::vector<scheduler::DatasetPtr>& datasets,
-                                const std::vector<scheduler::WorkerPtr>& workers) {
+                                const std::vector<scheduler::WorkerPtr>& workers, FindSourceJob find_source) {
   P2_RETURN_IF_ERROR(ValidateCreateJob(request));
   std::vector<FieldViolation> violations;
-  const spec::ResolveRequest resolve = ToResolveRequest(request, violations);
+  spec::ResolveRequest resolve = ToResolveRequest(request, violations);
+  resolve.require_dataset = !request.has_task();
   P2_RETURN_IF_ERROR(BadRequestError(violations));
-  P2_ASSIGN_OR_RETURN(spec::ResolvedSpec resolved, spec::Resolve(resolve));
-  P2_ASSIGN_OR_RETURN(const scheduler::DatasetPtr dataset, FindDataset(resolved.spec.data().dataset(), datasets));
   std::vector<Misfit> misfits;
-  CheckDataset(resolved.spec, *dataset, misfits);
-  FindRoot(dataset->root, dataset->root_id, workers, misfits);
-  std::string checkpoint_root_id = dataset->root_id;
+  ResolvedSource from;
+  if (!request.source().empty()) {
+    P2_ASSIGN_OR_RETURN(from, ResolveSource(request, find_source));
+    from.source.root_id = FindRoot(from.source.root, from.source.root_id, workers, misfits);
+  }
+  spec::ResolvedSpec resolved;
+  if (TakesSpecOfSource(request)) {
+    P2_ASSIGN_OR_RETURN(resolved, SpecOfTask(from, resolve, request.task()));
+  } else {
+    P2_ASSIGN_OR_RETURN(resolved, spec::Resolve(resolve));
+  }
   p2::v1::CheckpointSpec& checkpoint = *resolved.spec.mutable_checkpoint();
-  if (checkpoint.root().empty()) {
-    checkpoint.set_root(dataset->root);
-    resolved.origins["checkpoint.root"] = absl::StrCat("dataset ", dataset->id);
-  } else if (checkpoint.root() != dataset->root) {
-    checkpoint_root_id = FindRoot(checkpoint.root(), "", workers, misfits);
+  scheduler::DatasetPtr dataset;
+  if (!request.has_task()) {
+    P2_ASSIGN_OR_RETURN(dataset, FindDataset(resolved.spec.data().dataset(), datasets));
+    CheckDataset(resolved.spec, *dataset, misfits);
+    FindRoot(dataset->root, dataset->root_id, workers, misfits);
+    if (checkpoint.root().empty()) {
+      checkpoint.set_root(dataset->root);
+      resolved.origins["checkpoint.root"] = absl::StrCat("dataset ", dataset->id);
+    }
+  } else if (checkpoint.root().empty()) {
+    checkpoint.set_root(from.source.root);
+    resolved.origins["checkpoint.root"] = "the source's root";
+  }
+  scheduler::JobNeeds needs = ToNeeds(resolved.spec);
+  if (dataset != nullptr) {
+    needs.dataset = dataset->id;
+    needs.dataset_root = dataset->root;
+    needs.dataset_root_id = dataset->root_id;
+    needs.dataset_path = dataset->path;
+    needs.dataset_fingerprint = dataset->fingerprint;
+  }
+  if (dataset != nullptr && checkpoint.root() == dataset->root) {
+    needs.checkpoint_root_id = dataset->root_id;
+  } else if (checkpoint.root() == from.source.root) {
+    needs.checkpoint_root_id = from.source.root_id;
+  } else {
+    needs.checkpoint_root_id = FindRoot(checkpoint.root(), "", workers, misfits);
+  }
+  if (request.has_task()) {
+    needs.images_total = request.task().sample().count();
+    needs.writes_output = !request.task().has_import();
   }
   P2_RETURN_IF_ERROR(Unfit(misfits));
+  needs.source = std::move(from.source);
 
   Admission admission;
   P2_ASSIGN_OR_RETURN(*admission.answer.mutable_estimate(), spec::EstimateResources(resolved.spec));
   for (std::string& warning : resolved.warnings) admission.answer.add_warnings(std::move(warning));
   scheduler::CreateJob& command = admission.command;
   command.id = IdPrefix(request, resolved.spec);
-  command.needs = ToNeeds(resolved.spec, *dataset, std::move(checkpoint_root_id));
+  command.needs = std::move(needs);
   command.preset = request.preset();
   command.spec_bytes = spec::DeterministicBytes(resolved.spec);
   command.spec_sha256 = Sha256Hex(command.spec_bytes);
   command.origins_bytes = OriginsBytes(resolved.origins);
   command.origins_sha256 = Sha256Hex(command.origins_bytes);
+  if (request.has_task()) command.task = spec::DeterministicBytes(request.task());
   command.labels = {request.labels().begin(), request.labels().end()};
   command.owner = request.owner();
   command.project = "default";
@@ -194,6 +225,7 @@ absl::StatusOr<Admission> Admit(const p2::v1::CreateJobRequest& request,
   job.set_spec_sha256(command.spec_sha256);
   job.mutable_labels()->insert(command.labels.begin(), command.labels.end());
   job.set_owner(command.owner);
+  SetTask(command.task, command.needs, job);
   return admission;
 }
 

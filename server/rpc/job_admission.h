@@ -7,6 +7,7 @@
 #include "absl/status/statusor.h"
 #include "p2/v1/job_service.pb.h"
 #include "p2/v1/training_spec.pb.h"
+#include "server/rpc/task_admission.h"
 #include "server/scheduler/event.h"
 #include "server/scheduler/types.h"
 
@@ -18,12 +19,12 @@ struct Admission {
   p2::v1::CreateJobResponse answer;
 };
 
-// Pure. `datasets` and `workers` as they are now.
-// INVALID_ARGUMENT (spec, with every bad field), NOT_FOUND (preset, dataset), FAILED_PRECONDITION (a dataset of another
-// resolution or number of channels, with fewer images than a batch, or on a root that no worker has ever reported: all
-// of it at once).
+// Pure but for `find_source`. `datasets` and `workers` as they are now.
+// INVALID_ARGUMENT (spec, with every bad field), NOT_FOUND (preset, dataset, source job or checkpoint),
+// FAILED_PRECONDITION (a dataset of another resolution or number of channels, with fewer images than a batch, or on a
+// root that no worker has ever reported: all of it at once).
 absl::StatusOr<Admission> Admit(const p2::v1::CreateJobRequest& request,
                                 const std::vector<scheduler::DatasetPtr>& datasets,
-                                const std::vector<scheduler::WorkerPtr>& workers);
+                                const std::vector<scheduler::WorkerPtr>& workers, FindSourceJob find_source);
 
 }  // namespace p2::rpc

@@ -19,11 +19,19 @@ namespace p2::rpc {
 
 using coordinator::Coordinator;
 
+absl::StatusOr<SourceJob> JobService::FindSource(absl::string_view name) const {
+  P2_ASSIGN_OR_RETURN(const scheduler::JobPtr job, context_.FindJobByPrefix(name));
+  P2_ASSIGN_OR_RETURN(p2::v1::Job view, context_.views.View(*job));
+  SourceJob source{job->id, std::move(*view.mutable_spec()), {}};
+  P2_ASSIGN_OR_RETURN(source.checkpoints, context_.coordinator.Checkpoints(job->id));
+  return source;
+}
+
 grpc::ServerUnaryReactor* JobService::CreateJob(grpc::CallbackServerContext* call,
                                                 const p2::v1::CreateJobRequest* request,
                                                 p2::v1::CreateJobResponse* response) {
-  absl::StatusOr<Admission> admission =
-      Admit(*request, context_.coordinator.Datasets(), context_.coordinator.Workers());
+  absl::StatusOr<Admission> admission = Admit(*request, context_.coordinator.Datasets(), context_.coordinator.Workers(),
+                                              [this](absl::string_view name) { return FindSource(name); });
   if (!admission.ok()) return Reply<p2::v1::CreateJobResponse>(call, response, admission.status());
   if (request->validate_only()) return Reply<p2::v1::CreateJobResponse>(call, response, std::move(admission->answer));
   admission->command.info = MakeCommandInfo(*call, request->request_id(), *request, request->owner());

@@ -5,6 +5,7 @@
 
 #include "p2/v1/job_service.grpc.pb.h"
 #include "server/rpc/service_context.h"
+#include "server/rpc/task_admission.h"
 
 namespace p2::rpc {
 
@@ -41,6 +42,7 @@ class JobService final : public JobServiceBase {
                          grpc::ServerWriter<p2::v1::WatchJobsResponse>* writer) override;
 
  private:
+  absl::StatusOr<SourceJob> FindSource(absl::string_view name) const;
   absl::StatusOr<p2::v1::ListJobsResponse> List(const p2::v1::ListJobsRequest& request) const;
   absl::Status Watch(const grpc::ServerContext& call, const p2::v1::WatchJobsRequest& request,
                      grpc::ServerWriter<p2::v1::WatchJobsResponse>& writer) const;

@@ -13,6 +13,7 @@
 #include "common/sha256.h"
 #include "common/spec/proto_bytes.h"
 #include "common/spec/yaml_to_proto.h"
+#include "server/rpc/task_admission.h"
 
 namespace p2::rpc {
 namespace {
@@ -69,7 +70,14 @@ void CheckText(absl::string_view field, absl::string_view text, std::vector<Fiel
 
 absl::Status ValidateCreateJob(const p2::v1::CreateJobRequest& request) {
   std::vector<FieldViolation> violations;
-  if (request.preset().empty() && request.spec_yaml().empty() && !request.spec_file_name().empty()) {
+  CheckTask(request, violations);
+  if (TakesSpecOfSource(request)) {
+    if (!request.preset().empty() || !request.spec_yaml().empty()) {
+      violations.emplace_back(request.preset().empty() ? "spec_yaml" : "preset",
+                              absl::StrCat("is set, but a ", TaskName(request.task()),
+                                           " task takes the spec of the job that it reads from"));
+    }
+  } else if (request.preset().empty() && request.spec_yaml().empty() && !request.spec_file_name().empty()) {
     violations.emplace_back("spec_yaml", absl::StrCat("is empty: ", Quote(request.spec_file_name()),
                                                       " says nothing; write a spec into it, or name a preset "
                                                       "(`p2ctl preset list` shows them)"));

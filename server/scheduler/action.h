@@ -106,6 +106,8 @@ struct Prepare {
   std::vector<PlacedRank> ranks;
   std::string dataset_root, dataset_root_id, dataset_path, dataset_fingerprint;
   std::string checkpoint_root, checkpoint_root_id;
+  std::string source_root, source_root_id, source_path;
+  bool writes_output = false;
   bool operator==(const Prepare&) const = default;
 };
 
@@ -116,6 +118,7 @@ struct StartGang {
   std::string master_address;
   int master_port = 0;
   std::string spec_sha256;
+  std::string task;  // As JobRecord.task.
   std::string dataset_fingerprint;
   std::vector<std::string> resume_candidates;  // Checkpoint IDs, best first.
   std::vector<SampleRange> skipped_ranges;

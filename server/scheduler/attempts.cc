@@ -139,7 +139,8 @@ void Restart(Draft& draft, absl::string_view id, StatusReason reason, const std:
 void MoveOn(Draft& draft, absl::string_view id, const Attempt& ended, const std::string& log_tail) {
   const JobRecord& job = *draft.Job(id);
   const bool success = ended.outcome == Outcome::kSucceeded;
-  const std::string completed = absl::StrCat("completed ", ended.end_images_seen, " images");
+  const std::string completed =
+      job.needs.images_total > 0 ? absl::StrCat("completed ", ended.end_images_seen, " images") : "completed";
   switch (job.state) {
     case JobState::kCancelling:
       Move(draft, id, JobState::kCancelled, job.reason,

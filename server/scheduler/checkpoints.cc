@@ -20,6 +20,15 @@ void SendDeletion(Draft& draft, Deletion deletion) {
   }
 }
 
+// A live job starts from it and has no checkpoint of its own to go on from yet.
+bool IsSourceOfLiveJob(const Draft& draft, const CheckpointRecord& checkpoint) {
+  const std::vector<const JobRecord*> jobs = draft.LiveJobs();
+  return std::any_of(jobs.begin(), jobs.end(), [&](const JobRecord* job) {
+    const JobSource& source = job->needs.source;
+    return source.job == checkpoint.job && source.checkpoint == checkpoint.id && job->latest_checkpoint.empty();
+  });
+}
+
 void RefreshLatest(Draft& draft, absl::string_view id) {
   const std::vector<CheckpointPtr> good = ResumeCandidates(draft, id);
   draft.EditJob(id).latest_checkpoint = good.empty() ? "" : good.front()->id;
@@ -84,7 +93,7 @@ void Collect(Draft& draft, absl::string_view id) {
     const CheckpointRecord& old = *good[i];
     const bool in_use = attempt != nullptr &&
                         std::count(attempt->resume_candidates.begin(), attempt->resume_candidates.end(), old.id) > 0;
-    if (old.pinned || in_use) continue;
+    if (old.pinned || in_use || IsSourceOfLiveJob(draft, old)) continue;
     CheckpointRecord deleting = old;
     deleting.state = CheckpointState::kDeleting;
     Delete(draft, deleting);
@@ -93,8 +102,11 @@ void Collect(Draft& draft, absl::string_view id) {
 }
 
 void Delete(Draft& draft, const CheckpointRecord& checkpoint) {
-  Deletion deletion{checkpoint.root_id, checkpoint.path, checkpoint.job, checkpoint.id,
-                    draft.now().mono + draft.options().delete_retry};
+  DeleteDirectory(draft, {checkpoint.root_id, checkpoint.path, checkpoint.job, checkpoint.id});
+}
+
+void DeleteDirectory(Draft& draft, Deletion deletion) {
+  deletion.retry_mono = draft.now().mono + draft.options().delete_retry;
   draft.Mutate(PutDeletion{deletion});
   SendDeletion(draft, std::move(deletion));
 }
@@ -120,7 +132,7 @@ absl::Status Handle(Draft& draft, const DeleteDone& event) {
     return absl::OkStatus();
   }
   draft.Mutate(EraseDeletion{event.root_id, event.path});
-  draft.Mutate(EraseCheckpoint{deletion.job, deletion.checkpoint});
+  if (!deletion.checkpoint.empty()) draft.Mutate(EraseCheckpoint{deletion.job, deletion.checkpoint});
   return absl::OkStatus();
 }
 

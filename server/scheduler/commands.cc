@@ -5,6 +5,7 @@
 #include "absl/strings/str_join.h"
 #include "common/error_reason.h"
 #include "common/status_macros.h"
+#include "common/storage_layout.h"
 #include "server/scheduler/decisions.h"
 
 namespace p2::scheduler {
@@ -49,6 +50,40 @@ absl::Status Cancel(Draft& draft, const CommandInfo& info, absl::string_view id,
   return absl::OkStatus();
 }
 
+// Between admission and this step the checkpoint may have been collected. Of an ended job nothing is.
+absl::Status CheckSource(const Draft& draft, const JobSource& source) {
+  if (source.checkpoint.empty() || draft.Job(source.job) == nullptr) return absl::OkStatus();
+  for (const CheckpointPtr& good : ResumeCandidates(draft, source.job)) {
+    if (good->id == source.checkpoint) return absl::OkStatus();
+  }
+  return Error(ErrorReason::kCheckpointNotFound,
+               absl::StrCat("checkpoint \"", source.checkpoint, "\" of job \"", source.job,
+                            "\" was just collected; name a newer one (`p2ctl ckpt list ", source.job, "`)"));
+}
+
+std::string DescribeCreated(const CreateJob& command) {
+  const JobSource& source = command.needs.source;
+  const std::string start = source.root.empty() ? ""
+                            : source.checkpoint.empty()
+                                ? absl::StrCat(", starts from ", source.root, ":", source.path)
+                                : absl::StrCat(", starts from checkpoint ", source.checkpoint, " of job ", source.job);
+  const std::string images =
+      command.needs.images_total > 0 ? absl::StrCat(command.needs.images_total, " images on ") : "on ";
+  const std::string devices = absl::StrCat(command.needs.devices, command.needs.devices == 1 ? " device" : " devices");
+  const std::string spec = !command.preset.empty() ? absl::StrCat("preset ", command.preset, ", ")
+                           : command.task.empty()  ? "from a file, "
+                                                   : "";
+  return absl::StrCat(spec, images, devices, start);
+}
+
+// A live job that still reads a checkpoint of `id`; null if there is none.
+const JobRecord* ReaderOf(const Draft& draft, absl::string_view id) {
+  for (const JobRecord* job : draft.LiveJobs()) {
+    if (job->needs.source.job == id && job->latest_checkpoint.empty()) return job;
+  }
+  return nullptr;
+}
+
 }  // namespace
 
 absl::Status Handle(Draft& draft, const CreateJob& command) {
@@ -56,6 +91,7 @@ absl::Status Handle(Draft& draft, const CreateJob& command) {
   if (draft.Job(command.id) != nullptr) {
     return absl::AlreadyExistsError(absl::StrCat("job \"", command.id, "\" exists"));
   }
+  if (absl::Status status = CheckSource(draft, command.needs.source); !status.ok()) return status;
   JobRecord job;
   job.id = command.id;
   job.state = command.paused ? JobState::kPaused : JobState::kQueued;
@@ -65,6 +101,7 @@ absl::Status Handle(Draft& draft, const CreateJob& command) {
   job.preset = command.preset;
   job.spec_sha256 = command.spec_sha256;
   job.origins_sha256 = command.origins_sha256;
+  job.task = command.task;
   job.labels = command.labels;
   job.owner = command.owner;
   job.project = command.project;
@@ -75,10 +112,7 @@ absl::Status Handle(Draft& draft, const CreateJob& command) {
   draft.AddJob(std::move(job));
   draft.Mutate(PutSpec{command.spec_sha256, command.spec_bytes});
   if (!command.origins_sha256.empty()) draft.Mutate(PutSpec{command.origins_sha256, command.origins_bytes});
-  draft.Event(JobName(command.id), "JOB_CREATED",
-              absl::StrCat(command.preset.empty() ? "from a file" : absl::StrCat("preset ", command.preset), ", ",
-                           command.needs.images_total, " images on ", command.needs.devices, " devices"),
-              command.info.actor);
+  draft.Event(JobName(command.id), "JOB_CREATED", DescribeCreated(command), command.info.actor);
   draft.set_answer(JobName(command.id));
   draft.RequestPass();
   return absl::OkStatus();
@@ -140,6 +174,12 @@ absl::Status Handle(Draft& draft, const DeleteJob& command) {
   const JobRecord* job = draft.Job(command.job);
   if (job == nullptr) return JobNotFound(command.job);
   if (!IsTerminal(job->state)) return Forbidden(*job, "deleted", "stop or kill it first");
+  if (const JobRecord* reader = ReaderOf(draft, command.job); reader != nullptr) {
+    return Forbidden(*job, "deleted", absl::StrCat("job \"", reader->id, "\" starts from its checkpoint"));
+  }
+  if (job->needs.writes_output) {
+    DeleteDirectory(draft, {job->needs.checkpoint_root_id, JobOutput(job->id), job->id, ""});
+  }
   for (const auto& [key, checkpoint] : draft.CheckpointsOf(command.job)) {
     if (!checkpoint->pinned) Delete(draft, *checkpoint);
   }

@@ -30,6 +30,7 @@ struct CreateJob {
   std::string preset;
   std::string spec_sha256, spec_bytes;        // The resolved p2.v1.TrainingSpec, serialized.
   std::string origins_sha256, origins_bytes;  // A serialized map of origins; empty: none.
+  std::string task;                           // As JobRecord.task.
   std::map<std::string, std::string> labels;
   std::string owner, project;
   int priority = 0;

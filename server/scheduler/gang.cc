@@ -27,6 +27,10 @@ Prepare PrepareFor(const JobRecord& job, const Attempt& attempt, absl::string_vi
   prepare.dataset_fingerprint = job.needs.dataset_fingerprint;
   prepare.checkpoint_root = job.needs.checkpoint_root;
   prepare.checkpoint_root_id = job.needs.checkpoint_root_id;
+  prepare.source_root = job.needs.source.root;
+  prepare.source_root_id = job.needs.source.root_id;
+  prepare.source_path = job.needs.source.path;
+  prepare.writes_output = job.needs.writes_output;
   return prepare;
 }
 
@@ -39,6 +43,7 @@ StartGang StartFor(const JobRecord& job, const Attempt& attempt, absl::string_vi
   start.master_address = attempt.master_address;
   start.master_port = attempt.master_port;
   start.spec_sha256 = job.spec_sha256;
+  start.task = job.task;
   start.dataset_fingerprint = job.needs.dataset_fingerprint;
   start.resume_candidates = attempt.resume_candidates;
   start.skipped_ranges = job.skipped_ranges;

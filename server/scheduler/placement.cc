@@ -78,7 +78,8 @@ bool SeesRoot(const WorkerRecord& worker, absl::string_view name, absl::string_v
 
 bool SeesRoots(const WorkerRecord& worker, const JobNeeds& needs) {
   return SeesRoot(worker, needs.dataset_root, needs.dataset_root_id) &&
-         SeesRoot(worker, needs.checkpoint_root, needs.checkpoint_root_id);
+         SeesRoot(worker, needs.checkpoint_root, needs.checkpoint_root_id) &&
+         SeesRoot(worker, needs.source.root, needs.source.root_id);
 }
 
 FreeSlots FreeSlotsOf(const WorkerRecord& worker, const std::map<std::string, std::string>& held) {

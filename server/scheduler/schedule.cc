@@ -69,9 +69,11 @@ std::string Unavailable(const Draft& draft) {
 }
 
 std::string RootsOf(const JobNeeds& needs) {
-  return needs.dataset_root == needs.checkpoint_root
-             ? absl::StrCat("root ", needs.dataset_root)
-             : absl::StrCat("roots ", needs.dataset_root, " and ", needs.checkpoint_root);
+  std::vector<absl::string_view> names;
+  for (const std::string* name : {&needs.dataset_root, &needs.checkpoint_root, &needs.source.root}) {
+    if (!name->empty() && std::find(names.begin(), names.end(), *name) == names.end()) names.push_back(*name);
+  }
+  return absl::StrCat(names.size() == 1 ? "root " : "roots ", absl::StrJoin(names, " and "));
 }
 
 void SetReason(Draft& draft, const JobRecord& job, StatusReason reason, std::string message) {

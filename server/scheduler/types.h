@@ -54,12 +54,21 @@ enum class StatusReason {
   kWorkerDrained = 24,
 };
 
+// What a job starts from: a checkpoint of `job`, or files of others (then both IDs are empty).
+struct JobSource {
+  std::string root, root_id, path;  // `path`: file or directory below the root.
+  std::string job, checkpoint;
+  int64_t images_seen = 0;  // Of the checkpoint.
+  bool operator==(const JobSource&) const = default;
+};
+
 // What scheduling needs of a resolved spec. Immutable.
 struct JobNeeds {
   int devices = 1;
   std::string kind;  // `cpu`, `cuda`; empty: either, never both.
   std::string dataset;
-  std::string dataset_root, dataset_root_id;  // Name and UUID; with no UUID the name decides.
+  // Name and UUID; with no UUID the name decides. No name: it reads no dataset.
+  std::string dataset_root, dataset_root_id;
   std::string dataset_path, dataset_fingerprint;
   std::string checkpoint_root, checkpoint_root_id;
   int keep_last = 3;  // Committed checkpoints kept; taken as at least 2.
@@ -67,7 +76,9 @@ struct JobNeeds {
   absl::Duration backoff_initial = absl::Seconds(1);
   absl::Duration backoff_max = absl::Seconds(300);
   absl::Duration stop_deadline = absl::Seconds(60);
-  int64_t images_total = 0;
+  int64_t images_total = 0;  // 0: progress is not counted in images.
+  JobSource source;          // No root: it starts from nothing.
+  bool writes_output = false;
   bool operator==(const JobNeeds&) const = default;
 };
 
@@ -167,6 +178,7 @@ struct JobRecord {
   std::string preset;
   std::string spec_sha256;     // Key of the resolved spec (PutSpec).
   std::string origins_sha256;  // Key of its origins (PutSpec); empty if none.
+  std::string task;            // A serialized p2.v1.TaskSpec; empty: the job trains.
   std::map<std::string, std::string> labels;
   std::string owner, project, queue = "default";
   int priority = 0;
@@ -280,7 +292,8 @@ struct CheckpointRecord {
 // A directory that some worker which sees the root has yet to delete. Outlives its job.
 struct Deletion {
   std::string root_id, path;
-  std::string job, checkpoint;                   // Its record, deleted once the bytes are gone.
+  // The checkpoint's record, deleted once the bytes are gone; no checkpoint: another directory of the job.
+  std::string job, checkpoint;
   absl::Time retry_mono = absl::InfinitePast();  // Volatile.
   bool operator==(const Deletion&) const = default;
 };

@@ -36,6 +36,16 @@ pb::Needs ToStorage(const scheduler::JobNeeds& record) {
   m.set_backoff_max_ns(absl::ToInt64Nanoseconds(record.backoff_max));
   m.set_stop_deadline_ns(absl::ToInt64Nanoseconds(record.stop_deadline));
   m.set_images_total(record.images_total);
+  if (!record.source.root.empty()) {
+    pb::Source& source = *m.mutable_source();
+    source.set_root(record.source.root);
+    source.set_root_id(record.source.root_id);
+    source.set_path(record.source.path);
+    source.set_job(record.source.job);
+    source.set_checkpoint(record.source.checkpoint);
+    source.set_images_seen(record.source.images_seen);
+  }
+  m.set_writes_output(record.writes_output);
   return m;
 }
 
@@ -54,7 +64,14 @@ scheduler::JobNeeds FromStorage(const pb::Needs& m) {
           .backoff_initial = absl::Nanoseconds(m.backoff_initial_ns()),
           .backoff_max = absl::Nanoseconds(m.backoff_max_ns()),
           .stop_deadline = absl::Nanoseconds(m.stop_deadline_ns()),
-          .images_total = m.images_total()};
+          .images_total = m.images_total(),
+          .source = {.root = m.source().root(),
+                     .root_id = m.source().root_id(),
+                     .path = m.source().path(),
+                     .job = m.source().job(),
+                     .checkpoint = m.source().checkpoint(),
+                     .images_seen = m.source().images_seen()},
+          .writes_output = m.writes_output()};
 }
 
 pb::Attempt ToStorage(const scheduler::Attempt& record) {
@@ -140,6 +157,7 @@ pb::Job ToStorage(const scheduler::JobRecord& record) {
   m.set_preset(record.preset);
   m.set_spec_sha256(record.spec_sha256);
   m.set_origins_sha256(record.origins_sha256);
+  m.set_task(record.task);
   m.mutable_labels()->insert(record.labels.begin(), record.labels.end());
   m.set_owner(record.owner);
   m.set_project(record.project);
@@ -183,6 +201,7 @@ scheduler::JobRecord FromStorage(const pb::Job& m) {
   record.preset = m.preset();
   record.spec_sha256 = m.spec_sha256();
   record.origins_sha256 = m.origins_sha256();
+  record.task = m.task();
   record.labels = ToMap(m.labels());
   record.owner = m.owner();
   record.project = m.project();

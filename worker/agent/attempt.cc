@@ -94,6 +94,9 @@ absl::Status Attempt::StartRanks(const p2::v1::Start& start) {
   launch.set_checkpoint_root(directories_.checkpoint_root);
   launch.set_checkpoint_dir(directories_.checkpoint_dir);
   launch.set_work_dir(WorkDir(dir_));
+  launch.set_source(directories_.source);
+  launch.set_output_dir(directories_.output_dir);
+  trains_ = !launch.has_task();
   for (const auto& rank : ranks_) {
     P2_RETURN_IF_ERROR(StartRank(*rank, launch, start));
     P2_RETURN_IF_ERROR(SaveJournal());

@@ -77,6 +77,8 @@ class Attempt {
   std::optional<p2::trainer::v1::Progress> SlowestProgress() const;
   // Where the run stood when its ranks began: what came before is not their work. Nothing before that.
   std::optional<int64_t> first_images_seen() const { return first_images_seen_; }
+  // False for a task: the images that it counts are not trained on.
+  bool trains() const { return trains_; }
 
  private:
   struct Rank {
@@ -115,6 +117,7 @@ class Attempt {
   std::optional<Watchdog> watchdog_;
   std::vector<std::unique_ptr<Rank>> ranks_;
   std::optional<int64_t> first_images_seen_;
+  bool trains_ = true;
   // SIGKILL when this passes.
   absl::Time kill_at_ = absl::InfiniteFuture();
   std::string kill_reason_;

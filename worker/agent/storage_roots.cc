@@ -1,5 +1,6 @@
 #include "worker/agent/storage_roots.h"
 
+#include <fcntl.h>
 #include <sys/statvfs.h>
 
 #include <algorithm>
@@ -8,6 +9,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
+#include "common/storage_layout.h"
 #include "nlohmann/json.hpp"
 #include "worker/agent/files.h"
 
@@ -15,8 +17,6 @@ namespace p2::agent {
 namespace {
 
 constexpr int64_t kMaxManifestBytes = int64_t{64} << 20;
-// Directories of jobs lie here, one below the root.
-constexpr char kJobs[] = "jobs";
 
 bool IsUuid(absl::string_view text) {
   if (text.size() != 36) return false;
@@ -24,8 +24,6 @@ bool IsUuid(absl::string_view text) {
     if (i == 8 || i == 13 || i == 18 || i == 23 ? text[i] != '-' : !absl::ascii_isxdigit(text[i])) return false;
   return true;
 }
-
-std::string CheckpointsOf(const std::string& job) { return absl::StrCat(kJobs, "/", job, "/checkpoints"); }
 
 absl::StatusOr<std::string> FindRoot(const std::vector<std::pair<std::string, std::string>>& configured,
                                      const std::string& name, const std::string& id) {
@@ -40,6 +38,29 @@ absl::StatusOr<std::string> FindRoot(const std::vector<std::pair<std::string, st
   return absl::FailedPreconditionError(absl::StrCat("storage root \"", name, "\" (ID ", id, ") is not visible", other,
                                                     "; start p2-worker with --root ", name,
                                                     "=DIR on a node that mounts it"));
+}
+
+// The directory of the dataset, with the fingerprint that the job wants; "" if it wants none.
+absl::StatusOr<std::string> CheckDataset(const p2::v1::Prepare& prepare,
+                                         const std::vector<std::pair<std::string, std::string>>& configured) {
+  if (prepare.dataset_root().empty()) return "";
+  P2_ASSIGN_OR_RETURN(const std::string root, FindRoot(configured, prepare.dataset_root(), prepare.dataset_root_id()));
+  std::string directory = absl::StrCat(root, "/", prepare.dataset_path());
+  const absl::StatusOr<std::string> manifest =
+      ReadBeneath(root, absl::StrCat(prepare.dataset_path(), "/dataset.json"), kMaxManifestBytes);
+  if (!manifest.ok())
+    return absl::FailedPreconditionError(
+        absl::StrCat("dataset ", directory, ": ", manifest.status().message(),
+                     "; prepare it with `p2ctl dataset prepare`, or register its new place"));
+  const nlohmann::json json = nlohmann::json::parse(*manifest, nullptr, /*allow_exceptions=*/false);
+  const std::string fingerprint = json.is_object() && json.contains("fingerprint") && json["fingerprint"].is_string()
+                                      ? json["fingerprint"].get<std::string>()
+                                      : "";
+  if (fingerprint != prepare.dataset_fingerprint())
+    return absl::FailedPreconditionError(absl::StrCat("dataset ", directory, " has fingerprint \"", fingerprint,
+                                                      "\", the job wants \"", prepare.dataset_fingerprint(),
+                                                      "\"; register the changed dataset under a new name"));
+  return directory;
 }
 
 }  // namespace
@@ -82,29 +103,25 @@ std::vector<p2::v1::StorageRoot> ReadRoots(const std::vector<std::pair<std::stri
 absl::StatusOr<JobDirectories> CheckStorage(const p2::v1::Prepare& prepare,
                                             const std::vector<std::pair<std::string, std::string>>& configured) {
   JobDirectories directories;
-  P2_ASSIGN_OR_RETURN(const std::string dataset_root,
-                      FindRoot(configured, prepare.dataset_root(), prepare.dataset_root_id()));
+  P2_ASSIGN_OR_RETURN(directories.dataset_dir, CheckDataset(prepare, configured));
   P2_ASSIGN_OR_RETURN(directories.checkpoint_root,
                       FindRoot(configured, prepare.checkpoint_root(), prepare.checkpoint_root_id()));
-  directories.dataset_dir = absl::StrCat(dataset_root, "/", prepare.dataset_path());
-
-  const absl::StatusOr<std::string> manifest =
-      ReadBeneath(dataset_root, absl::StrCat(prepare.dataset_path(), "/dataset.json"), kMaxManifestBytes);
-  if (!manifest.ok())
-    return absl::FailedPreconditionError(
-        absl::StrCat("dataset ", directories.dataset_dir, ": ", manifest.status().message(),
-                     "; prepare it with `p2ctl dataset prepare`, or register its new place"));
-  const nlohmann::json json = nlohmann::json::parse(*manifest, nullptr, /*allow_exceptions=*/false);
-  const std::string fingerprint = json.is_object() && json.contains("fingerprint") && json["fingerprint"].is_string()
-                                      ? json["fingerprint"].get<std::string>()
-                                      : "";
-  if (fingerprint != prepare.dataset_fingerprint())
-    return absl::FailedPreconditionError(
-        absl::StrCat("dataset ", directories.dataset_dir, " has fingerprint \"", fingerprint, "\", the job wants \"",
-                     prepare.dataset_fingerprint(), "\"; register the changed dataset under a new name"));
-  const std::string below = CheckpointsOf(prepare.job());
+  if (!prepare.source_root().empty()) {
+    P2_ASSIGN_OR_RETURN(const std::string root, FindRoot(configured, prepare.source_root(), prepare.source_root_id()));
+    if (const absl::Status there = OpenBeneath(root, prepare.source_path(), O_PATH).status(); !there.ok()) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("the job starts from ", root, "/", prepare.source_path(), ": ", there.message()));
+    }
+    directories.source = absl::StrCat(root, "/", prepare.source_path());
+  }
+  const std::string below = JobCheckpoints(prepare.job());
   P2_RETURN_IF_ERROR(MakeDirectoriesBeneath(directories.checkpoint_root, below));
   directories.checkpoint_dir = absl::StrCat(directories.checkpoint_root, "/", below);
+  if (prepare.writes_output()) {
+    const std::string output = JobOutput(prepare.job());
+    P2_RETURN_IF_ERROR(MakeDirectoriesBeneath(directories.checkpoint_root, output));
+    directories.output_dir = absl::StrCat(directories.checkpoint_root, "/", output);
+  }
   return directories;
 }
 
@@ -115,7 +132,7 @@ absl::StatusOr<int64_t> DeleteFromRoot(const p2::v1::DeletePath& request,
     if (!root.ok() || root->id() != request.root_id()) continue;
     P2_ASSIGN_OR_RETURN(const int64_t bytes, DeleteBeneath(directory, request.path()));
     const std::string parent = request.path().substr(0, request.path().rfind('/'));
-    if (absl::StartsWith(parent, absl::StrCat(kJobs, "/")))
+    if (absl::StartsWith(parent, absl::StrCat(kJobsDirectory, "/")))
       P2_RETURN_IF_ERROR(RemoveEmptyBeneath(directory, parent, /*keep=*/1));
     return bytes;
   }
@@ -123,7 +140,7 @@ absl::StatusOr<int64_t> DeleteFromRoot(const p2::v1::DeletePath& request,
 }
 
 absl::Status RemoveEmptyJobDirectories(const std::string& checkpoint_root, const std::string& job) {
-  return RemoveEmptyBeneath(checkpoint_root, CheckpointsOf(job), /*keep=*/1);
+  return RemoveEmptyBeneath(checkpoint_root, JobCheckpoints(job), /*keep=*/1);
 }
 
 }  // namespace p2::agent

@@ -23,15 +23,17 @@ std::vector<p2::v1::StorageRoot> ReadRoots(const std::vector<std::pair<std::stri
 
 // Directories of an attempt, from roots that are visible.
 struct JobDirectories {
-  std::string dataset_dir;
+  std::string dataset_dir;  // Empty: the job reads none.
   std::string checkpoint_root;
-  // Below checkpoint_root: jobs/JOB/checkpoints.
-  std::string checkpoint_dir;
+  // Below checkpoint_root: jobs/JOB/checkpoints, and jobs/JOB/output if it writes that.
+  std::string checkpoint_dir, output_dir;
+  // File or directory that the job starts from; empty: nothing.
+  std::string source;
 };
 
-// Checks that the roots of `prepare` are visible under the right IDs and that ROOT/dataset_path/dataset.json carries
-// the wanted fingerprint, and makes the checkpoint directory. Blocks on the file system. FAILED_PRECONDITION or
-// INVALID_ARGUMENT: what is missing, its value, what to do.
+// Checks that the roots of `prepare` are visible under the right IDs, that ROOT/dataset_path/dataset.json carries the
+// wanted fingerprint and that the source is there, and makes the checkpoint and output directories. Blocks on the file
+// system. FAILED_PRECONDITION or INVALID_ARGUMENT: what is missing, its value, what to do.
 absl::StatusOr<JobDirectories> CheckStorage(const p2::v1::Prepare& prepare,
                                             const std::vector<std::pair<std::string, std::string>>& configured);
 

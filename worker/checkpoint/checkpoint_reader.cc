@@ -111,6 +111,10 @@ absl::Status Checkpoint::Read(const std::string& path, absl::Span<const MutableT
   if (promised == manifest_.files.end()) {
     return absl::FailedPreconditionError(absl::StrCat(directory_, " holds no ", path, "; another spec wrote it"));
   }
+  return ReadTensors(file, tensors);
+}
+
+absl::Status ReadTensors(const std::string& file, absl::Span<const MutableTensorView> tensors) {
   P2_ASSIGN_OR_RETURN(auto reader, safetensors::Reader::Open(file));
   std::set<std::string> wanted;
   for (const MutableTensorView& tensor : tensors) {

@@ -23,6 +23,10 @@ struct MutableTensorView {
 // Size and SHA-256 of directory/name as they are. UNAVAILABLE or NOT_FOUND if it cannot be read.
 absl::StatusOr<FileEntry> DigestFile(const std::string& directory, const std::string& name);
 
+// Fills `tensors` from a safetensors file. Names and shapes must be the file's, all of them, F32: FAILED_PRECONDITION
+// tells the first that is missing, left over or of another shape, with both shapes.
+absl::Status ReadTensors(const std::string& file, absl::Span<const MutableTensorView> tensors);
+
 // A verified checkpoint. Thread-compatible.
 class Checkpoint {
  public:
@@ -35,8 +39,7 @@ class Checkpoint {
   const TrainState& state() const { return state_; }
   const std::string& spec_json() const { return spec_json_; }
 
-  // Fills `tensors` from the safetensors file `path`. Names and shapes must be the file's, all of them:
-  // FAILED_PRECONDITION tells the first that is missing, left over or of another shape, with both shapes.
+  // As ReadTensors, from the file `path` of the checkpoint; FAILED_PRECONDITION if it holds none.
   absl::Status Read(const std::string& path, absl::Span<const MutableTensorView> tensors) const;
 
  private:

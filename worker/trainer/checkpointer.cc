@@ -107,11 +107,15 @@ absl::StatusOr<std::string> Checkpointer::LoadNewest() {
   absl::StatusOr<std::string> path = "";
   if (group_.rank() == 0) path = LoadOnRankZero();
   P2_ASSIGN_OR_RETURN(std::string loaded, AgreeOn(path, options_.spec.deadlines.start));
-  if (loaded.empty()) {
-    state_.Initialize();
-  } else {
-    P2_RETURN_IF_ERROR(state_.Broadcast(group_));
+  if (loaded.empty()) state_.Initialize();
+  if (loaded.empty() && !options_.source.empty()) {
+    absl::StatusOr<std::string> read = options_.source;
+    if (group_.rank() == 0) {
+      if (absl::Status status = state_.LoadWeights(options_.source); !status.ok()) read = status;
+    }
+    P2_RETURN_IF_ERROR(AgreeOn(read, options_.spec.deadlines.start).status());
   }
+  if (!loaded.empty() || !options_.source.empty()) P2_RETURN_IF_ERROR(state_.Broadcast(group_));
   monitor_.Tick();
   return loaded;
 }

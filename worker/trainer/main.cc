@@ -25,6 +25,7 @@
 #include "worker/trainer/launch_env.h"
 #include "worker/trainer/spec_seam.h"
 #include "worker/trainer/standalone_sink.h"
+#include "worker/trainer/task.h"
 #include "worker/trainer/trainer.h"
 #include "worker/trainer/verbs.h"
 
@@ -106,6 +107,7 @@ int RunLaunched(const Flags& flags) {
   SetLogField("rank", absl::StrCat(options->place.rank));
   SetLogField("job", options->job_id);
   TrainerHooks hooks{.stop = &g_stop, .command_fd = command_fd, .is_stop = HoldsStop};
+  if (options->task.has_value()) return static_cast<int>(RunTask(*options, sink, hooks));
   int64_t images = 0, epoch = 0;
   if (!options->resume_candidates.empty())
     checkpoint::ParseDirectoryName(options->resume_candidates.front(), &images, &epoch);

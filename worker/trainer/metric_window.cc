@@ -6,12 +6,15 @@
 #include <algorithm>
 #include <functional>
 
+#include "common/spec/snr_bins.h"
 #include "common/status_macros.h"
 #include "worker/dist/leaf_tree.h"
-#include "worker/trainer/snr_bins.h"
 
 namespace p2::trainer {
 namespace {
+
+using spec::kSnrBins;
+using spec::SnrBinName;
 
 // Layout of the sums. Those of steps come from rank 0 alone.
 enum Sum : int64_t { kSamples, kLoss, kRaw, kWeighted, kVb, kSteps, kGradNorm, kBadSteps, kBinCount };
@@ -23,7 +26,7 @@ constexpr int64_t kSums = kBinWeighted + kSnrBins;
 
 MetricWindow::MetricWindow(dist::ProcessGroup& group, absl::Span<const double> snr, int leaves)
     : group_(group),
-      bin_of_t_(at::tensor(SnrBinTable(snr)).to(group.device())),
+      bin_of_t_(at::tensor(spec::SnrBinTable(snr)).to(group.device())),
       sums_(at::zeros({std::max(leaves, 1), kSums}, at::TensorOptions(at::kDouble).device(group.device()))) {
   if (leaves == 0) return;
   const dist::LeafRange mine = dist::LeavesOf(group.rank(), group.world_size(), leaves);
@@ -84,13 +87,25 @@ absl::StatusOr<std::map<std::string, double>> MetricWindow::Report() {
   points["mse_weighted"] = sums[kWeighted] / sums[kSamples];
   points["vb"] = sums[kVb] / sums[kSamples];
   points["grad_norm"] = sums[kGradNorm] / sums[kSteps];
+  struct {
+    double count = 0, raw = 0, weighted = 0;
+  } stages[spec::kStages];
   for (int bin = 0; bin < kSnrBins; ++bin) {
     const double count = sums[kBinCount + bin];
     if (count == 0) continue;
+    auto& stage = stages[static_cast<int>(spec::StageOfBin(bin))];
+    stage.count += count;
+    stage.raw += sums[kBinRaw + bin];
+    stage.weighted += sums[kBinWeighted + bin];
     points[SnrBinName("loss_snr_", bin)] = sums[kBinRaw + bin] / count;
     points[SnrBinName("count_snr_", bin)] = count;
     if (sums[kWeighted] > 0)
       points[SnrBinName("weighted_share_snr_", bin)] = sums[kBinWeighted + bin] / sums[kWeighted];
+  }
+  for (int i = 0; i < spec::kStages; ++i) {
+    const std::string name(spec::StageName(static_cast<spec::Stage>(i)));
+    if (stages[i].count > 0) points["loss_" + name] = stages[i].raw / stages[i].count;
+    if (sums[kWeighted] > 0) points["weighted_share_" + name] = stages[i].weighted / sums[kWeighted];
   }
   return points;
 }

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "common/status_macros.h"
+#include "worker/trainer/source_weights.h"
 
 namespace p2::trainer {
 namespace {
@@ -112,6 +113,20 @@ absl::Status RunState::Load(const checkpoint::Checkpoint& checkpoint) {
   P2_RETURN_IF_ERROR(checkpoint.Read(checkpoint::kOptimizerFile, optimizer));
   for (const auto& [from, to] : loaded) to.copy_(from);
   position_ = saved;
+  return absl::OkStatus();
+}
+
+absl::Status RunState::LoadWeights(const std::string& source) {
+  const at::Tensor params = at::zeros(flat_.params().sizes(), at::kFloat);
+  std::vector<at::Tensor> averages;
+  SourceWeights weights{Views(params, ""), {}};
+  for (const EmaProfile& ema : spec_.emas) {
+    averages.push_back(at::zeros(params.sizes(), at::kFloat));
+    weights.averages.emplace_back(&ema, Views(averages.back(), ""));
+  }
+  P2_RETURN_IF_ERROR(ReadSourceWeights(source, weights));
+  flat_.params().copy_(params);
+  for (size_t i = 0; i < averages.size(); ++i) emas_[i].value().copy_(averages[i]);
   return absl::OkStatus();
 }
 

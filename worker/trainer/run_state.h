@@ -38,6 +38,8 @@ class RunState {
   // Loads parameters, optimizer, averages and position. FAILED_PRECONDITION if another model or other averages were
   // saved.
   absl::Status Load(const checkpoint::Checkpoint& checkpoint);
+  // Parameters and averages of a new run from `source` (source_weights.h); the rest stays.
+  absl::Status LoadWeights(const std::string& source);
   // Gives rank 0's state to all ranks.
   absl::Status Broadcast(dist::ProcessGroup& group);
 

@@ -169,6 +169,37 @@ void Fill(const Notice& from, pb::TrainerEvent* to) {
   AddRanges(from.skipped, event.mutable_skipped_ranges());
 }
 
+absl::StatusOr<Task> TaskFromProto(const ::p2::v1::TaskSpec& from) {
+  using ::p2::v1::TaskSpec;
+  switch (from.task_case()) {
+    case TaskSpec::kSample: {
+      const ::p2::v1::SampleTask& sample = from.sample();
+      SampleTask to{sample.count(), sample.first(), sample.seed(), sample.steps()};
+      if (sample.has_ddim_eta()) to.ddim_eta = sample.ddim_eta();
+      to.ema = sample.ema();
+      to.raw = sample.raw();
+      to.no_clip = sample.no_clip();
+      if (sample.format() == ::p2::v1::SampleTask::NPZ) to.format = "npz";
+      if (sample.format() == ::p2::v1::SampleTask::GRID) to.format = "grid";
+      return to;
+    }
+    case TaskSpec::kImport:
+      return ImportTask{from.import().has_step() ? std::make_optional(from.import().step()) : std::nullopt,
+                        from.import().partial()};
+    case TaskSpec::kExport: {
+      const ::p2::v1::ExportTask& task = from.export_();
+      const std::string format = task.format() == ::p2::v1::ExportTask::PT            ? "pt"
+                                 : task.format() == ::p2::v1::ExportTask::SAFETENSORS ? "safetensors"
+                                                                                      : "diffusers";
+      return ExportTask{format, task.ema(), task.raw()};
+    }
+    case TaskSpec::kAverage:
+      return AverageTask{from.average().sigma_rel(), from.average().images_seen()};
+    default:
+      return absl::InvalidArgumentError("the launch file names a task that this p2-trainer does not know");
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<TrainOptions> OptionsFromLaunchFile(const std::string& path) {
@@ -192,6 +223,11 @@ absl::StatusOr<TrainOptions> OptionsFromLaunchFile(const std::string& path) {
   for (const p2::v1::SampleRange& range : launch.skipped_ranges())
     options.skipped.push_back({range.begin(), range.end()});
   options.work_dir = launch.work_dir();
+  options.source = launch.source();
+  options.output_dir = launch.output_dir();
+  if (launch.has_task()) {
+    P2_ASSIGN_OR_RETURN(options.task, TaskFromProto(launch.task()));
+  }
   options.place.rendezvous_nonce = launch.rendezvous_nonce();
   options.place.threads = launch.threads() != 0 ? launch.threads() : launch.spec().resources().threads();
   return options;

@@ -9,7 +9,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
-#include "worker/trainer/snr_bins.h"
+#include "common/spec/snr_bins.h"
 
 namespace p2::trainer {
 namespace {
@@ -19,7 +19,7 @@ constexpr absl::Duration kLineEvery = absl::Seconds(10);  // Where stdout is no 
 std::vector<std::string> Columns() {
   std::vector<std::string> columns{
       "loss", "mse", "mse_weighted", "vb", "grad_norm", "images_per_second", "step_seconds", "nonfinite_steps"};
-  for (int bin = 0; bin < kSnrBins; ++bin) columns.push_back(SnrBinName("loss_snr_", bin));
+  for (int bin = 0; bin < spec::kSnrBins; ++bin) columns.push_back(spec::SnrBinName("loss_snr_", bin));
   return columns;
 }
 

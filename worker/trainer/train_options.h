@@ -11,6 +11,7 @@
 #include "absl/time/time.h"
 #include "common/spec/noise_schedule.h"
 #include "common/spec/unet_shape.h"
+#include "worker/trainer/task_options.h"
 
 namespace p2::trainer {
 
@@ -97,6 +98,11 @@ struct TrainOptions {
   std::vector<std::string> resume_candidates;  // Names in checkpoint_dir, best first.
   std::vector<SkippedSamples> skipped;         // Known from earlier attempts.
   std::string work_dir;                        // For artifacts.
+  // What the job starts from: a task's input, or the weights that a new run begins with (source_weights.h). Empty:
+  // nothing.
+  std::string source;
+  std::optional<Task> task;  // Instead of training (task.h).
+  std::string output_dir;    // For what a task writes.
   // At the end rank 0 serves the store this long for ranks that still read.
   absl::Duration farewell_timeout = absl::Seconds(5);
   bool prune_checkpoints = false;  // Keep the newest spec.keep_last only; with p2d, collecting them is its business.

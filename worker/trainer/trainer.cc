@@ -387,6 +387,10 @@ ExitCode RunTrainer(const TrainOptions& options, EventSink& sink, const TrainerH
     done = trainer.Run();
     images_seen = trainer.images_seen();
   }
+  return ReportEnd(done, images_seen, sink);
+}
+
+ExitCode ReportEnd(const absl::StatusOr<bool>& done, int64_t images_seen, EventSink& sink) {
   Finished finished{Finished::Outcome::kFailed, static_cast<int>(ExitCodeOf(done.status())), images_seen,
                     std::string(done.status().message())};
   if (done.ok()) {

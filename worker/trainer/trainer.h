@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 
+#include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "worker/trainer/events.h"
 #include "worker/trainer/exit_code.h"
@@ -34,5 +35,8 @@ struct TrainerHooks {
 // failed. The last event says the same. Threads: the calling one, and those that it starts and joins. `sink` must
 // outlive the call.
 ExitCode RunTrainer(const TrainOptions& options, EventSink& sink, const TrainerHooks& hooks = {});
+
+// The last event of a rank, and its exit code: done (true), stopped (false) or failed.
+ExitCode ReportEnd(const absl::StatusOr<bool>& done, int64_t images_seen, EventSink& sink);
 
 }  // namespace p2::trainer

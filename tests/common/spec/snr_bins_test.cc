@@ -1,11 +1,11 @@
-#include "worker/trainer/snr_bins.h"
+#include "common/spec/snr_bins.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "common/spec/noise_schedule.h"
 
-namespace p2::trainer {
+namespace p2::spec {
 namespace {
 
 TEST(SnrBinsTest, PutsTheStagesOfThePaperOnBorders) {
@@ -22,14 +22,22 @@ TEST(SnrBinsTest, KeepsWhatLiesBeyondEitherEnd) {
 }
 
 TEST(SnrBinsTest, FallsWithTheTimestepOverTheWholeRange) {
-  const auto schedule = spec::MakeNoiseSchedule(spec::ScheduleKind::kLinear, 1000);
+  const auto schedule = MakeNoiseSchedule(ScheduleKind::kLinear, 1000);
   const std::vector<int64_t> bins = SnrBinTable(schedule->snr);
   EXPECT_EQ(bins.front(), 23);
   EXPECT_EQ(bins.back(), 0);
   for (size_t t = 1; t < bins.size(); ++t) EXPECT_LE(bins[t], bins[t - 1]);
 }
 
+TEST(SnrBinsTest, ABinBeginsWhereItsNeighbourEnds) {
+  for (int bin = 0; bin < kSnrBins; ++bin) {
+    EXPECT_EQ(SnrBin(SnrBinLow(bin) * 1.0001), bin);
+    EXPECT_EQ(SnrBin(SnrBinLow(bin + 1) * 0.9999), bin);
+    EXPECT_EQ(StageOfBin(bin), StageOf(SnrBinLow(bin) * 1.0001));
+  }
+}
+
 TEST(SnrBinsTest, NamesBinsByTwoDigits) { EXPECT_EQ(SnrBinName("loss_snr_", 7), "loss_snr_07"); }
 
 }  // namespace
-}  // namespace p2::trainer
+}  // namespace p2::spec

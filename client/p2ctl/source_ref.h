@@ -1,0 +1,26 @@
+// How people name what a job starts from, as `CreateJobRequest.source` wants it.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "client/p2ctl/command.h"
+#include "p2/v1/cluster_service.pb.h"
+
+namespace p2::ctl {
+
+// `JOB` (its newest checkpoint), `JOB@500k` (the one at 500,000 images), `jobs/JOB/checkpoints/ID`. NOT_FOUND with the
+// positions that there are.
+absl::StatusOr<std::string> CheckpointSource(Context& context, const std::string& ref);
+
+// `ROOT:PATH`, or a path on this machine below a storage root that a worker sees.
+absl::StatusOr<std::string> FilesSource(Context& context, const std::string& path);
+
+// Any of both: what is a file or directory here, or has a ':', are files.
+absl::StatusOr<std::string> InitSource(Context& context, const std::string& ref);
+
+// The storage roots that workers see.
+absl::StatusOr<std::vector<v1::StorageRoot>> SeenRoots(Context& context);
+
+}  // namespace p2::ctl

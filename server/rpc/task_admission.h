@@ -1,0 +1,47 @@
+// What of CreateJob is not a training from scratch: where a job starts from, and the spec of a task.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "common/rpc/grpc_status.h"
+#include "common/spec/resolve.h"
+#include "p2/v1/job_service.pb.h"
+#include "server/scheduler/types.h"
+
+namespace p2::rpc {
+
+// A job that another one may start from, as it is now.
+struct SourceJob {
+  std::string id;
+  p2::v1::TrainingSpec spec;
+  std::vector<scheduler::CheckpointPtr> checkpoints;  // In any order and state.
+};
+// By `jobs/{job}`; a unique prefix of the ID also serves. NOT_FOUND, INVALID_ARGUMENT.
+using FindSourceJob = absl::FunctionRef<absl::StatusOr<SourceJob>(absl::string_view name)>;
+
+// What a request's `source` names. Without root_id for `ROOT:PATH`: that is for the caller to look up.
+struct ResolvedSource {
+  scheduler::JobSource source;
+  p2::v1::TrainingSpec spec;  // Of the job, if it is a checkpoint.
+  std::vector<std::string> ema_profiles;
+};
+// INVALID_ARGUMENT; NOT_FOUND if there is no such job or no such good checkpoint.
+absl::StatusOr<ResolvedSource> ResolveSource(const p2::v1::CreateJobRequest& request, FindSourceJob find);
+
+// Whether the task's spec is that of its source.
+bool TakesSpecOfSource(const p2::v1::CreateJobRequest& request);
+// The source's spec under the request's overrides. SpecError.
+absl::StatusOr<spec::ResolvedSpec> SpecOfTask(const ResolvedSource& source, const spec::ResolveRequest& overrides,
+                                              const p2::v1::TaskSpec& task);
+
+// What can be said of a task without its source.
+void CheckTask(const p2::v1::CreateJobRequest& request, std::vector<FieldViolation>& violations);
+
+// "sample", "import", "export", "average"; "train" if none is set.
+std::string TaskName(const p2::v1::TaskSpec& task);
+
+}  // namespace p2::rpc

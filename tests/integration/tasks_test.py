@@ -1,0 +1,141 @@
+#!/usr/bin/env python3
+"""Jobs that do not train: samples, files of others, and trainings that start from a checkpoint. Real processes."""
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import unittest
+
+from p2_cluster import BIN, SOURCE, Cluster, tiny_spec, wait_for
+
+GOLDEN = SOURCE / "tests" / "golden" / "checkpoint"
+# The model of the published files in tests/golden/checkpoint.
+PICO = """
+name: pico
+model: {image_size: 16, model_channels: 32, channel_mult: [1], attention_resolutions: [16], num_head_channels: 16}
+training: {images: 20, batch: 4, learning_rate: 1e-3}
+ema: [{rate: 0.9999}]
+resources: {kind: cpu, threads: 1}
+"""
+
+
+def digests(directory: pathlib.Path) -> dict[str, str]:
+    return {str(p.relative_to(directory)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(directory.rglob("*")) if p.is_file()}
+
+
+class TasksTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.p2 = Cluster()
+        cls.p2.__enter__()
+        cls.addClassCleanup(cls.p2.__exit__, None, None, None)
+        cls.job = cls.p2.submit(tiny_spec(images=256, checkpoint=128))
+        cls.p2.wait_state(cls.job, "SUCCEEDED")
+
+    def task(self, *args: str) -> dict:
+        job = self.p2.p2ctl(*args, "-o", "name", "--wait").strip().splitlines()[0]
+        return self.p2.job(job)
+
+    def output(self, job: dict) -> pathlib.Path:
+        root, path = job["output"].split(":", 1)
+        self.assertEqual(root, "main")
+        return self.p2.root / path
+
+    def test_samples_are_those_that_the_trainer_draws_by_hand_on_any_number_of_ranks(self):
+        job = self.task("samples", "make", f"{self.job}@128", "--count", "6", "--steps", "5", "--seed", "3", "--devices", "2")
+        self.assertEqual(job["state"], "SUCCEEDED")
+        self.assertEqual((job["progress"]["imagesSeen"], job["progress"]["imagesTotal"]), ("6", "6"))
+        drawn = {k: v for k, v in digests(self.output(job)).items() if k.endswith(".png")}
+        self.assertEqual(len(drawn), 6)
+        checkpoint = next(c for c in self.p2.json("ckpt", "list", self.job)["items"] if c["imagesSeen"] == "128")
+        by_hand = self.p2.dir / "by-hand"
+        subprocess.run([BIN / "p2-trainer", "sample", self.p2.root / checkpoint["path"], "--out", by_hand, "--count", "6", "--steps", "5",
+                        "--seed", "3", "--device", "cpu"], check=True, capture_output=True)
+        self.assertEqual({k: v for k, v in digests(by_hand).items() if k.endswith(".png")}, drawn)
+
+    def test_a_grid_comes_as_an_artifact(self):
+        job = self.task("samples", "make", self.job, "--count", "4", "--steps", "5", "--format", "grid")
+        name = job["name"].removeprefix("jobs/")
+        sheet = self.p2.dir / "sheet.png"
+        self.p2.p2ctl("samples", "get", name, "--out", sheet)
+        self.assertEqual(sheet.read_bytes(), (self.output(job) / "grid.png").read_bytes())
+        text = self.p2.p2ctl("describe", name)
+        self.assertRegex(text, r"Task: +draw 4 images")
+        self.assertIn(f"jobs/{self.job}/checkpoints/", text)
+
+    def test_interrupted_sampling_goes_on_where_it_stopped(self):
+        self.p2.p2ctl("samples", "make", self.job, "--count", "300", "--steps", "50", "--name", "long")
+        job = self.p2.json("list")["items"][0]["name"].removeprefix("jobs/")
+        self.p2.wait_images(job, 10)
+        trainer = next(iter(self.p2.trainers()))
+        os.kill(trainer, signal.SIGKILL)
+        wait_for("a second attempt", lambda: len(self.p2.job(job)["attempts"]) == 2)
+        self.p2.p2ctl("pause", job)
+        paused = self.p2.wait_state(job, "PAUSED")
+        before = digests(self.output(paused))
+        self.assertGreater(len(before), 10)
+        self.assertLess(len(before), 300)
+        self.p2.p2ctl("resume", job)
+        done = self.p2.wait_state(job, "SUCCEEDED")
+        after = digests(self.output(done))
+        self.assertEqual({k: after[k] for k in before}, before)
+        self.assertEqual(sum(k.endswith(".png") for k in after), 300)
+        self.p2.p2ctl("delete", job, "--yes")
+        wait_for("the output is deleted", lambda: not self.output(done).exists())
+
+    def test_export_and_import_bring_the_same_weights_back(self):
+        exported = self.task("ckpt", "export", self.job, "--format", "safetensors")
+        files = digests(self.output(exported))
+        self.assertEqual(sorted(files), ["ema_0.99_000031.safetensors", "model000031.safetensors"])
+        published = self.p2.root / "published"
+        shutil.copytree(GOLDEN, published)
+        (self.p2.dir / "pico.yaml").write_text(PICO)
+        imported = self.task("ckpt", "import", str(published), "-f", str(self.p2.dir / "pico.yaml"))
+        self.assertEqual(imported["state"], "SUCCEEDED")
+        checkpoint, = self.p2.json("ckpt", "list", imported["name"])["items"]
+        self.assertEqual((checkpoint["state"], checkpoint["imagesSeen"]), ("COMMITTED", "8"))
+        back = self.output(self.task("ckpt", "export", imported["name"], "--format", "pt"))
+        self.assertEqual(sorted(digests(back)), ["ema_0.9999_000001.pt", "model000001.pt", "opt000001.pt"])
+        inspect = [json.loads(subprocess.run([BIN / "p2-trainer", "inspect", path / "model000001.pt", "-o", "json"], check=True,
+                                             capture_output=True).stdout)["tensors"] for path in (GOLDEN, back)]
+        self.assertEqual(*({t["name"]: t["sha256"] for t in tensors} for tensors in inspect))
+
+    def test_a_training_begins_with_the_weights_of_another(self):
+        spec = self.p2.dir / "next.yaml"
+        spec.write_text(tiny_spec(images=8, checkpoint=8).replace("learning_rate: 1e-3", "learning_rate: 1e-30"))
+        job = self.task("submit", "-f", str(spec), "--init-from", self.job)
+        self.assertEqual(job["source"]["imagesSeen"], "256")
+        self.assertEqual(job["progress"]["imagesSeen"], "8")
+
+        def model(name: str) -> str:
+            newest = self.p2.json("ckpt", "list", name)["items"][0]
+            return next(f["sha256"] for f in newest["files"] if f["path"] == "model.safetensors")
+
+        self.assertEqual(model(job["name"].removeprefix("jobs/")), model(self.job))
+
+    def test_what_does_not_fit_is_refused_with_the_reason(self):
+        def refused(code: int, *args: str) -> str:
+            result = self.p2.run(*args)
+            self.assertEqual(result.returncode, code, result.stderr)
+            return result.stderr
+
+        self.assertIn("it has them at 128, 256", refused(3, "samples", "make", f"{self.job}@200", "--count", "1"))
+        self.assertIn('holds 0.99', refused(2, "samples", "make", self.job, "--count", "1", "--ema", "0.5"))
+        self.assertIn("ask for at most 1000", refused(2, "samples", "make", self.job, "--count", "1", "--steps", "2000"))
+        self.assertIn("was trained with", refused(2, "samples", "make", self.job, "--count", "1", "--set", "training.batch=4"))
+        self.assertIn("must be 1 to", refused(2, "samples", "make", self.job, "--count", "0"))
+        self.assertIn("without . and ..", refused(2, "ckpt", "import", "main:../etc", "--preset", "mnist-demo"))
+        self.assertIn("no worker has ever reported", refused(6, "ckpt", "import", "other:files", "--preset", "mnist-demo"))
+        other = self.p2.dir / "wide.yaml"
+        other.write_text(tiny_spec(images=8).replace("model_channels: 32", "model_channels: 64"))
+        job = self.p2.p2ctl("submit", "-f", str(other), "--init-from", self.job, "-o", "name").strip()
+        failed = self.p2.wait_state(job, "FAILED")
+        self.assertEqual(failed["reason"], "BAD_SPEC")
+        self.assertIn("this spec's is F32", failed["message"])
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,102 @@
+// Jobs that start from another one's checkpoint: what they are told, and what is kept for them.
+#include "tests/server/scheduler/cluster.h"
+
+namespace p2::scheduler {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+class StepSourcesTest : public testing::Test {
+ protected:
+  // job-a runs and has one checkpoint; a second slot is free.
+  void SetUp() override {
+    cluster_.Connect("w0", Cluster::Slots("cpu", 2));
+    cluster_.Submit("job-a");
+    cluster_.Run("job-a");
+    cluster_.Commit("w0", "job-a", 100);
+  }
+  static CreateJob FromCheckpoint(const std::string& id, const std::string& checkpoint) {
+    CreateJob create = Cluster::Submission(id);
+    create.needs.source = {"data", "root-data", absl::StrCat("job-a/", checkpoint), "job-a", checkpoint, 100};
+    return create;
+  }
+  static CreateJob Sampling(const std::string& id) {
+    CreateJob create = FromCheckpoint(id, "ckpt-100");
+    create.needs.dataset_root = create.needs.dataset_root_id = "";
+    create.needs.writes_output = true;
+    create.task = "a task";
+    return create;
+  }
+  std::vector<std::string> Deleting() {
+    std::vector<std::string> ids;
+    for (const auto& [key, checkpoint] : cluster_.state.CheckpointsOf("job-a")) {
+      if (checkpoint->state == CheckpointState::kDeleting) ids.push_back(checkpoint->id);
+    }
+    return ids;
+  }
+
+  Cluster cluster_;
+};
+
+TEST_F(StepSourcesTest, AWorkerIsToldWhatTheJobReadsAndDoes) {
+  cluster_.Must(Sampling("job-b"));
+  const std::vector<Prepare> prepares = cluster_.ActionsOf<Prepare>();
+  ASSERT_EQ(prepares.size(), 1u);
+  EXPECT_EQ(prepares[0].dataset_root, "");
+  EXPECT_EQ(prepares[0].source_root_id, "root-data");
+  EXPECT_EQ(prepares[0].source_path, "job-a/ckpt-100");
+  EXPECT_TRUE(prepares[0].writes_output);
+  cluster_.PrepareAll("job-b");
+  const std::vector<StartGang> starts = cluster_.ActionsOf<StartGang>();
+  ASSERT_EQ(starts.size(), 1u);
+  EXPECT_EQ(starts[0].task, "a task");
+}
+
+TEST_F(StepSourcesTest, ACheckpointThatALiveJobStartsFromIsKept) {
+  cluster_.Must(FromCheckpoint("job-b", "ckpt-100"));
+  cluster_.Run("job-b");
+  for (int64_t images : {200, 300, 400, 500}) cluster_.Commit("w0", "job-a", images);
+  EXPECT_THAT(Deleting(), ElementsAre("ckpt-200"));
+  // With a checkpoint of its own it never goes back to the source.
+  cluster_.Commit("w0", "job-b", 50);
+  cluster_.Commit("w0", "job-a", 600);
+  EXPECT_THAT(Deleting(), ElementsAre("ckpt-100", "ckpt-200", "ckpt-300"));
+}
+
+TEST_F(StepSourcesTest, ACheckpointThatWasCollectedMeanwhileIsRefused) {
+  for (int64_t images : {200, 300, 400}) cluster_.Commit("w0", "job-a", images);
+  const absl::Status status = cluster_.Do(FromCheckpoint("job-b", "ckpt-100"));
+  EXPECT_TRUE(absl::IsNotFound(status)) << status;
+  EXPECT_THAT(status.message(), HasSubstr("p2ctl ckpt list job-a"));
+  EXPECT_EQ(cluster_.state.FindJob("job-b"), nullptr);
+}
+
+TEST_F(StepSourcesTest, AJobIsNotDeletedWhileAnotherStartsFromIt) {
+  cluster_.Must(Sampling("job-b"));
+  cluster_.Run("job-b");
+  cluster_.Must(KillJob{{"user:ann"}, "job-a", ""});
+  cluster_.EndRank("w0", "job-a", 137);
+  const absl::Status status = cluster_.Do(DeleteJob{{"user:ann"}, "job-a"});
+  EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
+  EXPECT_THAT(status.message(), HasSubstr("job \"job-b\" starts from its checkpoint"));
+  cluster_.Must(KillJob{{"user:ann"}, "job-b", ""});
+  cluster_.EndRank("w0", "job-b", 137);
+  cluster_.Must(DeleteJob{{"user:ann"}, "job-a"});
+  EXPECT_EQ(cluster_.state.FindJob("job-a"), nullptr);
+}
+
+TEST_F(StepSourcesTest, TheOutputIsDeletedWithItsJob) {
+  cluster_.Must(Sampling("job-b"));
+  cluster_.Run("job-b");
+  cluster_.Must(KillJob{{"user:ann"}, "job-b", ""});
+  cluster_.EndRank("w0", "job-b", 137);
+  cluster_.Must(DeleteJob{{"user:ann"}, "job-b"});
+  EXPECT_THAT(cluster_.ActionsOf<DeletePath>(), ElementsAre(DeletePath{"w0", "root-data", "jobs/job-b/output"}));
+  cluster_.Must(DeleteDone{"w0", "root-data", "jobs/job-b/output", ""});
+  EXPECT_THAT(cluster_.state.deletions(), IsEmpty());
+}
+
+}  // namespace
+}  // namespace p2::scheduler

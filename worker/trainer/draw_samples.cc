@@ -1,0 +1,62 @@
+#include "worker/trainer/draw_samples.h"
+
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "common/status_macros.h"
+#include "worker/sampling/sample_output.h"
+#include "worker/trainer/sampling_progress.h"
+#include "worker/trainer/train_options.h"
+
+namespace p2::trainer {
+
+absl::StatusOr<SampleResult> DrawSamples(const SampleOptions& flags, const SampleHooks& hooks) {
+  P2_ASSIGN_OR_RETURN(const sampling::SampleFormat format, sampling::ParseSampleFormat(flags.format));
+  P2_ASSIGN_OR_RETURN(const SamplingSetup setup, SetUpSampling(flags));
+  sampling::SampleOutputOptions options{
+      .directory = flags.out, .format = format, .first = flags.first, .count = flags.count, .rank = setup.place.rank};
+  options.height = options.width = setup.spec.model.image_size;
+  options.channels = setup.spec.model.in_channels;
+  options.run = setup.run;
+  options.run["format"] = flags.format;
+  if (format != sampling::SampleFormat::kPng) {
+    options.run["first"] = absl::StrCat(flags.first);
+    options.run["count"] = absl::StrCat(flags.count);
+  }
+  P2_ASSIGN_OR_RETURN(const auto output, sampling::SampleOutput::Open(std::move(options)));
+
+  const Share share = ShareOf(setup.place.rank, setup.place.world_size, flags.count);
+  const std::vector<uint64_t> missing = output->Missing(share.begin, share.end);
+  const auto count = static_cast<int64_t>(missing.size());
+  SampleResult result;
+  result.kept = share.end - share.begin - count;
+  if (hooks.on_ready) hooks.on_ready(setup, result.kept, share.end - share.begin);
+  const sampling::ChainStart start = sampling::FromNoise(*setup.diffusion);
+  SamplingProgress progress(count, count * (start.timestep + 1));
+  sampling::DrawCallbacks callbacks;
+  callbacks.on_image = [&](uint64_t index, const torch::Tensor& x0) -> absl::Status {
+    P2_ASSIGN_OR_RETURN(const image::Image image, ToImage(x0, format == sampling::SampleFormat::kNpz));
+    P2_RETURN_IF_ERROR(output->Write(index, image));
+    progress.AddImage();
+    if (hooks.on_image) hooks.on_image();
+    return absl::OkStatus();
+  };
+  callbacks.on_step = [&](int64_t images) {
+    progress.AddSteps(images);
+    if (hooks.on_step) hooks.on_step();
+  };
+  callbacks.stopping = hooks.stopping;
+  const absl::StatusOr<bool> done =
+      sampling::ImageSampler(*setup.unet, *setup.diffusion, setup.sampler).Draw(missing, start, callbacks);
+  result.summary = progress.Finish();
+  P2_RETURN_IF_ERROR(done.status());
+  result.done = *done;
+  if (result.done) {
+    P2_ASSIGN_OR_RETURN(result.whole, output->Finish());
+  }
+  return result;
+}
+
+}  // namespace p2::trainer

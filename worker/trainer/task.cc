@@ -1,0 +1,155 @@
+#include "worker/trainer/task.h"
+
+#include <algorithm>
+#include <atomic>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/logging.h"
+#include "common/status_macros.h"
+#include "worker/trainer/checkpoint_export.h"
+#include "worker/trainer/draw_samples.h"
+#include "worker/trainer/fingerprint.h"
+#include "worker/trainer/published_import.h"
+#include "worker/trainer/rank_monitor.h"
+#include "worker/trainer/torch_status.h"
+
+namespace p2::trainer {
+namespace {
+
+constexpr char kGridFile[] = "grid.png";
+
+class TaskRun {
+ public:
+  TaskRun(const TrainOptions& options, EventSink& sink, RankMonitor& monitor)
+      : options_(options), sink_(sink), monitor_(monitor) {}
+
+  int64_t images() const { return images_; }
+
+  // Whether it is done (true) or was stopped (false).
+  absl::StatusOr<bool> Run() {
+    if (const auto* sample = std::get_if<SampleTask>(&*options_.task)) return Draw(*sample);
+    if (!IsRankZero()) return true;
+    monitor_.SetPhase(Phase::kSave);
+    sink_.Emit(Started{});
+    if (const auto* import = std::get_if<ImportTask>(&*options_.task)) {
+      P2_RETURN_IF_ERROR(Import(*import));
+    } else if (const auto* exported = std::get_if<ExportTask>(&*options_.task)) {
+      P2_RETURN_IF_ERROR(
+          ExportCheckpoint({options_.source, exported->format, options_.output_dir, exported->ema, exported->raw}));
+    } else {
+      return absl::UnimplementedError("this p2-trainer makes no averages");
+    }
+    return true;
+  }
+
+ private:
+  absl::StatusOr<bool> Draw(const SampleTask& task) {
+    SampleOptions options;
+    options.checkpoint = options_.source;
+    options.out = options_.output_dir;
+    options.steps = task.steps;
+    options.ddim_eta = task.ddim_eta;
+    options.ema = task.ema;
+    options.raw = task.raw;
+    options.seed = task.seed;
+    options.first = task.first;
+    options.count = task.count;
+    options.no_clip = task.no_clip;
+    options.format = task.format;
+    options.threads = options_.place.threads;
+    std::atomic<int64_t> done = 0;
+    int64_t share = 0;
+    // As far as the gang would be if every rank were as far as this one: the slowest rank's is the job's.
+    const auto position = [&] { return share == 0 ? task.count : done * task.count / share; };
+    const int world_size = options_.place.world_size;
+    P2_ASSIGN_OR_RETURN(const SampleResult result,
+                        DrawSamples(options, {.stopping = [this] { return monitor_.stopping(); },
+                                              .on_ready =
+                                                  [&](const SamplingSetup& setup, int64_t kept, int64_t of) {
+                                                    done = kept;
+                                                    share = of;
+                                                    SaidReady(setup, position());
+                                                  },
+                                              .on_step = [this] { monitor_.Tick(); },
+                                              .on_image =
+                                                  [&] {
+                                                    ++done;
+                                                    monitor_.Completed(position(), world_size);
+                                                  }}));
+    images_ = result.done ? task.count : position();
+    P2_LOG(kInfo) << result.summary << (result.whole.empty() ? "" : absl::StrCat("; ", result.whole));
+    if (task.format == "grid" && !result.whole.empty()) P2_RETURN_IF_ERROR(KeepGrid(result.whole));
+    return result.done;
+  }
+
+  void SaidReady(const SamplingSetup& setup, int64_t position) {
+    monitor_.SetPhase(Phase::kStep);
+    monitor_.Completed(position, 0);
+    if (!IsRankZero()) return;
+    TrainOptions as_trained = options_;
+    as_trained.spec = setup.spec;
+    int64_t parameters = 0;
+    for (const auto& parameter : setup.unet->parameters()) parameters += parameter.numel();
+    sink_.Emit(Started{position, options_.source,
+                       NumericsFingerprint(as_trained, DeviceOf(setup.place), setup.sampler.threads), parameters});
+  }
+
+  // The sheet also goes to p2d.
+  absl::Status KeepGrid(const std::string& sheet) {
+    std::ifstream from(sheet, std::ios::binary);
+    std::ofstream to(absl::StrCat(options_.work_dir, "/", kGridFile), std::ios::binary);
+    to << from.rdbuf();
+    if (!from || !to.flush()) {
+      return WithExit(ExitCode::kStorage,
+                      absl::UnavailableError(absl::StrCat("cannot copy ", sheet, " to ", options_.work_dir)));
+    }
+    sink_.Emit(ArtifactWritten{kGridFile, "samples", "image/png", images_});
+    return absl::OkStatus();
+  }
+
+  absl::Status Import(const ImportTask& task) {
+    ImportOptions options;
+    P2_ASSIGN_OR_RETURN(options.files, FindPublishedFiles(options_.source, task.step, options_.spec));
+    options.partial = task.partial;
+    options.parent = options_.checkpoint_dir;
+    options.epoch = options_.epoch;
+    options.attempt = options_.attempt;
+    P2_ASSIGN_OR_RETURN(const checkpoint::WrittenCheckpoint written, ImportPublished(options_, options));
+    images_ = written.manifest.images_seen;
+    const std::filesystem::path path = std::filesystem::path(options_.checkpoint_dir) / written.name;
+    sink_.Emit(CheckpointSaved{images_, path.lexically_relative(options_.checkpoint_root).string(),
+                               written.manifest.files, written.manifest.ema_profiles, written.manifest_sha256});
+    return absl::OkStatus();
+  }
+
+  bool IsRankZero() const { return options_.place.rank == 0; }
+
+  const TrainOptions& options_;
+  EventSink& sink_;
+  RankMonitor& monitor_;
+  int64_t images_ = 0;
+};
+
+}  // namespace
+
+ExitCode RunTask(const TrainOptions& options, EventSink& sink, const TrainerHooks& hooks) {
+  absl::StatusOr<bool> done = false;
+  int64_t images = 0;
+  {
+    RankMonitor monitor({.stop = hooks.stop, .command_fd = hooks.command_fd, .is_stop = hooks.is_stop}, sink);
+    TaskRun run(options, sink, monitor);
+    const absl::Status status = RunTorch("task", [&]() -> absl::Status {
+      P2_ASSIGN_OR_RETURN(done, run.Run());
+      return absl::OkStatus();
+    });
+    if (!status.ok()) done = status;
+    images = run.images();
+  }
+  return ReportEnd(done, images, sink);
+}
+
+}  // namespace p2::trainer
