@@ -12,6 +12,7 @@
 #include "client/p2ctl/errors.h"
 #include "client/p2ctl/log_text.h"
 #include "client/p2ctl/units.h"
+#include "common/spec/scalar_text.h"
 
 namespace p2::ctl {
 namespace {
@@ -40,8 +41,9 @@ void AddLeaves(const Json& json, const std::string& path,
   auto origin = origins.find(path);
   if (origin == origins.end()) origin = origins.find(absl::StrCat(path, ".0"));
   if (json == "" && origin == origins.end()) return;
-  const std::string text =
+  std::string text =
       json.is_string() ? json.get<std::string>() : json.dump(-1, ' ', false, Json::error_handler_t::replace);
+  if (path == "training.microbatch" && json == spec::kAutoMicrobatch) text = spec::kAutoWord;
   rows.push_back({{absl::StrCat("  ", path)}, {text}, {origin != origins.end() ? origin->second : " "}});
 }
 

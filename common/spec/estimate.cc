@@ -26,7 +26,9 @@ absl::StatusOr<p2::v1::ResourceEstimate> EstimateResources(const p2::v1::Trainin
   }
   const UnetOptions unet = ToUnetOptions(spec);
   P2_ASSIGN_OR_RETURN(const std::vector<ParameterShape> parameters, WalkUnet(unet));
-  P2_ASSIGN_OR_RETURN(const TrainingMemory memory, EstimateTrainingMemory(unet, spec.ema_size()));
+  const Precision precision =
+      spec.training().precision() == p2::v1::TrainingOptions::BF16 ? Precision::kBf16 : Precision::kFp32;
+  P2_ASSIGN_OR_RETURN(const TrainingMemory memory, EstimateTrainingMemory(unet, spec.ema_size(), precision));
 
   p2::v1::ResourceEstimate estimate;
   estimate.set_parameters(CountParameters(parameters));

@@ -51,6 +51,11 @@ void Derive(TrainingSpec& spec, Origins& origins) {
       origins["resources.threads"] = "derived from training.reduction";
     }
   }
+  if (training.bitwise() == p2::v1::TrainingOptions::REQUIRED && spec.resources().threads() == 0 &&
+      spec.resources().kind() != "cuda") {
+    spec.mutable_resources()->set_threads(1);
+    origins["resources.threads"] = "derived from training.bitwise";
+  }
   for (int i = 0; i < spec.ema_size(); ++i) {
     EmaSpec& ema = *spec.mutable_ema(i);
     if (!ema.name().empty()) continue;
@@ -132,6 +137,7 @@ absl::StatusOr<ResolvedSpec> Resolve(const ResolveRequest& request, const Preset
     resolved.spec.clear_description();  // Base describes itself, not what a file makes of it.
     resolved.origins.erase("description");
   }
+  const int preset_batch = resolved.spec.training().batch();
   MergeYaml({.text = request.file_yaml, .label = file, .ignored_keys = {"extends"}, .defaults = &base}, resolved.spec,
             resolved.origins, violations);
   for (const Override& o : request.overrides) {
@@ -151,6 +157,11 @@ absl::StatusOr<ResolvedSpec> Resolve(const ResolveRequest& request, const Preset
   SortByLine(file, violations);
   P2_RETURN_IF_ERROR(SpecError(violations));
   resolved.warnings = SpecWarnings(resolved.spec);
+  if (const int batch = resolved.spec.training().batch(); preset_batch == kPaperBatch && batch != preset_batch) {
+    resolved.warnings.push_back(absl::StrCat("training.batch is ", batch, ": not the paper's recipe (batch ",
+                                             preset_batch,
+                                             "); training.learning_rate_rule scales the learning rate with it"));
+  }
   resolved.sha256 = SpecSha256(resolved.spec);
   return resolved;
 }

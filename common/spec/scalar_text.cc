@@ -218,6 +218,9 @@ absl::Status SetFromText(absl::string_view text, const FieldDescriptor& field, M
   using R = Reflection;
   switch (field.cpp_type()) {
     case FieldDescriptor::CPPTYPE_INT32:
+      if (text == kAutoWord && field.full_name() == "p2.v1.TrainingOptions.microbatch") {
+        return Store(absl::StatusOr<int32_t>(kAutoMicrobatch), field, message, &R::SetInt32, &R::AddInt32);
+      }
       return Store(ParseInteger<int32_t>(text), field, message, &R::SetInt32, &R::AddInt32);
     case FieldDescriptor::CPPTYPE_INT64:
       return Store(ParseInteger<int64_t>(text), field, message, &R::SetInt64, &R::AddInt64);

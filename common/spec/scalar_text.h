@@ -1,6 +1,7 @@
 // The text of one value into one proto field.
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include "absl/status/status.h"
@@ -9,8 +10,12 @@
 
 namespace p2::spec {
 
+// training.microbatch: what fits. In texts the word kAutoWord.
+inline constexpr int32_t kAutoMicrobatch = -1;
+inline constexpr char kAutoWord[] = "auto";
+
 // Sets the singular scalar, enum or google.protobuf.Duration `field`, or appends to the repeated one.
-//   integers   "16", "500k", "4.4M", "2G" (powers of 1000; whole in the end)
+//   integers   "16", "500k", "4.4M", "2G" (powers of 1000; whole in the end); training.microbatch also "auto"
 //   floats     finite; a count is fine too
 //   bool       true, false            enum   a value's name in either case, but not its UNSPECIFIED
 //   Duration   "90s", "1h30m", "3d"   string  anything without control characters

@@ -16,13 +16,15 @@ constexpr int kGroups = 32;  // of every GroupNorm
 constexpr int kMaxLevels = 8;
 constexpr int kMaxModelChannels = 4096;
 constexpr double kMaxMult = 32;
+constexpr int64_t kFloat = 4;  // Bytes.
 
 int64_t LevelChannels(double mult, int model_channels) { return static_cast<int64_t>(mult * model_channels); }
 
 // Walks the modules in the published order, adding up parameters and what autograd keeps for one sample.
 class Walker {
  public:
-  explicit Walker(const UnetOptions& options) : o_(options), embedding_(4 * options.model_channels) {}
+  explicit Walker(const UnetOptions& options, Precision precision = Precision::kFp32)
+      : o_(options), embedding_(4 * options.model_channels), bytes_(precision == Precision::kBf16 ? 2 : kFloat) {}
 
   void Walk() {
     Linear("time_embed.0", o_.model_channels, embedding_);
@@ -85,6 +87,7 @@ class Walker {
       }
     }
     Norm("out.0", channels);
+    bytes_ = kFloat;
     Keep(2 * channels);
     Convolution("out.2", input_channels, o_.out_channels, 3);
   }
@@ -92,7 +95,8 @@ class Walker {
   // The modules that hold attention, by their channels; filled by Walk().
   const std::vector<int>& attention_channels() const { return attention_channels_; }
   std::vector<ParameterShape>& parameters() { return parameters_; }
-  int64_t kept_elements() const { return kept_elements_; }
+  // What autograd keeps for one sample, with the inside of one block where that is computed again.
+  int64_t kept_bytes() const { return kept_bytes_ + largest_inside_; }
 
  private:
   int Width(int level) const { return static_cast<int>(LevelChannels(o_.channel_mult[level], o_.model_channels)); }
@@ -112,7 +116,14 @@ class Walker {
   void Convolution(const std::string& module, int in, int out, int kernel) { Add(module, {out, in, kernel, kernel}); }
 
   // `channels` maps of the current size stay in memory until the backward pass.
-  void Keep(int channels) { kept_elements_ += int64_t{channels} * size_ * size_; }
+  void Keep(int channels) { kept_bytes_ += bytes_ * channels * size_ * size_; }
+
+  // What was kept since `before`, the inside of a block, is kept only while the block's gradients are computed.
+  void EndInside(int64_t before) {
+    if (!o_.activation_recompute) return;
+    largest_inside_ = std::max(largest_inside_, kept_bytes_ - before);
+    kept_bytes_ = before;
+  }
 
   // A block whose output has `out_size` pixels a side (0: the input's size), which becomes the current size.
   void Residual(const std::string& name, int in, int out, int out_size = 0) {
@@ -123,13 +134,16 @@ class Walker {
     Convolution(name + ".out_layers.3", out, out, 3);
     if (in != out) Convolution(name + ".skip_connection", in, out, 1);
 
+    const int64_t before = kept_bytes_;
     Keep(2 * in);  // norm, SiLU
     if (out_size != 0) {
       size_ = out_size;
       Keep(in);  // resampled
     }
-    Keep(5 * out);  // convolution, norm, scale and shift (or sum with the embedding), SiLU, output
+    Keep(4 * out);  // convolution, norm, scale and shift (or sum with the embedding), SiLU
     if (o_.dropout > 0) Keep(out);
+    EndInside(before);
+    Keep(out);
   }
 
   void Attention(const std::string& name, int channels) {
@@ -140,8 +154,12 @@ class Walker {
     attention_channels_.push_back(channels);
     const int64_t heads = o_.num_head_channels > 0 ? channels / o_.num_head_channels : o_.num_heads;
     const int64_t pixels = int64_t{size_} * size_;
-    Keep(6 * channels);  // norm, q, k, v, weighted sum, output
-    kept_elements_ += heads * pixels * pixels;
+    const int64_t before = kept_bytes_;
+    Keep(5 * channels);  // norm, q, k, v, weighted sum
+    // Softmax, in fp32; bf16 multiplies by a copy.
+    kept_bytes_ += (kFloat + (bytes_ < kFloat ? bytes_ : 0)) * heads * pixels * pixels;
+    EndInside(before);
+    Keep(channels);
   }
 
   const UnetOptions& o_;
@@ -150,7 +168,9 @@ class Walker {
   int factor_ = 1;  // image_size / size_
   std::vector<int> attention_channels_;
   std::vector<ParameterShape> parameters_;
-  int64_t kept_elements_ = 0;
+  int64_t bytes_;  // Of an element.
+  int64_t kept_bytes_ = 0;
+  int64_t largest_inside_ = 0;
 };
 
 UnetOptions WithChannelMult(UnetOptions options) {
@@ -263,18 +283,18 @@ int64_t CountParameters(absl::Span<const ParameterShape> parameters) {
                          [](int64_t sum, const ParameterShape& p) { return sum + p.num_elements(); });
 }
 
-absl::StatusOr<TrainingMemory> EstimateTrainingMemory(const UnetOptions& options, int num_emas) {
+absl::StatusOr<TrainingMemory> EstimateTrainingMemory(const UnetOptions& options, int num_emas, Precision precision) {
   P2_RETURN_IF_ERROR(CheckedStatus(options));
   const UnetOptions resolved = WithChannelMult(options);
-  Walker walker(resolved);
+  Walker walker(resolved, precision);
   walker.Walk();
-  constexpr int64_t kFloat = 4;
   const int64_t buffer = kFloat * CountParameters(walker.parameters());
   return TrainingMemory{.parameters = buffer,
+                        .bf16_parameters = precision == Precision::kBf16 ? buffer / 2 : 0,
                         .gradients = buffer,
                         .optimizer = 2 * buffer,
                         .emas = num_emas * buffer,
-                        .activations_per_sample = kFloat * walker.kept_elements()};
+                        .activations_per_sample = walker.kept_bytes()};
 }
 
 }  // namespace p2::spec

@@ -22,11 +22,12 @@ struct UnetOptions {
   int num_res_blocks = 1;            // A level; 1 to 8.
   // Pixel sizes r: the levels of factor image_size / r (floor) attend; the middle always does.
   std::vector<int> attention_resolutions = {16};
-  int num_heads = 4;                 // Where num_head_channels is 0.
-  int num_head_channels = 64;        // 0: num_heads decides. REQUIRES: divides the channels of every attention block.
-  bool resblock_updown = true;       // Down- and up-sampling in residual blocks (BigGAN), not by convolutions.
-  bool use_scale_shift_norm = true;  // AdaGN.
-  double dropout = 0.0;              // Probability, [0, 1).
+  int num_heads = 4;                  // Where num_head_channels is 0.
+  int num_head_channels = 64;         // 0: num_heads decides. REQUIRES: divides the channels of every attention block.
+  bool resblock_updown = true;        // Down- and up-sampling in residual blocks (BigGAN), not by convolutions.
+  bool use_scale_shift_norm = true;   // AdaGN.
+  double dropout = 0.0;               // Probability, [0, 1).
+  bool activation_recompute = false;  // Of the blocks' insides, in the backward pass; see training_spec.proto.
 };
 
 // The published table: 512, 256, 128 and 64 pixels; empty for any other size.
@@ -56,22 +57,28 @@ absl::StatusOr<std::vector<ParameterShape>> WalkUnet(const UnetOptions& options)
 
 int64_t CountParameters(absl::Span<const ParameterShape> parameters);
 
-// Bytes that one rank needs to train in fp32. Exact for the flat buffers; `activations_per_sample` is an estimate of
-// what autograd keeps for the backward pass: every tensor that a GroupNorm, SiLU, convolution, dropout or softmax
-// saves, counted once, without allocator slack or convolution workspace (on a GPU add about a third).
+// What convolutions and linear layers compute in.
+enum class Precision { kFp32, kBf16 };
+
+// Bytes that one rank needs to train. Exact for the flat buffers; `activations_per_sample` is an estimate of what
+// autograd keeps for the backward pass: every tensor that a GroupNorm, SiLU, convolution, dropout or softmax saves,
+// counted once, without allocator slack or convolution workspace (on a GPU add about a third). With
+// activation_recompute: the blocks' outputs, and the inside of the largest block.
 struct TrainingMemory {
   int64_t parameters = 0;
+  int64_t bf16_parameters = 0;  // The copy that bf16 computes with.
   int64_t gradients = 0;
   int64_t optimizer = 0;  // m and v
   int64_t emas = 0;
   int64_t activations_per_sample = 0;
 
   int64_t Total(int64_t samples) const {
-    return parameters + gradients + optimizer + emas + activations_per_sample * samples;
+    return parameters + bf16_parameters + gradients + optimizer + emas + activations_per_sample * samples;
   }
 };
 
 // `num_emas`: averages kept. INVALID_ARGUMENT as WalkUnet.
-absl::StatusOr<TrainingMemory> EstimateTrainingMemory(const UnetOptions& options, int num_emas);
+absl::StatusOr<TrainingMemory> EstimateTrainingMemory(const UnetOptions& options, int num_emas,
+                                                      Precision precision = Precision::kFp32);
 
 }  // namespace p2::spec

@@ -129,8 +129,11 @@ class Validator {
     const p2::v1::TrainingOptions& t = spec_.training();
     AtLeast<int64_t>("training.images", t.images(), 1);
     AtLeast("training.batch", t.batch(), 1);
-    AtLeast("training.microbatch", t.microbatch(), 0);
+    if (t.microbatch() < kAutoMicrobatch) {
+      Fail("training.microbatch", "is ", t.microbatch(), "; must be auto, or at least 0 (the device's whole share)");
+    }
     CheckReduction(t);
+    CheckBitwise(t);
     Positive("training.learning_rate", t.learning_rate());
     BelowOne("training.beta1", t.beta1());
     BelowOne("training.beta2", t.beta2());
@@ -152,8 +155,20 @@ class Validator {
       Fail("resources.devices", "is ", spec_.resources().devices(), ", more than training.shards (", shards,
            "); with reduction: exact every device needs a shard");
     } else if (t.microbatch() != 0 && t.microbatch() != t.batch() / shards) {
-      Fail("training.microbatch", "is ", t.microbatch(),
+      Fail("training.microbatch", "is ", t.microbatch() == kAutoMicrobatch ? kAutoWord : absl::StrCat(t.microbatch()),
            "; with reduction: exact it is training.batch / training.shards (", t.batch() / shards, "): leave it out");
+    }
+  }
+
+  void CheckBitwise(const p2::v1::TrainingOptions& t) {
+    if (t.bitwise() != p2::v1::TrainingOptions::REQUIRED) return;
+    if (t.microbatch() == kAutoMicrobatch) {
+      Fail("training.microbatch",
+           "is auto, which may differ from attempt to attempt; with bitwise: required give a number, or 0 for the "
+           "device's whole share");
+    }
+    if (spec_.resources().threads() == 0 && spec_.resources().kind() != "cuda") {
+      Fail("resources.threads", "is 0, the machine's share; with bitwise: required give the threads of a CPU rank");
     }
   }
 
@@ -256,13 +271,26 @@ UnetOptions ToUnetOptions(const TrainingSpec& spec) {
           .num_head_channels = model.num_head_channels(),
           .resblock_updown = model.resblock_updown(),
           .use_scale_shift_norm = model.use_scale_shift_norm(),
-          .dropout = model.dropout()};
+          .dropout = model.dropout(),
+          .activation_recompute = model.activation_recompute()};
 }
 
 absl::StatusOr<NoiseSchedule> ToNoiseSchedule(const DiffusionSpec& diffusion) {
   return MakeNoiseSchedule(
       diffusion.noise_schedule() == DiffusionSpec::COSINE ? ScheduleKind::kCosine : ScheduleKind::kLinear,
       diffusion.timesteps());
+}
+
+double LearningRate(const p2::v1::TrainingOptions& training) {
+  const double ratio = training.batch() / static_cast<double>(kPaperBatch);
+  switch (training.learning_rate_rule()) {
+    case p2::v1::TrainingOptions::LINEAR_SCALING:
+      return training.learning_rate() * ratio;
+    case p2::v1::TrainingOptions::SQRT:
+      return training.learning_rate() * std::sqrt(ratio);
+    default:
+      return training.learning_rate();
+  }
 }
 
 double EmaRate(const EmaSpec& ema, int batch) {

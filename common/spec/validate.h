@@ -25,6 +25,12 @@ UnetOptions ToUnetOptions(const p2::v1::TrainingSpec& spec);
 // INVALID_ARGUMENT as MakeNoiseSchedule.
 absl::StatusOr<NoiseSchedule> ToNoiseSchedule(const p2::v1::DiffusionSpec& diffusion);
 
+// The batch of every run in the paper.
+inline constexpr int kPaperBatch = 8;
+
+// training.learning_rate as learning_rate_rule adapts it to the batch.
+double LearningRate(const p2::v1::TrainingOptions& training);
+
 // The per-step rate of an average: its rate, or 2^(-batch / half_life_images).
 double EmaRate(const p2::v1::EmaSpec& ema, int batch);
 

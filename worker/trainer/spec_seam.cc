@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/spec/resolve.h"
+#include "common/spec/validate.h"
 #include "common/status_macros.h"
 #include "google/protobuf/util/delimited_message_util.h"
 #include "google/protobuf/util/json_util.h"
@@ -40,6 +41,7 @@ TrainSpec SpecFromProto(const ::p2::v1::TrainingSpec& from) {
   to.model.resblock_updown = model.resblock_updown();
   to.model.use_scale_shift_norm = model.use_scale_shift_norm();
   to.model.dropout = model.dropout();
+  to.model.activation_recompute = model.activation_recompute();
 
   to.noise_schedule = from.diffusion().noise_schedule() == ::p2::v1::DiffusionSpec::COSINE
                           ? spec::ScheduleKind::kCosine
@@ -59,12 +61,15 @@ TrainSpec SpecFromProto(const ::p2::v1::TrainingSpec& from) {
   to.microbatch = exact ? 0 : training.microbatch();  // The leaf is the microbatch.
   to.anneal_linearly = training.learning_rate_schedule() == ::p2::v1::TrainingOptions::LINEAR;
   to.clip_grad_norm = training.clip_grad_norm();
-  to.learning_rate = training.learning_rate();
+  to.learning_rate = spec::LearningRate(training);
   to.beta1 = training.beta1();
   to.beta2 = training.beta2();
   to.epsilon = training.epsilon();
   to.weight_decay = training.weight_decay();
   to.seed = training.seed();
+  to.precision =
+      training.precision() == ::p2::v1::TrainingOptions::BF16 ? spec::Precision::kBf16 : spec::Precision::kFp32;
+  to.bitwise_required = training.bitwise() == ::p2::v1::TrainingOptions::REQUIRED;
   to.log_every_images = training.log_every_images();
   for (const auto& ema : from.ema()) {
     const double rate = ema.has_rate() ? ema.rate() : std::exp2(-training.batch() / ema.half_life_images());

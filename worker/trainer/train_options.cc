@@ -36,7 +36,16 @@ absl::Status Validate(const TrainOptions& options) {
   }
   require(spec.images >= 1, "training.images is ", spec.images, "; at least 1");
   require(spec.batch >= 1, "training.batch is ", spec.batch, "; at least 1");
-  require(spec.microbatch >= 0, "training.microbatch is ", spec.microbatch, "; 0 (the whole share) or more");
+  require(spec.microbatch >= kAutoMicrobatch, "training.microbatch is ", spec.microbatch,
+          "; auto, 0 (the whole share) or more");
+  if (spec.bitwise_required) {
+    require(spec.microbatch != kAutoMicrobatch,
+            "training.microbatch is auto; with bitwise: required give a number, or 0 for the device's whole share");
+    require(
+        options.place.threads > 0 || !absl::StartsWith(options.place.device, "cpu"),
+        "resources.threads is 0; with bitwise: required a CPU rank's threads are fixed, or its bits would depend on "
+        "the machine");
+  }
   require(spec.log_every_images >= 1, "training.log_every_images is ", spec.log_every_images, "; at least 1");
   require(spec.checkpoint_every_images >= 1, "checkpoint.every_images is ", spec.checkpoint_every_images,
           "; at least 1");

@@ -15,6 +15,9 @@
 
 namespace p2::trainer {
 
+// TrainSpec.microbatch: as many samples as fit into memory when the attempt starts.
+inline constexpr int kAutoMicrobatch = -1;
+
 struct EmaProfile {
   std::string name;
   double rate = 0.9999;  // A half-life is resolved to its rate.
@@ -43,9 +46,10 @@ struct TrainSpec {
 
   int64_t images = 1;
   int batch = 8;
-  int microbatch = 0;  // 0: the rank's whole share. REQUIRES: 0 where leaves > 0.
-  int leaves = 0;      // V of the `exact` reduction; 0: `fast`.
-  double learning_rate = 2e-5;
+  // 0: the rank's whole share; kAutoMicrobatch: what fits. REQUIRES: 0 where leaves > 0.
+  int microbatch = 0;
+  int leaves = 0;                // V of the `exact` reduction; 0: `fast`.
+  double learning_rate = 2e-5;   // As learning_rate_rule made it.
   bool anneal_linearly = false;  // The step that begins at g images has learning_rate (1 - g / images).
   double clip_grad_norm = 0;     // 0: off.
   double beta1 = 0.9;
@@ -53,6 +57,8 @@ struct TrainSpec {
   double epsilon = 1e-8;
   double weight_decay = 0;
   uint64_t seed = 0;
+  spec::Precision precision = spec::Precision::kFp32;
+  bool bitwise_required = false;  // An attempt with another numerics fingerprint than the checkpoint's is refused.
   int64_t log_every_images = 1000;
   std::vector<EmaProfile> emas;
 

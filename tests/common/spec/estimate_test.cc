@@ -42,6 +42,18 @@ TEST(EstimateTest, MemoryFollowsTheFullestDeviceAndTheMicrobatch) {
   EXPECT_EQ(micro.memory_bytes(), four.memory_bytes());
 }
 
+TEST(EstimateTest, MemoryFollowsPrecisionAndRecomputation) {
+  const auto plain = Estimate({{"training.microbatch", "1"}});
+  const auto bf16 = Estimate({{"training.microbatch", "1"}, {"training.precision", "bf16"}});
+  const auto again = Estimate({{"training.microbatch", "1"}, {"model.activation_recompute", "true"}});
+  const int64_t weights = 5 * 4 * plain.parameters();  // Parameters, gradients, optimizer, one average.
+  const int64_t kept = plain.memory_bytes() - weights;
+  EXPECT_NEAR(bf16.memory_bytes() - weights - 2 * plain.parameters(), 0.5 * kept, 0.1 * kept);
+  EXPECT_LT(again.memory_bytes() - weights, 0.5 * kept);
+  EXPECT_GT(again.memory_bytes() - weights, 0.1 * kept);
+  EXPECT_EQ(Estimate({{"training.microbatch", "auto"}}).memory_bytes(), Estimate({}).memory_bytes());
+}
+
 TEST(EstimateTest, ACheckpointHoldsWeightsOptimizerAndEveryAverage) {
   EXPECT_EQ(Estimate({}).checkpoint_bytes(), 4 * 4 * int64_t{93'563'910});
   EXPECT_EQ(Estimate({{"ema", "[{rate: 0.9}, {rate: 0.99}]"}}).checkpoint_bytes(), 5 * 4 * int64_t{93'563'910});

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "absl/strings/str_join.h"
 #include "google/rpc/error_details.pb.h"
 
 namespace p2::spec {
@@ -111,6 +112,36 @@ TEST(ResolveTest, ExactReductionWritesOutItsShardsAndThreads) {
   EXPECT_EQ(exact("training: {reduction: exact, batch: 7}").spec.training().shards(), 1);
   EXPECT_EQ(exact("training: {reduction: exact}\nresources: {threads: 3}").spec.resources().threads(), 3);
   EXPECT_EQ(exact("training: {batch: 64}").spec.training().shards(), 0);
+}
+
+TEST(ResolveTest, RequiredBitsPinTheThreadsOfACpuRank) {
+  const auto resolved = Resolve({.preset = "ffhq-gamma1", .overrides = {{"training.bitwise", "required"}}});
+  ASSERT_TRUE(resolved.ok()) << resolved.status();
+  EXPECT_EQ(resolved->spec.resources().threads(), 1);
+  EXPECT_EQ(resolved->origins.at("resources.threads"), "derived from training.bitwise");
+}
+
+TEST(ResolveTest, ReadsAutoForTheMicrobatchAlone) {
+  for (const ResolveRequest& request :
+       {ResolveRequest{.preset = "ffhq-gamma1", .file_yaml = "training: {microbatch: auto}"},
+        ResolveRequest{.preset = "ffhq-gamma1", .overrides = {{"training.microbatch", "auto"}}}}) {
+    const auto resolved = Resolve(request);
+    ASSERT_TRUE(resolved.ok()) << resolved.status();
+    EXPECT_EQ(resolved->spec.training().microbatch(), -1);
+  }
+  EXPECT_THAT(ErrorOf({.preset = "ffhq-gamma1", .overrides = {{"training.batch", "auto"}}}),
+              HasSubstr("training.batch: is \"auto\"; must be an integer"));
+}
+
+TEST(ResolveTest, WarnsWhereTheBatchIsNotThePapers) {
+  const auto warnings = [](const std::string& preset, const std::string& batch) {
+    const auto resolved = Resolve({.preset = preset, .overrides = {{"training.batch", batch}}});
+    EXPECT_TRUE(resolved.ok()) << resolved.status();
+    return absl::StrJoin(resolved->warnings, "\n");
+  };
+  EXPECT_THAT(warnings("ffhq-gamma1", "16"), HasSubstr("training.batch is 16: not the paper's recipe (batch 8)"));
+  EXPECT_EQ(warnings("ffhq-gamma1", "8"), "");
+  EXPECT_EQ(warnings("mnist-demo", "64"), "") << "that one is not the paper's anyway";
 }
 
 TEST(ResolveTest, AnUnknownPresetIsNotFound) {

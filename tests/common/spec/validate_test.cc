@@ -52,7 +52,7 @@ TEST_F(ValidateSpecTest, JudgesEveryField) {
       {"objective.k", {"-1"}},
       {"training.images", {"0", "-1"}},
       {"training.batch", {"0", "-8"}},
-      {"training.microbatch", {"-1"}},
+      {"training.microbatch", {"-2"}},
       {"training.learning_rate", {"0", "-1"}},
       {"training.beta1", {"1", "-0.1"}},
       {"training.beta2", {"1"}},
@@ -93,7 +93,7 @@ TEST_F(ValidateSpecTest, AllowsTheEdgesOfEachRange) {
       {"objective.gamma", "0"},         {"objective.k", "0"},          {"model.attention_resolutions", "[]"},
       {"model.num_head_channels", "0"}, {"diffusion.timesteps", "50"}, {"model.image_size", "1024"},
       {"resources.devices", "8"},       {"restart.budget", "0"},       {"training.microbatch", "100"},
-      {"objective.weight", "simple"},   {"training.beta1", "0"}};
+      {"objective.weight", "simple"},   {"training.beta1", "0"},       {"training.microbatch", "auto"}};
   for (const auto& [path, value] : good) EXPECT_EQ(Violations(path, value), "") << path << " = " << value;
 }
 
@@ -109,6 +109,34 @@ TEST_F(ValidateSpecTest, ExactReductionWantsShardsThatFit) {
   EXPECT_THAT(exact(", shards: 2}\nresources: {devices: 4}"),
               HasSubstr("resources.devices: is 4, more than training.shards (2)"));
   EXPECT_THAT(exact(", shards: 4, microbatch: 8}"), HasSubstr("training.microbatch: is 8; with reduction: exact"));
+}
+
+TEST_F(ValidateSpecTest, RequiredBitsExcludeWhatMayDifferFromAttemptToAttempt) {
+  const auto required = [](const std::string& yaml) {
+    const auto resolved = Resolve({.preset = "ffhq-gamma1", .file_yaml = "training: {bitwise: required" + yaml});
+    return std::string(resolved.status().message());
+  };
+  EXPECT_EQ(required("}"), "");
+  EXPECT_EQ(required(", microbatch: 2}\nresources: {kind: cuda}"), "");
+  EXPECT_THAT(required(", microbatch: auto}"), HasSubstr("training.microbatch: is auto, which may differ"));
+  EXPECT_THAT(required(", microbatch: auto, reduction: exact}"), HasSubstr("is auto; with reduction: exact"));
+  TrainingSpec spec = Good();
+  spec.mutable_training()->set_bitwise(p2::v1::TrainingOptions::REQUIRED);
+  ASSERT_EQ(ValidateSpec(spec).size(), 1u);
+  EXPECT_EQ(ValidateSpec(spec)[0].field, "resources.threads");
+}
+
+TEST(LearningRateTest, FollowsTheBatchByTheNamedRule) {
+  p2::v1::TrainingOptions training;
+  training.set_learning_rate(2e-5);
+  training.set_batch(32);
+  EXPECT_EQ(LearningRate(training), 2e-5);
+  training.set_learning_rate_rule(p2::v1::TrainingOptions::LINEAR_SCALING);
+  EXPECT_DOUBLE_EQ(LearningRate(training), 8e-5);
+  training.set_learning_rate_rule(p2::v1::TrainingOptions::SQRT);
+  EXPECT_DOUBLE_EQ(LearningRate(training), 4e-5);
+  training.set_batch(8);
+  EXPECT_EQ(LearningRate(training), 2e-5);
 }
 
 TEST_F(ValidateSpecTest, WantsExactlyOneRuleForEachAverageAndDistinctNames) {
