@@ -19,6 +19,7 @@ class AttentionBlock : public Block {
   AttentionBlock(int64_t channels, int64_t heads);
 
   torch::Tensor forward(const torch::Tensor& x, const torch::Tensor& emb, const DropoutContext* dropout) override;
+  bool keeps_much() const override { return true; }
 
  private:
   const int64_t heads_;

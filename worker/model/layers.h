@@ -27,8 +27,18 @@ class AffineLayer : public torch::nn::Module {
   torch::Tensor weight, bias;
   const Init init;
 
+  // From now on forward computes with these copies of weight and bias, in their type; gradients reach the parameters,
+  // in fp32. The caller keeps them up to date.
+  void ComputeWith(torch::Tensor weight_copy, torch::Tensor bias_copy);
+
  protected:
   AffineLayer(at::IntArrayRef weight_shape, Init init);
+  // What forward computes with.
+  torch::Tensor ComputeWeight() const;
+  torch::Tensor ComputeBias() const;
+
+ private:
+  torch::Tensor weight_copy_, bias_copy_;
 };
 
 class Linear : public AffineLayer {
@@ -54,7 +64,7 @@ class PointwiseConv : public AffineLayer {
   torch::Tensor forward(const torch::Tensor& x) const;  // (B, in, L) -> (B, out, L)
 };
 
-// 32 groups, eps 1e-5, statistics in fp32.
+// 32 groups, eps 1e-5. Statistics and parameters in fp32, the result in x's type.
 class GroupNorm : public torch::nn::Module {
  public:
   explicit GroupNorm(int64_t channels);
@@ -70,15 +80,21 @@ torch::Tensor ConsumingSilu(torch::Tensor x);
 class Block : public torch::nn::Module {
  public:
   virtual torch::Tensor forward(const torch::Tensor& x, const torch::Tensor& emb, const DropoutContext* dropout) = 0;
+  // Whether it keeps much more than its input for the backward pass.
+  virtual bool keeps_much() const { return false; }
 };
 
 // Blocks in a row: one entry of input_blocks or output_blocks, or the middle block. Children are "0", "1", ….
 class Stage : public torch::nn::Module {
  public:
+  // `recompute`: the insides of blocks that keep much are computed again in the backward pass.
+  explicit Stage(bool recompute = false) : recompute_(recompute) {}
+
   void Append(std::shared_ptr<Block> block);
   torch::Tensor forward(torch::Tensor x, const torch::Tensor& emb, const DropoutContext* dropout);
 
  private:
+  const bool recompute_;
   std::vector<std::shared_ptr<Block>> blocks_;
 };
 

@@ -31,6 +31,7 @@ class ResidualBlock : public Block {
 
   // x (B, in, H, W), emb (B, E). Returns (B, out, H', W').
   torch::Tensor forward(const torch::Tensor& x, const torch::Tensor& emb, const DropoutContext* dropout) override;
+  bool keeps_much() const override { return true; }
 
   // The name of a block's dropout stream: "dropout/<path>.out_layers.2", where the published code has the dropout
   // module.

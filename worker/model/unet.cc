@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <optional>
 #include <string>
 #include <utility>
@@ -89,7 +90,7 @@ Unet::Unet(const spec::UnetOptions& options) : options_(Resolved(options)) {
   input_conv_ = first->register_module("0", std::make_shared<Conv>(options_.in_channels, channels, 3));
   std::vector<int64_t> skip_channels = {channels};
   const auto add_input = [&](auto&& fill) {
-    auto stage = std::make_shared<Stage>();
+    auto stage = std::make_shared<Stage>(options_.activation_recompute);
     const size_t index = input_blocks_.size() + 1;
     fill(*stage, absl::StrCat("input_blocks.", index, ".0"));
     input_blocks_.push_back(inputs->register_module(std::to_string(index), std::move(stage)));
@@ -110,7 +111,7 @@ Unet::Unet(const spec::UnetOptions& options) : options_(Resolved(options)) {
     factor *= 2;
   }
 
-  middle_block_ = register_module("middle_block", std::make_shared<Stage>());
+  middle_block_ = register_module("middle_block", std::make_shared<Stage>(options_.activation_recompute));
   middle_block_->Append(make.Residual(channels, channels, "middle_block.0"));
   middle_block_->Append(make.Attention(channels));
   middle_block_->Append(make.Residual(channels, channels, "middle_block.2"));
@@ -118,7 +119,7 @@ Unet::Unet(const spec::UnetOptions& options) : options_(Resolved(options)) {
   auto outputs = register_module("output_blocks", std::make_shared<torch::nn::Module>());
   for (size_t level = levels; level-- > 0;) {
     for (int i = 0; i <= options_.num_res_blocks; ++i) {
-      auto stage = std::make_shared<Stage>();
+      auto stage = std::make_shared<Stage>(options_.activation_recompute);
       const std::string path = absl::StrCat("output_blocks.", output_blocks_.size());
       stage->Append(make.Residual(channels + skip_channels.back(), make.Width(level), path + ".0"));
       skip_channels.pop_back();
@@ -152,14 +153,28 @@ torch::Tensor Unet::forward(const torch::Tensor& x, const torch::Tensor& timeste
   torch::Tensor emb = time_in_->forward(TimestepEmbedding(timesteps, options_.model_channels));
   // Every block applies SiLU to the embedding first: once is enough.
   emb = ConsumingSilu(time_out_->forward(ConsumingSilu(std::move(emb))));  // (B, E)
-  std::vector<torch::Tensor> skips = {input_conv_->forward(x)};
+  emb = emb.to(compute_type_);
+  std::vector<torch::Tensor> skips = {input_conv_->forward(x.to(compute_type_))};
   for (const auto& stage : input_blocks_) skips.push_back(stage->forward(skips.back(), emb, dropout));
   torch::Tensor h = middle_block_->forward(skips.back(), emb, dropout);
   for (const auto& stage : output_blocks_) {
     h = stage->forward(at::cat({h, skips.back()}, 1), emb, dropout);
     skips.pop_back();
   }
-  return out_conv_->forward(ConsumingSilu(out_norm_->forward(h)));
+  return out_conv_->forward(ConsumingSilu(out_norm_->forward(h.to(at::kFloat))));
+}
+
+void Unet::ComputeWith(const std::vector<torch::Tensor>& copies) {
+  std::map<const void*, torch::Tensor> copy_of;
+  const std::vector<torch::Tensor> all = parameters();
+  TORCH_CHECK(copies.size() == all.size(), copies.size(), " copies for ", all.size(), " parameters");
+  for (size_t i = 0; i < all.size(); ++i) copy_of[all[i].unsafeGetTensorImpl()] = copies[i];
+  for (const auto& module : modules(/*include_self=*/false)) {
+    auto* layer = dynamic_cast<AffineLayer*>(module.get());
+    if (layer == nullptr || layer == time_in_.get() || layer == time_out_.get() || layer == out_conv_.get()) continue;
+    layer->ComputeWith(copy_of.at(layer->weight.unsafeGetTensorImpl()), copy_of.at(layer->bias.unsafeGetTensorImpl()));
+    compute_type_ = copies.front().scalar_type();
+  }
 }
 
 void InitializeParameters(Unet& unet, std::uint64_t seed) {

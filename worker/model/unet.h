@@ -2,7 +2,7 @@
 // learned variance its interpolation, from x_t and t.
 //
 // Letters in this directory: B samples, C channels, H x W pixels, E = 4 x model_channels (width of the time embedding).
-// Convolutions and linears in fp32, NCHW. State-dict names, shapes and order equal the published code's; no buffers.
+// NCHW; all in fp32 but for ComputeWith. State-dict names, shapes and order equal the published code's; no buffers.
 #pragma once
 
 #include <torch/nn/module.h>
@@ -30,10 +30,17 @@ class Unet : public torch::nn::Module {
   torch::Tensor forward(const torch::Tensor& x, const torch::Tensor& timesteps,
                         const DropoutContext* dropout = nullptr);
 
+  // Makes convolutions and linear layers compute with `copies` of the parameters, in their type (bf16), and activations
+  // between them have it too. In fp32 remain: norms' statistics and parameters, softmax, the time embedding, what
+  // follows the last stage, and the gradients of all parameters. `copies`: one for each of parameters(), in that order,
+  // of its shape; the caller keeps them up to date.
+  void ComputeWith(const std::vector<torch::Tensor>& copies);
+
   const spec::UnetOptions& options() const { return options_; }
 
  private:
   const spec::UnetOptions options_;
+  at::ScalarType compute_type_ = at::kFloat;
   std::shared_ptr<Linear> time_in_, time_out_;
   std::shared_ptr<Conv> input_conv_;                  // input_blocks.0.0
   std::vector<std::shared_ptr<Stage>> input_blocks_;  // From input_blocks.1 on.

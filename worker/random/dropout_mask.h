@@ -20,4 +20,8 @@ struct DropoutRate {
 void ApplyDropoutMask(std::uint64_t seed, std::uint32_t stream, std::uint64_t g, std::uint32_t first_block,
                       DropoutRate rate, const float* in, float* out, std::size_t count);
 
+// The same of bfloat16 (as bits): the product is fp32's, rounded to nearest even.
+void ApplyDropoutMask(std::uint64_t seed, std::uint32_t stream, std::uint64_t g, std::uint32_t first_block,
+                      DropoutRate rate, const std::uint16_t* in, std::uint16_t* out, std::size_t count);
+
 }  // namespace p2::random

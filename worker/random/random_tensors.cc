@@ -41,16 +41,33 @@ torch::Tensor SampleOn(torch::Device device, const RowKey& key) {
 }
 #endif
 
+template <typename T>
+void MaskOnHost(const torch::Tensor& in, const RowKey& key, DropoutRate rate, const torch::Tensor& out) {
+  const int64_t rows = in.size(0), elements = rows > 0 ? in.numel() / rows : 0;
+  const T* source = static_cast<const T*>(in.const_data_ptr());
+  T* target = static_cast<T*>(out.mutable_data_ptr());
+  ForEachPiece(rows, elements, [&](int64_t row, int64_t begin, int64_t end) {
+    const int64_t at = row * elements + begin;
+    ApplyDropoutMask(key.seed, key.stream, key.first_sample + static_cast<std::uint64_t>(row),
+                     static_cast<std::uint32_t>(begin / 8), rate, source + at, target + at,
+                     static_cast<std::size_t>(end - begin));
+  });
+}
+
 torch::Tensor Masked(const torch::Tensor& x, const RowKey& key, DropoutRate rate) {
-  TORCH_CHECK(x.scalar_type() == torch::kFloat32, "dropout by the random map is made for float32, not for ",
-              x.toString());
+  const bool bf16 = x.scalar_type() == torch::kBFloat16;
+  TORCH_CHECK(bf16 || x.scalar_type() == torch::kFloat32,
+              "dropout by the random map is made for float32 and bfloat16, not for ", x.toString());
+#ifdef P2_CUDA_KERNELS
+  if (x.is_cuda() && bf16) return Masked(x.to(torch::kFloat32), key, rate).to(torch::kBFloat16);
+#endif
   const torch::Tensor in = x.contiguous();
   torch::Tensor out = torch::empty_like(in);
-  const int64_t rows = in.size(0), elements = rows > 0 ? in.numel() / rows : 0;
-  const float* source = in.const_data_ptr<float>();
-  float* target = out.mutable_data_ptr<float>();
 #ifdef P2_CUDA_KERNELS
   if (x.is_cuda()) {
+    const int64_t rows = in.size(0), elements = rows > 0 ? in.numel() / rows : 0;
+    const float* source = in.const_data_ptr<float>();
+    float* target = out.mutable_data_ptr<float>();
     const c10::cuda::CUDAGuard guard(x.device());
     const torch::Tensor g = SampleOn(x.device(), key);
     LaunchDropoutMask(key.seed, key.stream, g.const_data_ptr<int64_t>(), rate, source, target, rows, elements,
@@ -61,12 +78,11 @@ torch::Tensor Masked(const torch::Tensor& x, const RowKey& key, DropoutRate rate
 #endif
   TORCH_CHECK(x.device().is_cpu(), "this build has no dropout kernel for ", x.device(),
               "; configure where nvcc is found, or set model.dropout=0");
-  ForEachPiece(rows, elements, [&](int64_t row, int64_t begin, int64_t end) {
-    const int64_t at = row * elements + begin;
-    ApplyDropoutMask(key.seed, key.stream, key.first_sample + static_cast<std::uint64_t>(row),
-                     static_cast<std::uint32_t>(begin / 8), rate, source + at, target + at,
-                     static_cast<std::size_t>(end - begin));
-  });
+  if (bf16) {
+    MaskOnHost<std::uint16_t>(in, key, rate, out);
+  } else {
+    MaskOnHost<float>(in, key, rate, out);
+  }
   return out;
 }
 

@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
+#include <cmath>
+
 #include "gtest/gtest.h"
 #include "worker/random/philox.h"
 #include "worker/random/streams.h"
@@ -81,6 +83,21 @@ TEST(DropoutTest, MasksInLogicalOrderWhateverTheMemoryFormat) {
   const torch::Tensor y = Dropout(x, {kSeed, kDropoutStream, 0}, rate);
   EXPECT_TRUE(at::equal(Dropout(x.contiguous(at::MemoryFormat::ChannelsLast), {kSeed, kDropoutStream, 0}, rate), y));
   EXPECT_TRUE(at::equal(Dropout(x.narrow(0, 1, 1), {kSeed, kDropoutStream, 1}, rate)[0], y[1]));
+}
+
+TEST(DropoutTest, OfBf16IsThatOfFp32Rounded) {
+  const RowKey key{kSeed, kDropoutStream, 3};
+  const DropoutRate rate = DropoutRate::FromProbability(0.3);
+  torch::Tensor x = at::randn({2, 3, 7, 11}).to(torch::kBFloat16);
+  x[0][0][0][0] = NAN;
+  x[1][2][6][10] = INFINITY;
+  const torch::Tensor masked = Dropout(x, key, rate);
+  EXPECT_EQ(masked.scalar_type(), torch::kBFloat16);
+  EXPECT_TRUE(at::allclose(masked, Dropout(x.to(torch::kFloat32), key, rate).to(torch::kBFloat16), 0, 0,
+                           /*equal_nan=*/true));
+  torch::Tensor input = at::ones({2, 3, 7, 11}, torch::kBFloat16).requires_grad_();
+  Dropout(input, key, rate).sum().backward();
+  EXPECT_TRUE(at::equal(input.grad(), Dropout(input.detach(), key, rate)));
 }
 
 TEST(DropoutTest, RateZeroIsTheIdentity) {
