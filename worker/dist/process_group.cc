@@ -52,8 +52,18 @@ absl::StatusOr<std::unique_ptr<ProcessGroup>> ProcessGroup::Create(const GroupOp
   return group;
 }
 
-ProcessGroup::~ProcessGroup() {
-  if (broken_) group_.release();
+ProcessGroup::~ProcessGroup() { Leave(); }
+
+void ProcessGroup::Leave() {
+  if (std::exchange(broken_, false)) group_.release();
+  group_.reset();
+}
+
+absl::Status ProcessGroup::Rejoin() {
+  if (options_.world_size == 1) return absl::OkStatus();
+  Leave();
+  ++generation_;
+  return ConnectPeers();
 }
 
 absl::Status ProcessGroup::Connect() {
@@ -69,9 +79,14 @@ absl::Status ProcessGroup::Connect() {
                            " within ", absl::FormatDuration(options_.start_timeout),
                            " (is rank 0 running, and reachable from here?)"),
               [&] { root_store_ = c10::make_intrusive<c10d::TCPStore>(options_.master_address, store); }));
+  return ConnectPeers();
+}
+
+absl::Status ProcessGroup::ConnectPeers() {
   P2_RETURN_IF_ERROR(JoinAll());
   return RunDist(absl::StrCat("rank ", options_.rank, ": cannot connect to the other ranks"), [&] {
-    auto prefixed = c10::make_intrusive<c10d::PrefixStore>(options_.key_prefix + "/group", root_store_);
+    auto prefixed =
+        c10::make_intrusive<c10d::PrefixStore>(absl::StrCat(options_.key_prefix, "/group/", generation_), root_store_);
     auto group = c10::make_intrusive<c10d::ProcessGroup>(prefixed, options_.rank, options_.world_size);
     if (options_.device.is_cuda()) {
       auto nccl = c10d::ProcessGroupNCCL::Options::create();
@@ -93,10 +108,10 @@ absl::Status ProcessGroup::Connect() {
 
 absl::Status ProcessGroup::JoinAll() {
   P2_ASSIGN_OR_RETURN(std::unique_ptr<JobStore> store, NewStore());
-  P2_RETURN_IF_ERROR(store->Set(absl::StrCat("joined/", options_.rank), "1"));
+  P2_RETURN_IF_ERROR(store->Set(absl::StrCat("joined/", generation_, "/", options_.rank), "1"));
   std::vector<std::string> missing;
   for (int rank = 0; rank < options_.world_size; ++rank) {
-    const std::string key = absl::StrCat("joined/", rank);
+    const std::string key = absl::StrCat("joined/", generation_, "/", rank);
     // The first absent rank is waited for; the others had the same time by then.
     const absl::Duration patience = missing.empty() ? options_.start_timeout : absl::ZeroDuration();
     const absl::Status joined = store->Get(key, patience).status();

@@ -56,6 +56,11 @@ class ProcessGroup {
   // Bytes of rank 0 for all ranks.
   absl::StatusOr<std::string> BroadcastBytes(const std::string& bytes);
 
+  // Drops the connections to the other ranks and joins them anew; the store stays. Whoever waits in a collective with
+  // this rank then fails (over Gloo at once), and shall call it too. REQUIRES: nothing else holds c10d(). UNAVAILABLE
+  // as Create.
+  absl::Status Rejoin();
+
   // A new connection to the gang's store.
   absl::StatusOr<std::unique_ptr<JobStore>> NewStore();
 
@@ -68,6 +73,8 @@ class ProcessGroup {
   explicit ProcessGroup(const GroupOptions& options) : options_(options) {}
   absl::Status Connect();
   absl::Status JoinAll();
+  absl::Status ConnectPeers();
+  void Leave();
   absl::Status AllReduce(const char* what, at::Tensor& tensor, c10d::ReduceOp op);
   // Runs a collective; one that failed breaks the group.
   template <typename F>
@@ -77,6 +84,7 @@ class ProcessGroup {
   c10::intrusive_ptr<c10d::Store> root_store_;  // Without the prefix.
   c10::intrusive_ptr<c10d::ProcessGroup> group_;
   bool broken_ = false;
+  int generation_ = 0;  // Of the connections to the other ranks.
 };
 
 }  // namespace p2::dist

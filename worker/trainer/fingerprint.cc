@@ -49,7 +49,8 @@ at::Device DeviceOf(const Place& place) {
   return at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(place.rank % place.local_world_size));
 }
 
-std::map<std::string, std::string> NumericsFingerprint(const TrainOptions& options, at::Device device, int threads) {
+std::map<std::string, std::string> NumericsFingerprint(const TrainOptions& options, at::Device device, int threads,
+                                                       int64_t microbatch) {
   const TrainSpec& spec = options.spec;
   std::map<std::string, std::string> fingerprint{
       {"torch", TORCH_VERSION},
@@ -57,12 +58,12 @@ std::map<std::string, std::string> NumericsFingerprint(const TrainOptions& optio
       {"cpu_capability", at::get_cpu_capability()},
       {"device", "cpu"},
       {"threads", absl::StrCat(threads)},
-      {"precision", "fp32"},
+      {"precision", spec.precision == spec::Precision::kBf16 ? "bf16" : "fp32"},
       {"reduction", spec.leaves > 0 ? absl::StrCat("exact, ", spec.leaves, " shards") : "fast"},
   };
   if (spec.leaves == 0) {  // `exact` does not depend on them.
     fingerprint["ranks"] = absl::StrCat(options.place.world_size);
-    fingerprint["microbatch"] = absl::StrCat(spec.microbatch);
+    fingerprint["microbatch"] = absl::StrCat(microbatch);
   }
   if (device.is_cuda()) {
     fingerprint["device"] = at::cuda::getDeviceProperties(device.index())->name;

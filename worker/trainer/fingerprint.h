@@ -18,9 +18,10 @@ int ConfigureNumerics(const Place& place);
 // INVALID_ARGUMENT-worthy names throw.
 at::Device DeviceOf(const Place& place);
 
-// torch, oneDNN, cuDNN, NCCL, device name, CPU capability, threads, precision, reduction; in `fast` also ranks and
-// microbatch.
-std::map<std::string, std::string> NumericsFingerprint(const TrainOptions& options, at::Device device, int threads);
+// `microbatch`: of the attempt, 0: the whole share. torch, oneDNN, cuDNN, NCCL, device name, CPU capability, threads,
+// precision, reduction; in `fast` also ranks and microbatch.
+std::map<std::string, std::string> NumericsFingerprint(const TrainOptions& options, at::Device device, int threads,
+                                                       int64_t microbatch);
 
 // "threads: 2 -> 1; torch: 2.10 -> 2.11", empty if equal.
 std::string DescribeChange(const std::map<std::string, std::string>& before,

@@ -34,6 +34,18 @@ RunState::RunState(const TrainSpec& spec, at::Device device)
   }
   position_.seed = spec.seed;
   position_.batch = spec.batch;
+  if (spec.precision != spec::Precision::kBf16) return;
+  bf16_params_ = at::zeros_like(flat_.params(), at::kBFloat16);
+  std::vector<at::Tensor> copies;
+  for (const optim::FlatView& view : flat_.layout().views()) {
+    copies.push_back(flat_.layout().View(bf16_params_, view));
+  }
+  unet_->ComputeWith(copies);
+}
+
+void RunState::RefreshComputeWeights() {
+  const torch::NoGradGuard no_grad;
+  if (bf16_params_.defined()) bf16_params_.copy_(flat_.params());
 }
 
 void RunState::Initialize() {

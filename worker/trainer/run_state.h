@@ -33,6 +33,9 @@ class RunState {
   checkpoint::TrainState& position() { return position_; }
   const checkpoint::TrainState& position() const { return position_; }
 
+  // Before a step's first forward pass: what it computes with follows the parameters (bf16 alone has a copy).
+  void RefreshComputeWeights();
+
   // A copy on the host; shares nothing with what training changes next. The caller fills in epoch, attempt and spec.
   checkpoint::Snapshot TakeSnapshot() const;
   // Loads parameters, optimizer, averages and position. FAILED_PRECONDITION if another model or other averages were
@@ -57,6 +60,7 @@ class RunState {
   const TrainSpec spec_;
   const std::shared_ptr<model::Unet> unet_;
   optim::FlatParameters flat_;
+  at::Tensor bf16_params_;  // Laid out as flat_.params(); undefined in fp32.
   optim::AdamW adamw_;
   std::vector<optim::Ema> emas_;
   checkpoint::TrainState position_;

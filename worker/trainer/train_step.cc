@@ -27,31 +27,28 @@ std::unique_ptr<dist::GradientReducer> MakeReducer(const TrainSpec& spec, RunSta
   return dist::MakeC10dReducer(group, state.unet().parameters());
 }
 
-// Samples of one forward pass.
-int64_t ChunkOf(const TrainSpec& spec, int64_t share) {
-  if (spec.leaves > 0) return spec.batch / spec.leaves;
-  return spec.microbatch > 0 ? spec.microbatch : share;
-}
-
 }  // namespace
 
 TrainStep::TrainStep(const TrainSpec& spec, RunState& state, const diffusion::GaussianDiffusion& diffusion,
-                     const diffusion::TrainingLoss& loss, dist::ProcessGroup& group, OnGradients on_gradients)
+                     const diffusion::TrainingLoss& loss, dist::ProcessGroup& group, int64_t microbatch,
+                     const TrainerHooks& hooks)
     : spec_(spec),
       state_(state),
       diffusion_(diffusion),
       loss_(loss),
       group_(group),
-      on_gradients_(std::move(on_gradients)),
+      microbatch_(spec.leaves > 0 ? spec.batch / spec.leaves : microbatch),
+      hooks_(hooks),
       reducer_(MakeReducer(spec, state, group)) {}
 
 absl::StatusOr<StepResult> TrainStep::Run(const at::Tensor& x0, int64_t first_sample, const std::function<void()>& tick,
                                           StepTimes* times) {
   const int64_t count = x0.size(0);  // b
-  const int64_t chunk = ChunkOf(spec_, count);
+  const int64_t chunk = microbatch_ > 0 ? microbatch_ : count;
   std::vector<diffusion::LossTerms> parts;
   std::vector<at::Tensor> timesteps;
   state_.flat().ZeroGrads();
+  state_.RefreshComputeWeights();
   for (int64_t i = 0; i < count; i += chunk) {
     const at::Tensor x = x0.slice(0, i, std::min(i + chunk, count));  // (n, C, H, W)
     const uint64_t g = static_cast<uint64_t>(first_sample + i);
@@ -63,6 +60,7 @@ absl::StatusOr<StepResult> TrainStep::Run(const at::Tensor& x0, int64_t first_sa
     const at::Tensor x_t = diffusion_.QSample(x, t, noise);
     const model::DropoutContext dropout{spec_.seed, g, on_device};
     const at::Tensor output = state_.unet().forward(x_t, diffusion_.ModelTimesteps(t), &dropout);
+    if (hooks_.on_microbatch) hooks_.on_microbatch({first_sample + i, x, t, noise, dropout.first_sample, output});
     parts.push_back(loss_(output, x, x_t, t, noise));
     timesteps.push_back(t);
     const at::Tensor loss = parts.back().loss.sum() / static_cast<double>(spec_.batch);
@@ -70,9 +68,9 @@ absl::StatusOr<StepResult> TrainStep::Run(const at::Tensor& x0, int64_t first_sa
     tick();
   }
   if (times != nullptr) times->End("forward_backward");
-  if (on_gradients_) {
+  if (hooks_.on_gradients) {
     at::Tensor grads = state_.flat().grads();
-    on_gradients_(first_sample, grads);
+    hooks_.on_gradients(first_sample, grads);
   }
 
   StepResult result;

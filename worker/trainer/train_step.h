@@ -11,6 +11,7 @@
 #include "worker/dist/process_group.h"
 #include "worker/trainer/run_state.h"
 #include "worker/trainer/step_times.h"
+#include "worker/trainer/trainer.h"
 
 namespace p2::trainer {
 
@@ -25,12 +26,11 @@ struct StepResult {
 // Letters: b samples of this rank, B of the batch. Thread-compatible. May throw as torch does.
 class TrainStep {
  public:
-  // Called when the gradients are summed, before they are judged, with the g of this rank's first sample: for tests.
-  using OnGradients = std::function<void(int64_t first_sample, at::Tensor& grads)>;
-
-  // The references must outlive it.
+  // `microbatch`: samples of a forward pass, 0: all of this rank; in `exact` it is the leaf instead. `hooks`: those of
+  // a step. The references must outlive it.
   TrainStep(const TrainSpec& spec, RunState& state, const diffusion::GaussianDiffusion& diffusion,
-            const diffusion::TrainingLoss& loss, dist::ProcessGroup& group, OnGradients on_gradients = nullptr);
+            const diffusion::TrainingLoss& loss, dist::ProcessGroup& group, int64_t microbatch,
+            const TrainerHooks& hooks);
 
   // x0: (b, C, H, W) in [-1, 1] on the device; `first_sample`: g of its first row. Forward, backward, update. The loss
   // is
@@ -46,7 +46,8 @@ class TrainStep {
   const diffusion::GaussianDiffusion& diffusion_;
   const diffusion::TrainingLoss& loss_;
   dist::ProcessGroup& group_;
-  const OnGradients on_gradients_;
+  const int64_t microbatch_;
+  const TrainerHooks& hooks_;
   const std::unique_ptr<dist::GradientReducer> reducer_;
 };
 

@@ -16,9 +16,11 @@
 #include "common/logging.h"
 #include "common/spec/weighting.h"
 #include "common/status_macros.h"
+#include "worker/trainer/available_memory.h"
 #include "worker/trainer/checkpointer.h"
 #include "worker/trainer/fingerprint.h"
 #include "worker/trainer/metric_window.h"
+#include "worker/trainer/microbatch.h"
 #include "worker/trainer/preview.h"
 #include "worker/trainer/rank_monitor.h"
 #include "worker/trainer/step_times.h"
@@ -30,7 +32,8 @@
 namespace p2::trainer {
 namespace {
 
-constexpr int kMaxRollbacks = 2;  // Without a new good checkpoint between them.
+constexpr char kOutOfMemoryKey[] = "out_of_memory";  // In the store: the rank that was.
+constexpr int kMaxRollbacks = 2;                     // Without a new good checkpoint between them.
 
 // Whether a schedule of every `every` images fires on the way from `before` to `after`.
 bool Crosses(int64_t before, int64_t after, int64_t every) { return every > 0 && before / every != after / every; }
@@ -49,10 +52,15 @@ class Trainer {
     P2_RETURN_IF_ERROR(RunTorch("build", [&] { return Build(); }));
     P2_RETURN_IF_ERROR(RunTorch("resume", [&] { return Resume(); }));
     bool done = false;
-    P2_RETURN_IF_ERROR(RunTorch("train", [&]() -> absl::Status {
+    const auto train = [&]() -> absl::Status {
       P2_ASSIGN_OR_RETURN(done, Loop());
       return absl::OkStatus();
-    }));
+    };
+    if (const absl::Status failed = RunTorch("train", train); !failed.ok()) {
+      P2_RETURN_IF_ERROR(RunTorch("halve the microbatch", [&] { return HalveAfter(failed); }));
+      if (const absl::Status again = RunTorch("train", train); !again.ok())
+        return WithMemoryAdvice(again, spec_, microbatch_);
+    }
     P2_RETURN_IF_ERROR(RunTorch("finish", [&] { return Finish(done); }));
     return done;
   }
@@ -97,8 +105,13 @@ class Trainer {
     monitor_.Tick();
     state_ = std::make_unique<RunState>(spec_, device_);
     monitor_.Tick();
-    fingerprint_ = NumericsFingerprint(options_, device_, threads_);
-    step_ = std::make_unique<TrainStep>(spec_, *state_, *diffusion_, *loss_, *group_, hooks_.on_gradients);
+    microbatch_ = spec_.microbatch;
+    if (spec_.microbatch == kAutoMicrobatch) {
+      P2_ASSIGN_OR_RETURN(microbatch_,
+                          FittingMicrobatch(options_, *state_, *group_,
+                                            hooks_.available_memory ? hooks_.available_memory() : AvailableMemory()));
+    }
+    fingerprint_ = NumericsFingerprint(options_, device_, threads_, microbatch_);
     window_ = std::make_unique<MetricWindow>(*group_, schedule.snr, spec_.leaves);
     if (spec_.preview_every_images >= 0) preview_ = std::make_unique<Preview>(spec_, *state_, *group_);
     checkpointer_ = std::make_unique<Checkpointer>(options_, *state_, *group_, *store_, monitor_, sink_);
@@ -115,11 +128,24 @@ class Trainer {
                       absl::FailedPreconditionError(absl::StrCat("checkpoint ", loaded_from, " was trained on dataset ",
                                                                  position.dataset_fingerprint, ", this is ", set)));
     }
-    if (const std::string change = DescribeChange(position.fingerprint, fingerprint_);
-        !loaded_from.empty() && !change.empty() && IsRankZero()) {
-      sink_.Emit(
-          Notice{"NUMERICS_CHANGED", absl::StrCat("resumed where the last bits of numbers differ: ", change), {}});
+    if (const auto recorded = RecordedMicrobatch(position.fingerprint, fingerprint_,
+                                                 /*fitting=*/spec_.microbatch == kAutoMicrobatch)) {
+      fingerprint_["microbatch"] = *recorded;
+      microbatch_ = MicrobatchOf(*recorded);
     }
+    if (const std::string change = DescribeChange(position.fingerprint, fingerprint_);
+        !loaded_from.empty() && !change.empty()) {
+      if (spec_.bitwise_required) {
+        return absl::FailedPreconditionError(
+            absl::StrCat("training.bitwise is required, but numbers computed here differ from those of ", loaded_from,
+                         ": ", change, "; go on where these are as they were, or with bitwise: best_effort"));
+      }
+      if (IsRankZero()) {
+        sink_.Emit(
+            Notice{"NUMERICS_CHANGED", absl::StrCat("resumed where the last bits of numbers differ: ", change), {}});
+      }
+    }
+    MakeStep();
     position.fingerprint = fingerprint_;
     position.dataset_fingerprint = set;
     std::vector<checkpoint::SampleRange> known;
@@ -130,7 +156,8 @@ class Trainer {
     P2_LOG(kInfo) << "rank " << options_.place.rank << " of " << group_->world_size() << " on " << device_.str() << ", "
                   << threads_ << " threads: " << state_->flat().layout().num_parameters() << " parameters, "
                   << (loaded_from.empty() ? "new run" : absl::StrCat("resumes from ", loaded_from)) << " at "
-                  << position.images_seen << " of " << spec_.images << " images";
+                  << position.images_seen << " of " << spec_.images << " images"
+                  << (spec_.microbatch == kAutoMicrobatch ? absl::StrCat(", microbatch ", microbatch_) : "");
     if (IsRankZero()) {
       sink_.Emit(Started{position.images_seen, loaded_from, fingerprint_, state_->flat().layout().num_parameters()});
     }
@@ -142,8 +169,8 @@ class Trainer {
     P2_RETURN_IF_ERROR(data_->Seek(images_seen()));
     monitor_.SetPhase(Phase::kStep);
     StartWindow();
-    for (int64_t iteration = 1; state_->position().images_seen < spec_.images; ++iteration) {
-      P2_ASSIGN_OR_RETURN(const bool may, monitor_.MayEnqueue(iteration));
+    while (state_->position().images_seen < spec_.images) {
+      P2_ASSIGN_OR_RETURN(const bool may, monitor_.MayEnqueue(++iteration_));
       if (!may) return false;
       const int64_t before = state_->position().images_seen;
       P2_ASSIGN_OR_RETURN(const bool passed_over, PassOverSkipped());
@@ -206,29 +233,76 @@ class Trainer {
     }
     ++rollbacks_;
     updated_since_rollback_ = false;
-    verdicts_.Clear();
     std::vector<checkpoint::SampleRange> skipped = state_->position().skipped;
     AddSkipped(bad, &skipped);
+    P2_ASSIGN_OR_RETURN(const std::string loaded_from, Reload(skipped));
+    if (IsRankZero()) {
+      Notice notice{"DATA_SKIPPED",
+                    absl::StrCat(what, "; back to ", loaded_from.empty() ? "the start" : loaded_from, " at ",
+                                 images_seen(), " images, and past them"),
+                    {}};
+      for (const checkpoint::SampleRange& range : bad) notice.skipped.push_back({range.begin, range.end});
+      sink_.Emit(notice);
+    }
+    StartWindow();
+    return data_->Seek(images_seen());
+  }
+
+  void MakeStep() {
+    step_ = std::make_unique<TrainStep>(spec_, *state_, *diffusion_, *loss_, *group_, microbatch_, hooks_);
+  }
+
+  // After this rank, or one that it waited for, ran out of memory: all go on from the last checkpoint with half the
+  // microbatch, once an attempt. Returns `failed` where it is of another kind or halving is not allowed.
+  absl::Status HalveAfter(const absl::Status& failed) {
+    const bool mine = absl::IsResourceExhausted(failed);
+    const int64_t whole = microbatch_ > 0 ? microbatch_ : LargestShare(spec_, static_cast<int>(group_->world_size()));
+    if (spec_.leaves > 0 || spec_.bitwise_required || whole == 1) return WithMemoryAdvice(failed, spec_, std::nullopt);
+    if (mine) {
+      // Before the others see this rank leave.
+      P2_RETURN_IF_ERROR(store_->Set(kOutOfMemoryKey, absl::StrCat(options_.place.rank)));
+    } else {
+      if (!absl::IsUnavailable(failed)) return failed;
+      const absl::StatusOr<bool> told = store_->Has({kOutOfMemoryKey});
+      if (!told.ok() || !*told) return failed;
+    }
+    P2_LOG(kWarning) << failed.message();
+    step_.reset();  // It holds the group's connections.
+    P2_RETURN_IF_ERROR(group_->Rejoin());
+    at::Tensor iterations = at::full({1}, iteration_, at::TensorOptions(at::kLong).device(device_));
+    P2_RETURN_IF_ERROR(group_->AllReduceMax(iterations));
+    iteration_ = iterations.item<int64_t>();  // A rank may have been a step ahead.
+    microbatch_ = (whole + 1) / 2;
+    fingerprint_["microbatch"] =
+        HalvedText(microbatch_, spec_.microbatch == kAutoMicrobatch ? whole : spec_.microbatch);
+    MakeStep();
+    bad_steps_.clear();
+    P2_ASSIGN_OR_RETURN(const std::string loaded_from, Reload(state_->position().skipped));
+    P2_ASSIGN_OR_RETURN(const std::string rank, store_->Get(kOutOfMemoryKey, absl::ZeroDuration()));
+    if (IsRankZero()) {
+      sink_.Emit(Notice{
+          "NUMERICS_CHANGED",
+          absl::StrCat("rank ", rank, " ran out of memory: microbatch ", whole, " -> ", microbatch_, "; back to ",
+                       loaded_from.empty() ? "the start" : loaded_from, " at ", images_seen(), " images"),
+          {}});
+    }
+    return absl::OkStatus();
+  }
+
+  // Back to the newest checkpoint of this attempt or before, with `skipped` passed over; its path, "" for the start.
+  absl::StatusOr<std::string> Reload(std::vector<checkpoint::SampleRange> skipped) {
+    verdicts_.Clear();
     std::string loaded_from;
     P2_RETURN_IF_ERROR(InPhase(Phase::kSave, [&]() -> absl::Status {
       P2_ASSIGN_OR_RETURN(loaded_from, checkpointer_->LoadNewest());
       return absl::OkStatus();
     }));
     checkpoint::TrainState& position = state_->position();
-    position.skipped = skipped;
+    position.skipped = std::move(skipped);
     position.fingerprint = fingerprint_;
     position.dataset_fingerprint = data_->fingerprint();
-    if (IsRankZero()) {
-      Notice notice{"DATA_SKIPPED",
-                    absl::StrCat(what, "; back to ", loaded_from.empty() ? "the start" : loaded_from, " at ",
-                                 position.images_seen, " images, and past them"),
-                    {}};
-      for (const checkpoint::SampleRange& range : bad) notice.skipped.push_back({range.begin, range.end});
-      sink_.Emit(notice);
-    }
     window_->RollBack(position.metric_sums);
-    StartWindow();
-    return data_->Seek(images_seen());
+    return loaded_from;
   }
 
   // Moves the position past samples that are not to be trained on. True if it moved.
@@ -357,6 +431,9 @@ class Trainer {
   std::unique_ptr<MetricWindow> window_;
   std::unique_ptr<Preview> preview_;  // Null where the spec wants none.
   std::unique_ptr<Checkpointer> checkpointer_;
+
+  int64_t microbatch_ = 0;  // 0: the whole share.
+  int64_t iteration_ = 0;   // The last one that was begun.
 
   StepVerdicts verdicts_;
   std::vector<checkpoint::SampleRange> bad_steps_;  // The last ones, without a good one between.

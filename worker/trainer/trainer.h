@@ -17,6 +17,16 @@ class Tensor;
 
 namespace p2::trainer {
 
+// What one forward pass of a step takes and gives; row i is sample first_sample + i. Letters as in train_step.h.
+struct Microbatch {
+  int64_t first_sample = 0;
+  const at::Tensor& x0;         // (n, C, H, W)
+  const at::Tensor& t;          // (n)
+  const at::Tensor& noise;      // (n, C, H, W)
+  uint64_t dropout_sample = 0;  // The sample whose dropout row 0 draws.
+  const at::Tensor& output;     // (n, C or 2C, H, W), with its graph.
+};
+
 // What ends a run early, and where tests look in.
 struct TrainerHooks {
   const std::atomic<bool>* stop = nullptr;         // Set by a signal handler.
@@ -26,6 +36,10 @@ struct TrainerHooks {
   // Tests: the summed gradients of the step in which this rank's samples begin with `first_sample`, before they are
   // judged.
   std::function<void(int64_t first_sample, at::Tensor& grads)> on_gradients;
+  // Tests: after each forward pass. What it throws is thrown by the step.
+  std::function<void(const Microbatch&)> on_microbatch;
+  // Tests: in the place of AvailableMemory() (available_memory.h).
+  std::function<int64_t()> available_memory;
   // Tests: after each step, with the position behind it.
   std::function<void(int64_t images_seen)> on_step;
   std::function<void()> on_stopping;  // Tests: RankMonitor::Options.

@@ -51,6 +51,24 @@ TEST(ProcessGroupTest, SharesWordsBetweenRanksThroughTheStore) {
   });
 }
 
+TEST(ProcessGroupTest, JoinsAnewAfterARankLeftWhileTheStoreStays) {
+  RunGang(3, [](ProcessGroup& group) {
+    auto store = group.NewStore();
+    ASSERT_TRUE(store.ok());
+    at::Tensor sum = at::ones({2});
+    if (group.rank() == 1) {
+      ASSERT_TRUE((*store)->Set("why", "I had to").ok());
+    } else {
+      EXPECT_EQ(group.AllReduceSum(sum).code(), absl::StatusCode::kUnavailable);
+      EXPECT_EQ((*store)->Get("why", absl::ZeroDuration()).value_or(""), "I had to");
+    }
+    ASSERT_TRUE(group.Rejoin().ok());
+    at::Tensor again = at::full({2}, static_cast<double>(group.rank()));
+    ASSERT_TRUE(group.AllReduceSum(again).ok());
+    EXPECT_EQ(again[1].item<float>(), 3);
+  });
+}
+
 TEST(ProcessGroupTest, NeedsNoNetworkForOneRank) {
   auto group = ProcessGroup::Create({});
   ASSERT_TRUE(group.ok());

@@ -73,6 +73,27 @@ TEST(SpecSeamTest, ResolvesAPresetWithOverrides) {
   EXPECT_THAT(options->spec_json, HasSubstr("\"gamma\": 0.5"));
 }
 
+TEST(SpecSeamTest, CarriesTheOptionsOfAStep) {
+  std::vector<std::string> warnings;
+  const auto options = OptionsFromSpec(
+      "ffhq-gamma0.5",
+      std::vector<std::string>{"training.batch=32", "training.precision=bf16", "training.microbatch=auto",
+                               "training.learning_rate_rule=sqrt", "model.activation_recompute=true"},
+      &warnings);
+  ASSERT_TRUE(options.ok()) << options.status();
+  EXPECT_EQ(options->spec.precision, spec::Precision::kBf16);
+  EXPECT_EQ(options->spec.microbatch, kAutoMicrobatch);
+  EXPECT_DOUBLE_EQ(options->spec.learning_rate, 4e-5);
+  EXPECT_TRUE(options->spec.model.activation_recompute);
+  EXPECT_FALSE(options->spec.bitwise_required);
+  EXPECT_THAT(warnings, ElementsAre(HasSubstr("not the paper's recipe")));
+  const auto required =
+      OptionsFromSpec("ffhq-gamma0.5", std::vector<std::string>{"training.bitwise=required"}, &warnings);
+  ASSERT_TRUE(required.ok()) << required.status();
+  EXPECT_TRUE(required->spec.bitwise_required);
+  EXPECT_EQ(required->place.threads, 1);
+}
+
 TEST(SpecSeamTest, ReadsALaunchFile) {
   p2::v1::Launch launch;
   launch.set_job_id("job-a");
