@@ -4,7 +4,8 @@
   P2_BIN_DIR=build/release/bin .tools/venv/bin/python bench/bf16_bench.py [--pairs 5] [--threads N] [--model NAME ...] [--steps N]
 
 Prints one JSON object: medians of the whole step (data, forward, backward, optimizer, averages) in milliseconds, and the medians of the
-pairs' ratios (above 1: bf16 is quicker). A run's first logging interval is left out: it warms up.
+pairs' ratios (above 1: bf16 is quicker). A run's first logging interval is left out: it warms up. Where Python has torch (PYTHONPATH of
+the wheel), also what the CPU can give: the ratio of a product of two 1024 x 1024 matrices in torch.
 """
 import argparse
 import csv
@@ -15,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 
 import numpy as np
 from PIL import Image
@@ -29,12 +31,14 @@ MODELS = {
 def prepare(work, size):
     folder, root = work / "images", work / "root"
     folder.mkdir()
+    p2ctl = pathlib.Path(os.environ["P2_BIN_DIR"]) / "p2ctl"
+    subprocess.run([p2ctl, "root", "init", root], check=True, capture_output=True)
     rng = np.random.default_rng(1)
     for i in range(16):
         Image.fromarray(rng.integers(0, 256, (size, size, 3), dtype=np.uint8)).save(folder / f"{i}.png")
     # No server is there: p2ctl says so when the shards are written.
-    subprocess.run([pathlib.Path(os.environ["P2_BIN_DIR"]) / "p2ctl", "--addr", "127.0.0.1:1", "dataset", "prepare", folder, "bench",
-                    "--resolution", str(size), "--root", root, "-q", "--timeout", "1s"], capture_output=True, check=False)
+    subprocess.run([p2ctl, "--addr", "127.0.0.1:1", "dataset", "prepare", folder, "bench", "--resolution", str(size), "--root", root,
+                    "-q", "--timeout", "1s"], capture_output=True, check=False)
     return next(root.rglob("dataset.json")).parent
 
 
@@ -50,6 +54,22 @@ def train(work, data, precision, model, batch, steps, threads):
             return 1e3 * float(list(csv.DictReader(file))[1]["step_seconds"])
 
 
+def gemm_ratio(threads):
+    try:
+        import torch
+    except ImportError:
+        return None
+    torch.set_num_threads(threads)
+    times = {torch.float32: [], torch.bfloat16: []}
+    for _ in range(20):
+        for dtype, seconds in times.items():
+            a = torch.randn(1024, 1024).to(dtype)
+            begin = time.perf_counter()
+            a @ a
+            seconds.append(time.perf_counter() - begin)
+    return round(statistics.median(a / b for a, b in zip(times[torch.float32][2:], times[torch.bfloat16][2:])), 3)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, default=5)
@@ -57,7 +77,8 @@ def main():
     parser.add_argument("--model", nargs="*", choices=MODELS, default=list(MODELS))
     parser.add_argument("--steps", type=int, default=8, help="measured steps of a run, after as many to warm up")
     options = parser.parse_args()
-    report = {"load_before": os.getloadavg()[0], "threads": options.threads, "pairs": options.pairs, "steps": options.steps}
+    report = {"load_before": os.getloadavg()[0], "threads": options.threads, "pairs": options.pairs, "steps": options.steps,
+              "gemm_ratio": gemm_ratio(options.threads)}
     for name in options.model:
         model, batch = MODELS[name]
         with tempfile.TemporaryDirectory() as directory:

@@ -36,6 +36,8 @@ class MemoryWatch {
   const c10::DebugInfoGuard guard_;
 };
 
+constexpr int64_t kSamples = 4;
+
 struct Outcome {
   at::Tensor out;
   std::vector<at::Tensor> gradients;  // Of the parameters, in order.
@@ -49,8 +51,7 @@ struct Case {
   bool bf16 = false;
 };
 
-Outcome Train(const Case& which) {
-  at::set_num_threads(1);
+spec::UnetOptions Options(const Case& which) {
   spec::UnetOptions options;
   options.image_size = 16;
   options.in_channels = 1;
@@ -63,7 +64,12 @@ Outcome Train(const Case& which) {
   options.dropout = 0.3;
   options.resblock_updown = which.updown;
   options.activation_recompute = which.recompute;
-  Unet unet(options);
+  return options;
+}
+
+Outcome Train(const Case& which) {
+  at::set_num_threads(1);
+  Unet unet(Options(which));
   InitializeParameters(unet, 5);
   std::vector<at::Tensor> copies;
   {
@@ -75,7 +81,7 @@ Outcome Train(const Case& which) {
   }
   if (which.bf16) unet.ComputeWith(copies);
   at::manual_seed(3);
-  const at::Tensor x = at::randn({4, 1, 16, 16}), t = at::tensor({0, 10, 500, 999});
+  const at::Tensor x = at::randn({kSamples, 1, 16, 16}), t = at::tensor({0, 10, 500, 999});
   const DropoutContext dropout{9, 40};
   const MemoryWatch memory;
   Outcome outcome;
@@ -108,6 +114,15 @@ TEST_P(RecomputeTest, GradientsHaveTheSameBitsInLessMemory) {
   }
   EXPECT_LT(again.kept, 0.5 * plain.kept);
   EXPECT_LT(again.peak, 0.75 * plain.peak);
+
+  const auto precision = which.bf16 ? spec::Precision::kBf16 : spec::Precision::kFp32;
+  which.recompute = false;
+  const int64_t all = spec::EstimateTrainingMemory(Options(which), 0, precision)->activations_per_sample;
+  which.recompute = true;
+  const int64_t less = spec::EstimateTrainingMemory(Options(which), 0, precision)->activations_per_sample;
+  EXPECT_NEAR(static_cast<double>(plain.kept) / (kSamples * all), 1, 0.15);
+  EXPECT_LT(again.kept, kSamples * less) << "the inside of a block comes to it";
+  EXPECT_GT(again.peak, kSamples * less);
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, RecomputeTest,
