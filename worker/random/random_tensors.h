@@ -36,8 +36,8 @@ torch::Tensor Timesteps(const RowKey& key, std::int64_t rows, std::int64_t num_t
 // Uniform in (-bound, bound), `shape`, all one row g = first_sample: element j from word j mod 4 of block j / 4.
 torch::Tensor SymmetricUniform(const RowKey& key, at::IntArrayRef shape, double bound);
 
-// Dropout of x (B, C, H, W), float32 or bfloat16: the mask is a function of (key, position), drawn again in the backward
-// pass. Autograd goes through. Element order is logical NCHW.
+// Dropout of x (B, C, H, W), float32 or bfloat16: the mask is a function of (key, position), drawn again in the
+// backward pass. Autograd goes through. Element order is logical NCHW.
 torch::Tensor Dropout(const torch::Tensor& x, const RowKey& key, DropoutRate rate);
 
 }  // namespace p2::random
