@@ -116,7 +116,11 @@ absl::StatusOr<DatasetManifest> LoadManifest(const std::string& directory) {
   if (!text.ok()) {
     return absl::IsInvalidArgument(text.status()) ? absl::DataLossError(text.status().message()) : text.status();
   }
-  const Json json = Json::parse(*text, nullptr, /*allow_exceptions=*/false);
+  return ParseManifest(absl::string_view(reinterpret_cast<const char*>(text->data()), text->size()), path);
+}
+
+absl::StatusOr<DatasetManifest> ParseManifest(absl::string_view text, const std::string& path) {
+  const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
   Fields fields(json, path);
   if (json.is_object() && fields.Text("format") != "p2-dataset") fields.Wrong("format is not \"p2-dataset\"");
   const uint64_t version = fields.Number("version", UINT32_MAX);

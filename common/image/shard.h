@@ -94,6 +94,9 @@ struct DatasetManifest {
 // FAILED_PRECONDITION if a newer p2 wrote it; UNAVAILABLE if reading fails. Does not open the shards.
 absl::StatusOr<DatasetManifest> LoadManifest(const std::string& directory);
 
+// The same of the file's text; messages call it `path`.
+absl::StatusOr<DatasetManifest> ParseManifest(absl::string_view text, const std::string& path);
+
 // Writes dataset.json beside itself, fsyncs, renames.
 absl::Status SaveManifest(const DatasetManifest& manifest, const std::string& directory);
 

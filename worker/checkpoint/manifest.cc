@@ -6,7 +6,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
+#include "common/status_macros.h"
 #include "nlohmann/json.hpp"
+#include "worker/checkpoint/json_number.h"
 
 namespace p2::checkpoint {
 namespace {
@@ -37,17 +39,19 @@ absl::StatusOr<Manifest> ManifestFromJson(absl::string_view text) {
   try {
     const Json json = Json::parse(text.begin(), text.end());
     if (json.at("format") != kFormat) return absl::DataLossError("its format is not p2-checkpoint");
-    if (const int version = json.at("version"); version > kFormatVersion) {
+    P2_ASSIGN_OR_RETURN(const int64_t version, WholeNumber(json.at("version"), "version"));
+    if (version > kFormatVersion) {
       return absl::FailedPreconditionError(absl::StrCat(
           "format version ", version, " is newer than this p2, which knows ", kFormatVersion, "; upgrade p2"));
     }
     Manifest manifest;
-    json.at("images_seen").get_to(manifest.images_seen);
-    json.at("epoch").get_to(manifest.epoch);
-    json.at("attempt").get_to(manifest.attempt);
+    P2_ASSIGN_OR_RETURN(manifest.images_seen, WholeNumber(json.at("images_seen"), "images_seen"));
+    P2_ASSIGN_OR_RETURN(manifest.epoch, WholeNumber(json.at("epoch"), "epoch"));
+    P2_ASSIGN_OR_RETURN(manifest.attempt, WholeNumber<int>(json.at("attempt"), "attempt"));
     json.at("ema_profiles").get_to(manifest.ema_profiles);
     for (const Json& file : json.at("files")) {
-      FileEntry entry{file.at("path"), file.at("size_bytes"), file.at("sha256")};
+      P2_ASSIGN_OR_RETURN(const int64_t size_bytes, WholeNumber(file.at("size_bytes"), "size_bytes"));
+      FileEntry entry{file.at("path"), size_bytes, file.at("sha256")};
       if (!IsPlainName(entry.path)) return absl::DataLossError(absl::StrCat("it names the file \"", entry.path, "\""));
       manifest.files.push_back(std::move(entry));
     }

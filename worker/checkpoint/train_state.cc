@@ -1,7 +1,9 @@
 #include "worker/checkpoint/train_state.h"
 
 #include "absl/strings/str_cat.h"
+#include "common/status_macros.h"
 #include "nlohmann/json.hpp"
+#include "worker/checkpoint/json_number.h"
 
 namespace p2::checkpoint {
 namespace {
@@ -33,12 +35,16 @@ absl::StatusOr<TrainState> TrainStateFromJson(absl::string_view text) {
     const Json json = Json::parse(text.begin(), text.end());
     if (json.at("format") != kFormat) return absl::DataLossError("its format is not p2-train-state");
     TrainState state;
-    json.at("images_seen").get_to(state.images_seen);
-    json.at("step").get_to(state.step);
-    json.at("updates").get_to(state.updates);
-    json.at("seed").get_to(state.seed);
-    json.at("batch").get_to(state.batch);
-    for (const Json& range : json.at("skipped_ranges")) state.skipped.push_back({range.at(0), range.at(1)});
+    P2_ASSIGN_OR_RETURN(state.images_seen, WholeNumber(json.at("images_seen"), "images_seen"));
+    P2_ASSIGN_OR_RETURN(state.step, WholeNumber(json.at("step"), "step"));
+    P2_ASSIGN_OR_RETURN(state.updates, WholeNumber(json.at("updates"), "updates"));
+    P2_ASSIGN_OR_RETURN(state.seed, WholeNumber<uint64_t>(json.at("seed"), "seed"));
+    P2_ASSIGN_OR_RETURN(state.batch, WholeNumber(json.at("batch"), "batch"));
+    for (const Json& range : json.at("skipped_ranges")) {
+      SampleRange& skipped = state.skipped.emplace_back();
+      P2_ASSIGN_OR_RETURN(skipped.begin, WholeNumber(range.at(0), "skipped_ranges"));
+      P2_ASSIGN_OR_RETURN(skipped.end, WholeNumber(range.at(1), "skipped_ranges"));
+    }
     json.at("fingerprint").get_to(state.fingerprint);
     json.at("dataset_fingerprint").get_to(state.dataset_fingerprint);
     json.at("metric_sums").get_to(state.metric_sums);

@@ -140,6 +140,21 @@ TEST_F(CheckpointTest, DoesNotExistWithoutItsManifest) {
   EXPECT_EQ(Checkpoint::Open(Path("000000000080-e1")).status().code(), absl::StatusCode::kNotFound);
 }
 
+TEST_F(CheckpointTest, RefusesNumbersThatAreNotWhole) {
+  std::string manifest = ManifestToJson({8, 1, 1, {}, {{"a", 1, std::string(64, 'a')}}});
+  for (const char* number : {"1e300", "-1", "1.5", "9223372036854775808", "null"}) {
+    for (const char* key : {"version", "images_seen", "epoch", "attempt", "size_bytes"}) {
+      const std::string name = absl::StrCat("\"", key, "\": ");
+      const size_t at = manifest.find(name) + name.size();
+      std::string damaged = manifest;
+      damaged.replace(at, 1, number);
+      const absl::Status status = ManifestFromJson(damaged).status();
+      EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << damaged;
+      EXPECT_THAT(std::string(status.message()), HasSubstr(absl::StrCat(key, " is"))) << damaged;
+    }
+  }
+}
+
 TEST_F(CheckpointTest, RefusesAManifestThatPointsOutsideOfItsDirectory) {
   const Manifest manifest{8, 1, 1, {}, {{"../secret", 1, std::string(64, 'a')}}};
   EXPECT_EQ(ManifestFromJson(ManifestToJson(manifest)).status().code(), absl::StatusCode::kDataLoss);
