@@ -84,11 +84,14 @@ class Fields {
 };
 
 absl::Status CheckShards(const DatasetManifest& manifest, Fields& fields) {
+  const uint64_t most = MaxRecords(manifest.record_bytes());
+  if (manifest.count > most) fields.Wrong(absl::StrCat("count is ", manifest.count, ", at most ", most, " fit"));
   uint64_t count = 0;
   for (size_t i = 0; i < manifest.shards.size(); ++i) {
     const ShardInfo& shard = manifest.shards[i];
     if (shard.file != ShardFileName(i)) fields.Wrong(absl::StrCat("shard ", i, " is not ", ShardFileName(i)));
-    if (shard.count == 0 || shard.bytes != kShardHeaderBytes + shard.count * manifest.record_bytes()) {
+    if (shard.count == 0 || shard.count > most ||
+        shard.bytes != ShardBytes(manifest.version, shard.count, manifest.record_bytes())) {
       fields.Wrong(absl::StrCat(shard.file, ": ", shard.count, " records cannot take ", shard.bytes, " bytes"));
     }
     if (shard.count > manifest.shards[0].count ||
@@ -129,6 +132,7 @@ absl::StatusOr<DatasetManifest> ParseManifest(absl::string_view text, const std:
         absl::StrCat(path, ": version ", version, " is newer than this p2, which reads ", kShardVersion));
   }
   DatasetManifest manifest;
+  manifest.version = static_cast<uint32_t>(version);
   manifest.name = fields.Text("name");
   manifest.resolution = static_cast<int>(fields.Number("resolution", kMaxResolution));
   manifest.channels = static_cast<int>(fields.Number("channels", 3));
@@ -166,7 +170,7 @@ absl::Status SaveManifest(const DatasetManifest& manifest, const std::string& di
         {{"path", bad.path.substr(0, kMaxTextBytes / 4)}, {"reason", bad.reason.substr(0, kMaxTextBytes / 4)}});
   }
   const Json json = {{"format", "p2-dataset"},
-                     {"version", kShardVersion},
+                     {"version", manifest.version},
                      {"name", manifest.name},
                      {"resolution", manifest.resolution},
                      {"channels", manifest.channels},

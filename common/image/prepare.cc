@@ -253,6 +253,14 @@ absl::Status CheckShard(const std::string& directory, const ShardInfo& shard, ui
     return errno == ENOENT ? absl::DataLossError(absl::StrCat(path, " is missing")) : FileError("open", path);
   std::array<uint8_t, kShardHeaderBytes> header;
   P2_RETURN_IF_ERROR(PReadAll(fd.get(), path, 0, absl::MakeSpan(header)));
+  // A damaged header or damaged checksums are found by the digest; here they only name no record.
+  std::vector<uint32_t> checksums;
+  if (const absl::StatusOr<ShardHeader> decoded = DecodeShardHeader(header);
+      decoded.ok() && decoded->count == shard.count && decoded->record_bytes() == record_bytes) {
+    if (absl::StatusOr<std::vector<uint32_t>> read = ReadChecksums(fd.get(), path, *decoded); read.ok())
+      checksums = *std::move(read);
+  }
+  absl::Status damaged;
   std::vector<uint8_t> record(record_bytes);
   Sha256 sha;
   sha.Update(header);
@@ -260,12 +268,20 @@ absl::Status CheckShard(const std::string& directory, const ShardInfo& shard, ui
     if (stop.stop_requested()) return Cancelled();
     P2_RETURN_IF_ERROR(PReadAll(fd.get(), path, kShardHeaderBytes + i * record.size(), absl::MakeSpan(record)));
     sha.Update(record);
+    if (!checksums.empty()) damaged.Update(CheckRecord(record, checksums[i], path, i));
     record_done(Fingerprint::OfRecord(record));
+  }
+  std::vector<uint8_t> rest(1 << 16);  // The checksums.
+  for (uint64_t at = kShardHeaderBytes + shard.count * record_bytes; at < shard.bytes; at += rest.size()) {
+    rest.resize(std::min<uint64_t>(rest.size(), shard.bytes - at));
+    P2_RETURN_IF_ERROR(PReadAll(fd.get(), path, at, absl::MakeSpan(rest)));
+    sha.Update(rest);
   }
   const std::string digest = Hex(sha.Finish());
   if (digest != shard.sha256) {
-    return absl::DataLossError(
-        absl::StrCat(path, " is damaged: its SHA-256 is ", digest, ", the manifest says ", shard.sha256));
+    return absl::DataLossError(absl::StrCat(path, " is damaged: its SHA-256 is ", digest, ", the manifest says ",
+                                            shard.sha256,
+                                            damaged.ok() ? "" : "; the first damaged record: ", damaged.message()));
   }
   struct stat info;
   if (fstat(fd.get(), &info) != 0) return FileError("stat", path);
@@ -288,9 +304,9 @@ absl::Status Stopped(const Partial& partial, const std::string& staging) {
 absl::StatusOr<std::string> IdentityOfWork(const ImageSource& source, const PrepareOptions& options,
                                            uint64_t records_per_shard) {
   P2_ASSIGN_OR_RETURN(const std::string input, source.Identity());
-  return Sha256Hex(absl::StrCat(P2_VERSION, " ", options.name, " ", options.resolution, " ", options.channels, " ",
-                                options.exif, " ", options.limits.max_pixels, " ", options.limits.max_file_bytes, " ",
-                                records_per_shard, " ", input));
+  return Sha256Hex(absl::StrCat(P2_VERSION, " ", kShardVersion, " ", options.name, " ", options.resolution, " ",
+                                options.channels, " ", options.exif, " ", options.limits.max_pixels, " ",
+                                options.limits.max_file_bytes, " ", records_per_shard, " ", input));
 }
 
 // What an earlier prepare of the same work left in `directory` and still is what it was, its records' digests added to

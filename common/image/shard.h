@@ -5,22 +5,25 @@
 //     shard-00000.p2s    fixed-size records in order
 //     shard-00001.p2s    ...
 //
-// Shard (little endian): a header of 64 bytes, then `count` records without gaps.
+// Shard (little endian): a header of 64 bytes, `count` records without gaps, then their checksums.
 //   0  char[8]  "P2SHARD\n"         32  u64  count: records in this shard
-//   8  u32      version, 1          40  u64  record_bytes = channels * height * width
+//   8  u32      version, 2          40  u64  record_bytes = channels * height * width
 //   12 u32      header bytes, 64    48  u64  first: index in the dataset of record 0
 //   16 u32      channels, 1 or 3    56  u32  0
 //   20 u32      height              60  u32  CRC-32C of bytes 0..59
 //   24 u32      width
 //   28 u32      0
 // Record: one image, uint8, (C, H, W). Every shard but the last holds the same number of records.
+// Checksums: u32 CRC-32C of each record in order, then u32 CRC-32C of those. Training compares each record that it
+// reads. Shards of version 1 have none.
 //
 // Manifest (JSON, UTF-8):
-//   {"format": "p2-dataset", "version": 1, "name", "resolution", "channels", "count", "fingerprint",
+//   {"format": "p2-dataset", "version": 2, "name", "resolution", "channels", "count", "fingerprint",
 //    "shards": [{"file", "count", "bytes", "sha256"}], "bad_count", "bad_images": [{"path", "reason"}], "created_by"}
-// `sha256` is of the whole file (what sha256sum prints). `bad_images` lists the first 10,000 that could not be read.
+// The version is that of its shards. `sha256` is of the whole file (what sha256sum prints). `bad_images` lists the
+// first 10,000 that could not be read.
 //
-// Fingerprint: SHA-256, in hex, of u64 version, resolution, channels, count (little endian), then the SHA-256 of each
+// Fingerprint: SHA-256, in hex, of u64 1, resolution, channels, count (little endian), then the SHA-256 of each
 // record in order. It depends on pixels and their order only: not on names, paths, or how records are cut into shards.
 #pragma once
 
@@ -37,7 +40,7 @@
 
 namespace p2::image {
 
-inline constexpr uint32_t kShardVersion = 1;
+inline constexpr uint32_t kShardVersion = 2;  // Written; 1 is read too.
 inline constexpr size_t kShardHeaderBytes = 64;
 inline constexpr size_t kMaxBadImagesListed = 10'000;
 inline constexpr size_t kMaxShards = 100'000;
@@ -50,6 +53,7 @@ struct ShardHeader {
   uint32_t width = 0;
   uint64_t count = 0;
   uint64_t first = 0;
+  uint32_t version = kShardVersion;
 
   uint64_t record_bytes() const { return uint64_t{channels} * height * width; }
   friend bool operator==(const ShardHeader&, const ShardHeader&) = default;
@@ -58,6 +62,18 @@ struct ShardHeader {
 std::array<uint8_t, kShardHeaderBytes> EncodeShardHeader(const ShardHeader& header);
 // DATA_LOSS naming the field that is wrong. `bytes` must be kShardHeaderBytes long.
 absl::StatusOr<ShardHeader> DecodeShardHeader(absl::Span<const uint8_t> bytes);
+
+// Bytes of a whole shard file. REQUIRES: count <= MaxRecords(record_bytes).
+uint64_t ShardBytes(uint32_t version, uint64_t count, uint64_t record_bytes);
+// How many records a file, and a dataset, can hold: their bytes stay within 63 bits.
+uint64_t MaxRecords(uint64_t record_bytes);
+
+// The CRC-32C of each record, from the end of a shard; empty for version 1. `path` is for messages. DATA_LOSS if the
+// file ends before, or the checksums themselves are damaged; UNAVAILABLE if reading fails.
+absl::StatusOr<std::vector<uint32_t>> ReadChecksums(int fd, const std::string& path, const ShardHeader& header);
+
+// DATA_LOSS naming `path`, the record of the shard and its bytes in the file if `record` has another CRC-32C.
+absl::Status CheckRecord(absl::Span<const uint8_t> record, uint32_t crc, const std::string& path, uint64_t index);
 
 struct ShardInfo {
   std::string file;  // Name inside the directory: `shard-NNNNN.p2s`.
@@ -85,6 +101,7 @@ struct DatasetManifest {
   uint64_t bad_count = 0;
   std::vector<BadImage> bad_images;
   std::string created_by;
+  uint32_t version = kShardVersion;
 
   uint64_t record_bytes() const { return static_cast<uint64_t>(channels) * resolution * resolution; }
   friend bool operator==(const DatasetManifest&, const DatasetManifest&) = default;
@@ -122,7 +139,7 @@ std::string ShardFileName(size_t index);
 // destroyed before Finish leaves nothing. Confined to one thread.
 class ShardWriter {
  public:
-  // `header.count` is ignored: it counts the records itself.
+  // `header.count` is ignored: it counts the records itself. `header.version`: 1 or 2.
   static absl::StatusOr<std::unique_ptr<ShardWriter>> Create(const std::string& directory, size_t index,
                                                              ShardHeader header);
   ~ShardWriter();
@@ -139,10 +156,12 @@ class ShardWriter {
  private:
   ShardWriter(std::string directory, std::string file, ShardHeader header, int fd);
   std::string TempPath() const;
+  void AppendChecksum(uint32_t crc);
 
   const std::string directory_;
   const std::string file_;
   ShardHeader header_;
+  std::vector<uint8_t> checksums_;  // As they will lie there.
   int fd_;
   bool finished_ = false;
 };

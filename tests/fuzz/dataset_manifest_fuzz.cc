@@ -8,6 +8,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   uint64_t count = 0;
   for (const p2::image::ShardInfo& shard : manifest->shards) {
     p2::fuzz::Require(shard.file.find('/') == std::string::npos, "a shard lies in the dataset's directory");
+    p2::fuzz::Require(shard.count <= shard.bytes / manifest->record_bytes(), "a shard has room for its records");
     count += shard.count;
   }
   p2::fuzz::Require(count == manifest->count && count > 0, "the shards hold what the manifest counts");

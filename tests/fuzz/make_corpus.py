@@ -76,15 +76,15 @@ write("checkpoint_manifest", "state", json.dumps({"format": "p2-train-state", "i
       "dataset_fingerprint": digest, "metric_sums": [1.5, 0]}))
 write("checkpoint_manifest", "directory", "000000012800-e3")
 
-dataset = {"format": "p2-dataset", "version": 1, "name": "a", "resolution": 8, "channels": 3, "count": 3, "fingerprint": digest,
-           "shards": [{"file": "shard-00000.p2s", "count": 2, "bytes": 448, "sha256": digest},
-                      {"file": "shard-00001.p2s", "count": 1, "bytes": 256, "sha256": digest}],
+dataset = {"format": "p2-dataset", "version": 2, "name": "a", "resolution": 8, "channels": 3, "count": 3, "fingerprint": digest,
+           "shards": [{"file": "shard-00000.p2s", "count": 2, "bytes": 460, "sha256": digest},
+                      {"file": "shard-00001.p2s", "count": 1, "bytes": 264, "sha256": digest}],
            "bad_count": 1, "bad_images": [{"path": "x.png", "reason": "cut short"}], "created_by": "p2ctl"}
 write("dataset_manifest", "two_shards", json.dumps(dataset))
-write("dataset_manifest", "overflow", json.dumps({**dataset, "resolution": 4096, "shards": [
-      {"file": "shard-00000.p2s", "count": 2**40, "bytes": 2**62, "sha256": digest}]}))
+write("dataset_manifest", "overflow", json.dumps({**dataset, "version": 1, "resolution": 4096, "channels": 1, "count": 2**40, "shards": [
+      {"file": "shard-00000.p2s", "count": 2**40, "bytes": 64, "sha256": digest}]}))
 
-write("shard_header", "rgb", b"P2SHARD\n" + struct.pack("<6IQQQ", 1, 64, 3, 8, 8, 0, 2, 192, 0) + bytes(8))
+write("shard_header", "rgb", b"P2SHARD\n" + struct.pack("<6IQQQ", 2, 64, 3, 8, 8, 0, 2, 192, 0) + bytes(8))
 write("shard_header", "grey", b"P2SHARD\n" + struct.pack("<6IQQQ", 1, 64, 1, 4096, 4096, 0, 2**40, 2**24, 7) + bytes(8))
 
 gif = b"GIF89a\x01\x00\x01\x00\x00\x00\x00,\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;"

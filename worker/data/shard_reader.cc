@@ -33,12 +33,14 @@ absl::StatusOr<std::unique_ptr<ShardReader>> ShardReader::Open(const std::string
     P2_RETURN_IF_ERROR(PReadAll(fd.get(), path, 0, absl::MakeSpan(bytes)));
     const absl::StatusOr<image::ShardHeader> header = image::DecodeShardHeader(bytes);
     if (!header.ok()) return absl::DataLossError(absl::StrCat(path, ": ", header.status().message()));
-    if (*header != image::ShardHeader{static_cast<uint32_t>(manifest.channels), side, side, info.count, first}) {
+    if (*header !=
+        image::ShardHeader{static_cast<uint32_t>(manifest.channels), side, side, info.count, first, manifest.version}) {
       return absl::DataLossError(
           absl::StrCat(path, " is not the shard that the manifest describes; prepare the dataset again"));
     }
     first += info.count;
-    reader->shards_.push_back({path, std::move(fd)});
+    P2_ASSIGN_OR_RETURN(std::vector<uint32_t> checksums, image::ReadChecksums(fd.get(), path, *header));
+    reader->shards_.push_back({path, std::move(fd), std::move(checksums)});
   }
 
   const uint64_t total = manifest.count * manifest.record_bytes();
@@ -46,15 +48,29 @@ absl::StatusOr<std::unique_ptr<ShardReader>> ShardReader::Open(const std::string
     std::unique_ptr<uint8_t[]> records(new uint8_t[total]);
     uint64_t at = 0;
     for (size_t i = 0; i < reader->shards_.size(); ++i) {
-      const uint64_t size = manifest.shards[i].bytes - image::kShardHeaderBytes;
-      P2_RETURN_IF_ERROR(PReadAll(reader->shards_[i].fd.get(), reader->shards_[i].path, image::kShardHeaderBytes,
-                                  absl::MakeSpan(records.get() + at, size)));
+      const uint64_t size = manifest.shards[i].count * manifest.record_bytes();
+      P2_RETURN_IF_ERROR(reader->ReadChecked(reader->shards_[i], 0, absl::MakeSpan(records.get() + at, size)));
       at += size;
     }
     reader->resident_ = std::move(records);
     reader->resident_bytes_ = total;
   }
   return reader;
+}
+
+absl::Status ShardReader::ReadChecked(const Shard& shard, uint64_t first, absl::Span<uint8_t> out) const {
+  const uint64_t size = record_bytes();
+  P2_RETURN_IF_ERROR(PReadAll(shard.fd.get(), shard.path, image::kShardHeaderBytes + first * size, out));
+  for (uint64_t i = 0; !shard.checksums.empty() && i < out.size() / size; ++i) {
+    const absl::Status whole =
+        image::CheckRecord(out.subspan(i * size, size), shard.checksums[first + i], shard.path, first + i);
+    if (!whole.ok()) {
+      return absl::DataLossError(absl::StrCat(whole.message(), "; `p2ctl dataset validate ",
+                                              shard.path.substr(0, shard.path.rfind('/')),
+                                              "` looks for more; copy the dataset again, or prepare it again"));
+    }
+  }
+  return absl::OkStatus();
 }
 
 absl::Status ShardReader::Read(uint64_t index, absl::Span<uint8_t> out) const {
@@ -67,8 +83,7 @@ absl::Status ShardReader::Read(uint64_t index, absl::Span<uint8_t> out) const {
     return absl::OkStatus();
   }
   const uint64_t per_shard = manifest_.shards[0].count;  // The same in all but the last.
-  const Shard& shard = shards_[index / per_shard];
-  return PReadAll(shard.fd.get(), shard.path, image::kShardHeaderBytes + index % per_shard * size, out);
+  return ReadChecked(shards_[index / per_shard], index % per_shard, out);
 }
 
 }  // namespace p2::data

@@ -26,9 +26,9 @@ class ShardReader {
   };
 
   // Loads the manifest; opens every shard and compares header and size with it; reads the records if they stay
-  // resident. The digests are not computed (image::VerifyDataset does). NOT_FOUND if `directory` is no dataset;
-  // DATA_LOSS naming the file if something is missing, damaged or cut short; UNAVAILABLE if reading fails;
-  // FAILED_PRECONDITION if a newer p2 wrote it.
+  // resident, each compared with its checksum. The digests are not computed (image::VerifyDataset does). NOT_FOUND if
+  // `directory` is no dataset; DATA_LOSS naming the file if something is missing, damaged or cut short; UNAVAILABLE if
+  // reading fails; FAILED_PRECONDITION if a newer p2 wrote it.
   static absl::StatusOr<std::unique_ptr<ShardReader>> Open(const std::string& directory, const Options& options);
   static absl::StatusOr<std::unique_ptr<ShardReader>> Open(const std::string& directory) {
     return Open(directory, Options());
@@ -39,8 +39,8 @@ class ShardReader {
   // channels * resolution * resolution.
   uint64_t record_bytes() const { return manifest_.record_bytes(); }
 
-  // Record `index` as (C, H, W) into `out`, which has exactly record_bytes(). OUT_OF_RANGE if there is no such record;
-  // DATA_LOSS or UNAVAILABLE as above.
+  // Record `index` as (C, H, W) into `out`, which has exactly record_bytes(), compared with its checksum (a set of
+  // shard version 1 has none). OUT_OF_RANGE if there is no such record; DATA_LOSS or UNAVAILABLE as above.
   absl::Status Read(uint64_t index, absl::Span<uint8_t> out) const;
 
   // All records in order if they are resident, else empty: (N, C, H, W).
@@ -50,7 +50,10 @@ class ShardReader {
   struct Shard {
     std::string path;
     UniqueFd fd;
+    std::vector<uint32_t> checksums;  // Of each record; empty in sets of version 1.
   };
+  // The shard's records [first, first + out.size() / record_bytes()).
+  absl::Status ReadChecked(const Shard& shard, uint64_t first, absl::Span<uint8_t> out) const;
 
   ShardReader() = default;
 

@@ -160,16 +160,18 @@ absl::StatusOr<Json> InspectShard(const std::string& path) {
     return absl::Status(header.status().code(), absl::StrCat(path, ": ", header.status().message()));
   }
   const uint64_t size = std::filesystem::file_size(path), record = header->record_bytes();
-  const uint64_t data = size - image::kShardHeaderBytes;
-  if (record == 0 || data % record != 0 || data / record != header->count) {
+  if (header->count > image::MaxRecords(record) || size != image::ShardBytes(header->version, header->count, record)) {
     return absl::DataLossError(
         absl::StrCat(path, " has ", size, " bytes; its header promises ", header->count, " records of ", record));
   }
-  const Json metadata = {{"channels", header->channels},
-                         {"height", header->height},
-                         {"width", header->width},
-                         {"count", header->count},
-                         {"first", header->first}};
+  P2_ASSIGN_OR_RETURN(const std::vector<uint32_t> checksums, image::ReadChecksums(fd.get(), path, *header));
+  std::vector<uint8_t> pixels(record);
+  for (uint64_t i = 0; i < checksums.size(); ++i) {
+    P2_RETURN_IF_ERROR(PReadAll(fd.get(), path, image::kShardHeaderBytes + i * record, absl::MakeSpan(pixels)));
+    P2_RETURN_IF_ERROR(image::CheckRecord(pixels, checksums[i], path, i));
+  }
+  const Json metadata = {{"version", header->version}, {"channels", header->channels}, {"height", header->height},
+                         {"width", header->width},     {"count", header->count},       {"first", header->first}};
   return Json{{"kind", "shard"}, {"metadata", metadata}};
 }
 

@@ -95,7 +95,8 @@ TEST_F(DatasetTest, ValidatesByDirectoryAndByNameAndSaysWhatDiffers) {
   shard.close();
   const P2ctlResult bad = P2ctl({"dataset", "validate", "mine"});
   EXPECT_EQ(bad.exit_code, 12);
-  EXPECT_THAT(bad.err, AllOf(HasSubstr("shard-00000.p2s is damaged"), HasSubstr("the records' fingerprint is")));
+  EXPECT_THAT(bad.err, AllOf(HasSubstr("shard-00000.p2s is damaged"), HasSubstr("record 0 (bytes 64 to"),
+                             HasSubstr("the records' fingerprint is")));
   EXPECT_EQ(P2ctl({"dataset", "validate", "other"}).exit_code, 3);
 }
 

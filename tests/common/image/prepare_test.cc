@@ -115,7 +115,7 @@ TEST(PrepareDatasetTest, StoresRgbAsPlanes) {
   ASSERT_TRUE(PrepareDataset(options).ok());
   const Image crop = *CenterCropAdm(*Decode(ReadBytes(TestData("rgb_420.jpg"))), 8);
   const std::vector<uint8_t> file = ReadBytes(dir / "out/shard-00000.p2s");
-  ASSERT_EQ(file.size(), 64u + 192);
+  ASSERT_EQ(file.size(), ShardBytes(kShardVersion, 1, 192));
   for (int c = 0; c < 3; ++c) {
     for (int i = 0; i < 64; ++i) ASSERT_EQ(file[64 + c * 64 + i], crop.pixels[i * 3 + c]);
   }

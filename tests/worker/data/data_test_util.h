@@ -18,17 +18,19 @@ namespace p2::data {
 // A dataset directory of its own, removed at the end. Byte j of record i is a function of i and j.
 class TestDataset {
  public:
-  TestDataset(uint64_t count, int resolution, int channels, uint64_t records_per_shard)
+  TestDataset(uint64_t count, int resolution, int channels, uint64_t records_per_shard,
+              uint32_t version = image::kShardVersion)
       : record_bytes_(static_cast<uint64_t>(channels) * resolution * resolution) {
     static std::atomic<int> next = 0;
     path_ = absl::StrCat(::testing::TempDir(), "/p2-data-", getpid(), "-", next++);
     std::filesystem::create_directories(path_);
     image::DatasetManifest manifest{"test", resolution, channels, count};
+    manifest.version = version;
     image::Fingerprint fingerprint;
     const uint32_t side = static_cast<uint32_t>(resolution);
     for (uint64_t first = 0; first < count; first += records_per_shard) {
       auto writer = image::ShardWriter::Create(path_, manifest.shards.size(),
-                                               {static_cast<uint32_t>(channels), side, side, 0, first});
+                                               {static_cast<uint32_t>(channels), side, side, 0, first, version});
       EXPECT_TRUE(writer.ok()) << writer.status();
       for (uint64_t i = first; i < std::min(count, first + records_per_shard); ++i) {
         EXPECT_TRUE((*writer)->Append(Record(i)).ok());

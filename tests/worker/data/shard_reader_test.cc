@@ -66,10 +66,39 @@ TEST(ShardReaderTest, SaysWhichShardIsCutShortMissingOrDamaged) {
   EXPECT_THAT(std::string(OpenError(dataset).message()), HasSubstr("not the shard that the manifest describes"));
   fs::resize_file(dataset.Shard(1), 70);
   EXPECT_THAT(std::string(OpenError(dataset).message()),
-              HasSubstr("shard-00001.p2s has 70 bytes, the manifest says 72"));
+              HasSubstr("shard-00001.p2s has 70 bytes, the manifest says 84"));
   fs::remove(dataset.Shard(1));
   EXPECT_EQ(OpenError(dataset).code(), absl::StatusCode::kDataLoss);
   EXPECT_THAT(std::string(OpenError(dataset).message()), HasSubstr("shard-00001.p2s is missing"));
+}
+
+TEST(ShardReaderTest, FindsAFlippedByteWhenItReadsTheRecord) {
+  const TestDataset dataset(6, 2, 1, 4);
+  const auto reader = ShardReader::Open(dataset.path(), kFromDisk);
+  ASSERT_TRUE(reader.ok()) << reader.status();
+  std::vector<uint8_t> record(4);
+  FlipByte(dataset.Shard(1), 64 + 4 + 2);  // In record 1 of the second shard.
+  EXPECT_TRUE((*reader)->Read(4, absl::MakeSpan(record)).ok());
+  const absl::Status status = (*reader)->Read(5, absl::MakeSpan(record));
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("shard-00001.p2s: record 1 (bytes 68 to 71) is damaged"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("`p2ctl dataset validate " + dataset.path() + "`"));
+  EXPECT_EQ(OpenError(dataset).code(), absl::StatusCode::kDataLoss) << "a resident set is checked when it is read";
+  EXPECT_THAT(std::string(OpenError(dataset).message()), HasSubstr("shard-00001.p2s: record 1"));
+}
+
+TEST(ShardReaderTest, ReadsSetsOfTheFirstVersionWhichHaveNoChecksums) {
+  const TestDataset dataset(5, 2, 1, 2, /*version=*/1);
+  EXPECT_EQ(fs::file_size(dataset.Shard(0)), 64u + 8);
+  for (const ShardReader::Options& options : {ShardReader::Options(), kFromDisk}) {
+    const auto reader = ShardReader::Open(dataset.path(), options);
+    ASSERT_TRUE(reader.ok()) << reader.status();
+    std::vector<uint8_t> record(4);
+    for (uint64_t i = 0; i < 5; ++i) {
+      ASSERT_TRUE((*reader)->Read(i, absl::MakeSpan(record)).ok());
+      EXPECT_EQ(record, dataset.Record(i)) << i;
+    }
+  }
 }
 
 TEST(ShardReaderTest, SaysThatADirectoryIsNoDataset) {
