@@ -98,7 +98,8 @@ struct TrainOptions {
   int attempt = 1;
   int64_t epoch = 1;
   std::string dataset_dir;
-  std::string dataset_fingerprint;  // Hex SHA-256 that the dataset must have; empty: any.
+  uint64_t resident_limit_bytes = uint64_t{1} << 30;  // Larger datasets are read from disk, record by record.
+  std::string dataset_fingerprint;                    // Hex SHA-256 that the dataset must have; empty: any.
   std::string checkpoint_dir;
   std::string checkpoint_root;                 // REQUIRES: checkpoint_dir lies under it.
   std::vector<std::string> resume_candidates;  // Names in checkpoint_dir, best first.

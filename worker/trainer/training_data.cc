@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/logging.h"
 #include "common/status_macros.h"
 #include "worker/trainer/exit_code.h"
 #include "worker/trainer/train_options.h"
@@ -13,9 +14,14 @@ namespace p2::trainer {
 
 absl::StatusOr<std::unique_ptr<TrainingData>> TrainingData::Open(const TrainOptions& options, at::Device device) {
   const std::string& directory = options.dataset_dir;
-  absl::StatusOr<std::unique_ptr<data::ShardReader>> reader = data::ShardReader::Open(directory);
+  absl::StatusOr<std::unique_ptr<data::ShardReader>> reader =
+      data::ShardReader::Open(directory, {options.resident_limit_bytes});
   if (!reader.ok()) return WithExit(ExitCode::kData, reader.status());
   const image::DatasetManifest& set = (*reader)->manifest();
+  if (set.version == 1 && options.place.rank == 0) {
+    P2_LOG(kWarning) << "dataset " << directory << " was prepared by an older p2 and has no checksums of its records: "
+                     << "only `p2ctl dataset validate` finds damaged images; preparing it again adds them";
+  }
   const spec::UnetOptions& model = options.spec.model;
   if (set.resolution != model.image_size || set.channels != model.in_channels) {
     return absl::InvalidArgumentError(absl::StrCat("dataset ", directory, " holds ", set.resolution, " px images of ",
