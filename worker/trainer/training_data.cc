@@ -29,6 +29,11 @@ absl::StatusOr<std::unique_ptr<TrainingData>> TrainingData::Open(const TrainOpti
                                                    model.image_size, " and model.in_channels ", model.in_channels,
                                                    ": prepare the images anew, or change the spec"));
   }
+  if (set.count < static_cast<uint64_t>(options.spec.batch)) {
+    return absl::InvalidArgumentError(absl::StrCat("dataset ", directory, " has ", set.count,
+                                                   " images, fewer than training.batch (", options.spec.batch,
+                                                   "): take a smaller batch, or add images"));
+  }
   if (!options.dataset_fingerprint.empty() && set.fingerprint != options.dataset_fingerprint) {
     return WithExit(ExitCode::kData,
                     absl::FailedPreconditionError(absl::StrCat("dataset ", directory, " has fingerprint ",

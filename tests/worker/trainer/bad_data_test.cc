@@ -98,12 +98,16 @@ TEST_F(BadDataTest, OneRankThatMeetsItEndsTheGang) {
   EXPECT_EQ(code, ExitCode::kData);
 }
 
-TEST_F(BadDataTest, FewerImagesThanTheBatchAreShownAgainNotWaitedFor) {
+TEST_F(BadDataTest, FewerImagesThanTheBatchAreRefusedWithBothNumbers) {
   const std::string few = FreshDir("few");
-  MakeTinyDataset(few, 4);  // The batch is 6.
-  TrainOptions options = TinyOptions(few, FreshDir("out-few"));
+  MakeTinyDataset(few, 5);
   RecordingSink sink;
-  EXPECT_EQ(RunOne(options, sink), ExitCode::kDone);
+  EXPECT_EQ(RunOne(TinyOptions(few, FreshDir("out-few")), sink), ExitCode::kBadSpec);
+  EXPECT_THAT(sink.Of<Finished>().back().message, HasSubstr("has 5 images, fewer than training.batch (6)"));
+  const std::string enough = FreshDir("enough");
+  MakeTinyDataset(enough, 6);
+  RecordingSink good;
+  EXPECT_EQ(RunOne(TinyOptions(enough, FreshDir("out-enough")), good), ExitCode::kDone);
 }
 
 }  // namespace
