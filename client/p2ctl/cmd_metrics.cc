@@ -131,7 +131,7 @@ absl::StatusOr<std::vector<std::string>> Choose(Client& client, const std::vecto
   std::vector<std::string> known(all.begin(), all.end());
   const std::vector<std::string> asked = MetricNames(options);
   if (!asked.empty()) return ChooseMetrics(asked, known);
-  std::erase_if(known, IsSnrBin);
+  std::erase_if(known, IsPartOfLoss);
   return known;
 }
 
@@ -215,7 +215,7 @@ absl::StatusOr<int> Follow(Context& context, const v1::Job& job, const Options& 
     if (point.images_seen() < range.from_images() || (range.to_images() > 0 && point.images_seen() > range.to_images()))
       continue;
     std::map<std::string, double> values(point.values().begin(), point.values().end());
-    if (!chosen) std::erase_if(values, [](const auto& value) { return IsSnrBin(value.first); });
+    if (!chosen) std::erase_if(values, [](const auto& value) { return IsPartOfLoss(value.first); });
     if (shown.empty()) {  // The columns of the first row stay.
       for (const auto& [metric, value] : values) shown.push_back(metric);
     }
@@ -269,8 +269,8 @@ void AddMetrics(CLI::App& app, Context& context) {
                            options, Run);
   verb->add_option("JOB", options->jobs, "IDs, or unique prefixes")->required();
   verb->add_option("-m,--metric", options->metrics,
-                   "Only these: loss,mse,vb,grad_norm,images_per_second; loss_snr_* for the bins of the SNR, which are "
-                   "left out else")
+                   "Only these: loss,mse,vb,grad_norm,images_per_second; loss_snr_* for the bins of the SNR (also loss_q*, "
+                   "loss_coarse …), which are left out else")
       ->type_name("NAME,..")
       ->allow_extra_args(false);
   verb->add_option("--from", options->from, "First images seen: 500k");

@@ -249,6 +249,10 @@ std::string EstimateText(const v1::ResourceEstimate& estimate) {
   return absl::StrCat("Parameters:         ", FormatCount(estimate.parameters()), "\nMemory per device:  about ",
                       FormatBytes(estimate.memory_bytes()),
                       "\nCheckpoint:         ", FormatBytes(estimate.checkpoint_bytes()),
+                      estimate.ema_snapshot_bytes() == 0
+                          ? ""
+                          : absl::StrCat("\nEMA snapshots:      ", FormatBytes(estimate.ema_snapshot_bytes()),
+                                         " at the end, apart from checkpoints"),
                       "\nImages per device:  ", absl::StrJoin(estimate.images_per_device(), ", "), " a step",
                       "\nSteps:              ", FormatCount(estimate.steps()), "\n");
 }

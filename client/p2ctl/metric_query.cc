@@ -1,6 +1,7 @@
 #include "client/p2ctl/metric_query.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -17,13 +18,13 @@ absl::Status NoSuchMetric(absl::string_view name, const std::vector<std::string>
   std::vector<std::string> shown;
   bool bins = false;
   for (const std::string& metric : known) {
-    if (IsSnrBin(metric)) {
+    if (IsPartOfLoss(metric)) {
       bins = true;
     } else {
       shown.push_back(metric);
     }
   }
-  if (bins) shown.push_back("bins of the SNR (loss_snr_* …)");
+  if (bins) shown.push_back("parts of the loss (loss_snr_* by SNR, loss_q* by t, loss_coarse …)");
   const std::string near = spec::DidYouMean(name, known);
   return UsageError(absl::StrCat("no metric \"", name, "\"", near, near.empty() ? "; it has " : " it has ",
                                  absl::StrJoin(shown, ", ")));
@@ -40,7 +41,12 @@ bool IsThinned(const v1::QueryMetricsResponse& response) {
 
 }  // namespace
 
-bool IsSnrBin(absl::string_view metric) { return absl::StrContains(metric, "_snr_"); }
+bool IsPartOfLoss(absl::string_view metric) {
+  static constexpr absl::string_view kParts[] = {"_q0", "_q1", "_q2", "_q3", "_coarse", "_content", "_clean_up"};
+  return absl::StrContains(metric, "_snr_") ||
+         std::any_of(std::begin(kParts), std::end(kParts),
+                     [metric](absl::string_view part) { return absl::EndsWith(metric, part); });
+}
 
 absl::StatusOr<std::vector<std::string>> MetricsOf(Client& client, const std::string& job) {
   v1::QueryMetricsRequest request;

@@ -11,8 +11,9 @@
 
 namespace p2::ctl {
 
-// loss_snr_07, count_snr_07 …: 24 bins each; an interval without samples leaves a bin out.
-bool IsSnrBin(absl::string_view metric);
+// loss_snr_07, count_snr_07 …, loss_q3, loss_coarse …: the loss by bins of the SNR, quarters of t and stages. An interval
+// without samples there leaves it out.
+bool IsPartOfLoss(absl::string_view metric);
 
 // By name; empty while it has no points.
 absl::StatusOr<std::vector<std::string>> MetricsOf(Client& client, const std::string& job);

@@ -126,7 +126,7 @@ void SayEnd(Context& context, const std::map<std::string, JobMonitor::Watched>& 
 // interval without samples leaves one out.
 absl::Status CheckMetric(Client& client, const std::map<std::string, JobMonitor::Watched>& jobs,
                          const std::string& metric) {
-  if (metric.empty() || IsSnrBin(metric)) return absl::OkStatus();
+  if (metric.empty() || IsPartOfLoss(metric)) return absl::OkStatus();
   for (const auto& [name, watched] : jobs) {
     if (!watched.values.empty()) continue;
     P2_ASSIGN_OR_RETURN(const std::vector<std::string> known, MetricsOf(client, name));

@@ -4,6 +4,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "common/spec/power_ema.h"
 #include "common/spec/unet_shape.h"
 #include "common/spec/validate.h"
 #include "common/status_macros.h"
@@ -41,6 +42,11 @@ absl::StatusOr<p2::v1::ResourceEstimate> EstimateResources(const p2::v1::Trainin
   estimate.set_memory_bytes(memory.Total(microbatch > 0 ? std::min(microbatch, most) : most));
   estimate.set_checkpoint_bytes(memory.parameters + memory.optimizer + memory.emas);
   const int64_t images = spec.training().images();
+  const p2::v1::EmaSnapshotSpec& snapshots = spec.ema_snapshots();
+  if (snapshots.every_images() > 0 && images >= 1) {
+    estimate.set_ema_snapshot_bytes(SnapshotsAtEnd(images, snapshots.every_images(), snapshots.most()) *
+                                    CountPowerEmas(spec) * memory.parameters);
+  }
   estimate.set_steps(images / batch + (images % batch != 0 ? 1 : 0));
   return estimate;
 }

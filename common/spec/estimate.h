@@ -14,8 +14,9 @@ namespace p2::spec {
 std::vector<int> ShareOfBatch(int batch, int ranks);
 
 // Parameters, memory of the fullest device (unet_shape.h says what is counted; with microbatch: auto, of its whole
-// share), bytes of one checkpoint (model, optimizer, EMAs), samples a device, and whole steps until training.images is
-// reached. REQUIRES: a valid spec. INVALID_ARGUMENT if its model or batch is not.
+// share), bytes of one checkpoint (model, optimizer, EMAs), bytes of the snapshots of averages that a finished run
+// keeps, samples a device, and whole steps until training.images is reached. REQUIRES: a valid spec. INVALID_ARGUMENT
+// if its model or batch is not.
 absl::StatusOr<p2::v1::ResourceEstimate> EstimateResources(const p2::v1::TrainingSpec& spec);
 
 }  // namespace p2::spec

@@ -59,8 +59,17 @@ void Derive(TrainingSpec& spec, Origins& origins) {
   for (int i = 0; i < spec.ema_size(); ++i) {
     EmaSpec& ema = *spec.mutable_ema(i);
     if (!ema.name().empty()) continue;
-    ema.set_name(ema.has_rate() ? ShortestText(ema.rate()) : absl::StrCat("h", ShortestText(ema.half_life_images())));
-    origins[absl::StrCat("ema.", i, ".name")] = ema.has_rate() ? "derived from rate" : "derived from half_life_images";
+    const char* from = "half_life_images";
+    if (ema.has_rate()) {
+      ema.set_name(ShortestText(ema.rate()));
+      from = "rate";
+    } else if (ema.has_sigma_rel()) {
+      ema.set_name(absl::StrCat("s", ShortestText(ema.sigma_rel())));
+      from = "sigma_rel";
+    } else {
+      ema.set_name(absl::StrCat("h", ShortestText(ema.half_life_images())));
+    }
+    origins[absl::StrCat("ema.", i, ".name")] = absl::StrCat("derived from ", from);
   }
 }
 

@@ -7,6 +7,8 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "common/spec/power_ema.h"
+#include "common/spec/random_crop.h"
 #include "common/spec/respacing.h"
 #include "common/spec/scalar_text.h"
 #include "common/spec/weighting.h"
@@ -95,7 +97,19 @@ class Validator {
     return wait;
   }
 
+  void CheckCrop() {
+    const p2::v1::DataSpec& data = spec_.data();
+    if (!data.random_crop()) return;
+    if (!(data.max_crop_fraction() > 0 && data.max_crop_fraction() <= 1)) {
+      Fail("data.max_crop_fraction", "is ", data.max_crop_fraction(), "; must be above 0 and at most 1");
+    } else if (!(data.min_crop_fraction() >= 0.01 && data.min_crop_fraction() <= data.max_crop_fraction())) {
+      Fail("data.min_crop_fraction", "is ", data.min_crop_fraction(), "; must be 0.01 to max_crop_fraction (",
+           data.max_crop_fraction(), ")");
+    }
+  }
+
   void CheckData() {
+    CheckCrop();
     const std::string& dataset = spec_.data().dataset();
     if (dataset.empty()) {
       if (require_dataset_) Fail("data.dataset", "is missing; name a registered dataset (--dataset NAME)");
@@ -185,13 +199,38 @@ class Validator {
       } else if (!names.insert(ema.name()).second) {
         Fail(path + ".name", "is ", Quoted(ema.name()), " for the second time; names must differ");
       }
-      if (ema.has_rate() == ema.has_half_life_images()) {
-        Fail(path, "sets ", ema.has_rate() ? "both" : "neither", " of rate and half_life_images; must set exactly one");
+      const int rules = ema.has_rate() + ema.has_half_life_images() + ema.has_sigma_rel();
+      if (rules != 1) {
+        Fail(path, "sets ",
+             rules == 0   ? "none"
+             : rules == 2 ? "two"
+                          : "all",
+             " of rate, half_life_images and sigma_rel; must set exactly one");
       } else if (ema.has_rate() && !(ema.rate() > 0 && ema.rate() < 1)) {
         Fail(path + ".rate", "is ", ema.rate(), "; must be above 0 and below 1");
       } else if (ema.has_half_life_images()) {
         Positive((path + ".half_life_images").c_str(), ema.half_life_images());
+      } else if (ema.has_sigma_rel() && !(ema.sigma_rel() >= kLeastSigmaRel && ema.sigma_rel() <= kMostSigmaRel)) {
+        Fail(path + ".sigma_rel", "is ", ema.sigma_rel(), "; must be ", kLeastSigmaRel, " to ", kMostSigmaRel);
+      } else if (ema.has_sigma_rel() && ema.warmup()) {
+        Fail(path + ".warmup",
+             "is true, but an average with sigma_rel starts from the first update by itself; leave it out");
       }
+    }
+    CheckSnapshots();
+  }
+
+  void CheckSnapshots() {
+    const p2::v1::EmaSnapshotSpec& snapshots = spec_.ema_snapshots();
+    AtLeast<int64_t>("ema_snapshots.every_images", snapshots.every_images(), 0);
+    if (snapshots.every_images() <= 0) return;
+    if (snapshots.most() < 2 || snapshots.most() > 1024) {
+      Fail("ema_snapshots.most", "is ", snapshots.most(), "; must be 2 to 1024");
+    }
+    if (CountPowerEmas(spec_) == 0) {
+      Fail("ema_snapshots.every_images", "is ", snapshots.every_images(),
+           ", but no average has sigma_rel, and of the others nothing can be reconstructed; add some, such as ema: "
+           "[{sigma_rel: 0.05}, {sigma_rel: 0.10}]");
     }
   }
 
@@ -295,6 +334,17 @@ double LearningRate(const p2::v1::TrainingOptions& training) {
 
 double EmaRate(const EmaSpec& ema, int batch) {
   return ema.has_rate() ? ema.rate() : std::exp2(-batch / ema.half_life_images());
+}
+
+int CountPowerEmas(const TrainingSpec& spec) {
+  return static_cast<int>(
+      std::count_if(spec.ema().begin(), spec.ema().end(), [](const EmaSpec& ema) { return ema.has_sigma_rel(); }));
+}
+
+int LeastDatasetResolution(const TrainingSpec& spec) {
+  const int size = spec.model().image_size();
+  if (!spec.data().random_crop()) return size;
+  return RandomCropSides(size, spec.data().min_crop_fraction(), spec.data().max_crop_fraction()).most;
 }
 
 }  // namespace p2::spec

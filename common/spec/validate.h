@@ -31,7 +31,13 @@ inline constexpr int kPaperBatch = 8;
 // training.learning_rate as learning_rate_rule adapts it to the batch.
 double LearningRate(const p2::v1::TrainingOptions& training);
 
-// The per-step rate of an average: its rate, or 2^(-batch / half_life_images).
+// The per-step rate of an average: its rate, or 2^(-batch / half_life_images). REQUIRES: it has one of them.
 double EmaRate(const p2::v1::EmaSpec& ema, int batch);
+
+// Averages with sigma_rel: those that snapshots are taken of.
+int CountPowerEmas(const p2::v1::TrainingSpec& spec);
+
+// Side in pixels that the dataset has: model.image_size; with data.random_crop at least this. REQUIRES: a valid spec.
+int LeastDatasetResolution(const p2::v1::TrainingSpec& spec);
 
 }  // namespace p2::spec

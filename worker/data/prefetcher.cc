@@ -67,6 +67,11 @@ absl::StatusOr<std::unique_ptr<Prefetcher>> Prefetcher::Create(const ShardReader
                                                    options.batch, " with ", options.threads, " threads and depth ",
                                                    options.depth, " cannot be read ahead"));
   }
+  if (const auto& crop = options.crop; crop && reader.manifest().resolution < crop->sides.most) {
+    return absl::InvalidArgumentError(absl::StrCat("crops of ", crop->size, " pixels out of ", crop->sides.least,
+                                                   " to ", crop->sides.most, " need images of ", crop->sides.most,
+                                                   " pixels or more; these have ", reader.manifest().resolution));
+  }
   return std::unique_ptr<Prefetcher>(new Prefetcher(reader, std::move(options)));
 }
 
@@ -74,8 +79,7 @@ Prefetcher::Prefetcher(const ShardReader& reader, Options options)
     : reader_(reader),
       options_(std::move(options)),
       order_(options_.seed, reader.count()),
-      ring_(std::make_shared<Ring>((options_.hi - options_.lo) * reader.record_bytes(), options_.depth + 2,
-                                   options_.allocate)),
+      ring_(std::make_shared<Ring>((options_.hi - options_.lo) * image_bytes(), options_.depth + 2, options_.allocate)),
       slots_(options_.depth) {
   absl::MutexLock lock(&mutex_);
   for (int i = 0; i < options_.threads; ++i) threads_.emplace_back([this] { Work(); });
@@ -130,7 +134,7 @@ void Prefetcher::Work() {
 }
 
 absl::Status Prefetcher::Fill(uint64_t step, Batch& batch) const {
-  const size_t count = static_cast<size_t>(options_.hi - options_.lo), size = reader_.record_bytes();
+  const size_t count = static_cast<size_t>(options_.hi - options_.lo), size = image_bytes();
   batch.first_sample =
       options_.first_sample + step * static_cast<uint64_t>(options_.batch) + static_cast<uint64_t>(options_.lo);
   batch.images.resize(count);
@@ -140,10 +144,19 @@ absl::Status Prefetcher::Fill(uint64_t step, Batch& batch) const {
     const absl::Span<uint8_t> record = absl::MakeSpan(batch.pixels.get() + i * size, size);
     batch.images[i] = order_.ImageOf(g);
     batch.flipped[i] = options_.random_flip && IsFlipped(options_.seed, g);
-    P2_RETURN_IF_ERROR(reader_.Read(batch.images[i], record));
-    if (batch.flipped[i]) Mirror(record, static_cast<size_t>(reader_.manifest().resolution));
+    P2_RETURN_IF_ERROR(ReadImage(batch, i, record));
+    if (batch.flipped[i]) Mirror(record, static_cast<size_t>(side()));
   }
   return absl::OkStatus();
+}
+
+absl::Status Prefetcher::ReadImage(const Batch& batch, size_t i, absl::Span<uint8_t> out) const {
+  if (!options_.crop) return reader_.Read(batch.images[i], out);
+  std::vector<uint8_t> record(reader_.record_bytes());
+  P2_RETURN_IF_ERROR(reader_.Read(batch.images[i], absl::MakeSpan(record)));
+  const image::DatasetManifest& set = reader_.manifest();
+  return CropRecord(record, set.channels, set.resolution, CropOf(options_.seed, batch.first_sample + i, *options_.crop),
+                    options_.crop->size, out);
 }
 
 }  // namespace p2::data

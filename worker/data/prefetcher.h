@@ -2,7 +2,8 @@
 //
 // Step s of the run, counted from `first_sample`, takes samples first_sample + s * batch + [lo, hi) on this rank: any
 // split of the global batch over ranks shows the same images. Each image is mirrored with probability 1/2 if
-// `random_flip` (stream "flip": the top bit of word 0 of block 0 of sample g). After a jump in the samples (a rollback
+// `random_flip` (stream "flip": the top bit of word 0 of block 0 of sample g); with `crop` it is first cut out of the
+// record as random_crop.h says. After a jump in the samples (a rollback
 // that passes over steps) make a new one.
 #pragma once
 
@@ -18,6 +19,7 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/types/span.h"
+#include "worker/data/random_crop.h"
 #include "worker/data/sample_order.h"
 #include "worker/data/shard_reader.h"
 
@@ -34,7 +36,7 @@ struct Batch {
   uint64_t first_sample = 0;     // g of images[0]; the others follow without gaps.
   std::vector<uint64_t> images;  // Index in the dataset of each.
   std::vector<bool> flipped;
-  BatchMemory pixels;  // uint8, (n, C, H, W), mirrored where flipped.
+  BatchMemory pixels;  // uint8, (n, C, H, W), mirrored where flipped; H = W = the records' side, or the crops'.
   size_t bytes = 0;
 };
 
@@ -44,9 +46,10 @@ class Prefetcher {
   struct Options {
     uint64_t seed = 0;
     bool random_flip = true;
-    uint64_t first_sample = 0;  // g of the first step's first sample, over all ranks.
-    int64_t batch = 0;          // REQUIRED. Samples of a step over all ranks, at least 1.
-    int64_t lo = 0;             // REQUIRES: 0 <= lo < hi <= batch. This rank's part of each step.
+    std::optional<CropOptions> crop;  // Of records of at least crop->sides.most pixels.
+    uint64_t first_sample = 0;        // g of the first step's first sample, over all ranks.
+    int64_t batch = 0;                // REQUIRED. Samples of a step over all ranks, at least 1.
+    int64_t lo = 0;                   // REQUIRES: 0 <= lo < hi <= batch. This rank's part of each step.
     int64_t hi = 0;
     int threads = 2;  // REQUIRES: at least 1.
     int depth = 4;    // Steps read ahead. REQUIRES: at least 1.
@@ -77,6 +80,10 @@ class Prefetcher {
   Prefetcher(const ShardReader& reader, Options options);
   void Work();
   absl::Status Fill(uint64_t step, Batch& batch) const;
+  absl::Status ReadImage(const Batch& batch, size_t i, absl::Span<uint8_t> out) const;
+  // Side of the images that are delivered.
+  int side() const { return options_.crop ? options_.crop->size : reader_.manifest().resolution; }
+  size_t image_bytes() const { return static_cast<size_t>(reader_.manifest().channels) * side() * side(); }
 
   // Constant after construction.
   const ShardReader& reader_;

@@ -1,10 +1,13 @@
-// Exponential moving average of the weights, fp32, after each update:
+// Moving average of the weights, fp32, after each update:
 //   ema <- rate_n ema + (1 - rate_n) p,  rate_n = rate, or min(rate, (1 + n) / (10 + n)) with warm-up,
-// n = updates before this one. Starts as a copy of the weights.
+// n = updates before this one. Starts as a copy of the weights. Power-function averages (common/spec/power_ema.h) have
+//   rate_n = (1 - 1/(n + 1))^(gamma + 1),
+// which is 0 in the first update: nothing of the start stays in them.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
+#include <optional>
 #include <string>
 
 namespace p2::optim {
@@ -13,6 +16,7 @@ struct EmaOptions {
   std::string name;      // of the profile, "0.9999"
   double rate = 0.9999;  // REQUIRES: (0, 1).
   bool warmup = false;
+  std::optional<double> gamma;  // A power-function average; rate and warmup are not used then. REQUIRES: >= 0.
 };
 
 // The rate under which a weight's share halves in `half_life_images`: 2^(-batch / half_life). REQUIRES: both > 0.

@@ -19,10 +19,11 @@ namespace {
 
 using checkpoint::PublishedName;
 
-// As Python prints it, for the rates in use.
-std::string RateText(double rate) {
+// The rate as Python prints it, for the rates in use; of a power-function average, which has none, its name.
+std::string RateText(const EmaProfile& ema) {
+  if (ema.gamma) return ema.name;
   char text[32];
-  return std::string(text, std::to_chars(text, text + sizeof(text), rate).ptr);
+  return std::string(text, std::to_chars(text, text + sizeof(text), ema.rate).ptr);
 }
 
 struct Exporter {
@@ -115,7 +116,7 @@ struct Exporter {
     }
     std::set<std::string> rates;
     for (const std::string& profile : profiles) {
-      if (!rates.insert(RateText(Profile(profile).rate)).second) {
+      if (!rates.insert(RateText(Profile(profile))).second) {
         return absl::FailedPreconditionError(absl::StrCat("two EMAs have the rate of \"", profile,
                                                           "\", so their files would have one name: export each "
                                                           "by --ema NAME into its own --out"));
@@ -126,7 +127,7 @@ struct Exporter {
     }
     for (const std::string& profile : profiles) {
       P2_RETURN_IF_ERROR(
-          WriteNet(checkpoint::EmaFile(profile), {PublishedName::Kind::kEma, RateText(Profile(profile).rate), step}));
+          WriteNet(checkpoint::EmaFile(profile), {PublishedName::Kind::kEma, RateText(Profile(profile)), step}));
     }
     return all && options.format == "pt" ? WriteOptimizer() : absl::OkStatus();
   }

@@ -77,9 +77,13 @@ void Checkpointer::OnWritten(const absl::StatusOr<checkpoint::WrittenCheckpoint>
 }
 
 absl::Status Checkpointer::Save(bool durable) {
+  return OnRankZero([&] { return SaveOnRankZero(durable); });
+}
+
+absl::Status Checkpointer::OnRankZero(const std::function<absl::Status()>& work) {
   absl::StatusOr<std::string> result = "";
   if (group_.rank() == 0) {
-    if (const absl::Status status = SaveOnRankZero(durable); !status.ok()) result = status;
+    if (const absl::Status status = work(); !status.ok()) result = status;
   }
   return AgreeOn(result, options_.spec.deadlines.save).status();
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -34,6 +35,9 @@ class Checkpointer {
   // never was one, the state as initialized. Damaged ones are passed over with a notice. Marked 55 if there are
   // candidates and none is good.
   absl::StatusOr<std::string> LoadNewest();
+
+  // Does `work` on rank 0 while the others wait as for a checkpoint; its result on all ranks.
+  absl::Status OnRankZero(const std::function<absl::Status()>& work);
 
   // Rank 0's: from the copy of the state to the moment when its checkpoint was durable, once for each.
   std::optional<absl::Duration> TakeDurableLag();

@@ -23,6 +23,7 @@
 #include "worker/checkpoint/checkpoint_reader.h"
 #include "worker/trainer/event_pipe.h"
 #include "worker/trainer/launch_env.h"
+#include "worker/trainer/run_files.h"
 #include "worker/trainer/spec_seam.h"
 #include "worker/trainer/standalone_sink.h"
 #include "worker/trainer/task.h"
@@ -115,7 +116,8 @@ int RunLaunched(const Flags& flags) {
     sink.Emit(Finished{Finished::Outcome::kStopped, static_cast<int>(ExitCode::kStopped), images, ""});
     ::_exit(static_cast<int>(ExitCode::kStopped));
   };
-  return static_cast<int>(RunTrainer(*options, sink, hooks));
+  RunFiles files(*options, sink);
+  return static_cast<int>(RunTrainer(*options, files, hooks));
 }
 
 absl::StatusOr<TrainOptions> StandaloneOptions(const Flags& flags) {
@@ -160,7 +162,8 @@ int RunStandalone(const Flags& flags) {
       options->place.rank == 0
           ? std::unique_ptr<EventSink>(std::make_unique<StandaloneSink>(flags.out, options->spec.images))
           : std::make_unique<NullSink>();
-  return static_cast<int>(RunTrainer(*options, *sink, {.stop = &g_stop}));
+  RunFiles files(*options, *sink);
+  return static_cast<int>(RunTrainer(*options, files, {.stop = &g_stop}));
 }
 
 int Main(int argc, char** argv) {
@@ -174,7 +177,7 @@ int Main(int argc, char** argv) {
   app.add_option("--data", flags.data, "Prepared dataset (`p2ctl dataset prepare`)")
       ->type_name("DIR")
       ->needs(standalone);
-  app.add_option("--out", flags.out, "Where checkpoints/, samples-*.png and metrics.csv go")
+  app.add_option("--out", flags.out, "Where checkpoints/, samples-*.png, progress.csv and tensorboard/ go")
       ->type_name("DIR")
       ->needs(standalone);
   app.add_option("--set", flags.set, "Override a value of the spec, e.g. training.batch=16; may be repeated")
@@ -199,6 +202,7 @@ int Main(int argc, char** argv) {
   AddExport(app, &chosen);
   AddImport(app, &chosen);
   AddCheck(app, &chosen);
+  AddEma(app, &chosen);
   AddSampleVerb(app, g_stop, &chosen);
   AddReconstructVerb(app, g_stop, &chosen);
   app.require_subcommand(0, 1);

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <functional>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "common/spec/snr_bins.h"
 #include "common/status_macros.h"
 #include "worker/dist/leaf_tree.h"
@@ -20,13 +22,23 @@ using spec::SnrBinName;
 enum Sum : int64_t { kSamples, kLoss, kRaw, kWeighted, kVb, kSteps, kGradNorm, kBadSteps, kBinCount };
 constexpr int64_t kBinRaw = kBinCount + kSnrBins;
 constexpr int64_t kBinWeighted = kBinRaw + kSnrBins;
-constexpr int64_t kSums = kBinWeighted + kSnrBins;
+constexpr int64_t kQuarterCount = kBinWeighted + kSnrBins;  // Then loss, weighted and vb by quarters of t.
+constexpr int64_t kQuarters = 4, kQuarterTerms = 3;
+constexpr int64_t kSums = kQuarterCount + kQuarters * (1 + kQuarterTerms);
+
+// floor(4 t / T), as the published code's log.
+at::Tensor QuarterTable(int64_t timesteps) {
+  std::vector<int64_t> quarters;
+  for (int64_t t = 0; t < timesteps; ++t) quarters.push_back(kQuarters * t / timesteps);
+  return at::tensor(quarters);
+}
 
 }  // namespace
 
 MetricWindow::MetricWindow(dist::ProcessGroup& group, absl::Span<const double> snr, int leaves)
     : group_(group),
       bin_of_t_(at::tensor(spec::SnrBinTable(snr)).to(group.device())),
+      quarter_of_t_(QuarterTable(static_cast<int64_t>(snr.size())).to(group.device())),
       sums_(at::zeros({std::max(leaves, 1), kSums}, at::TensorOptions(at::kDouble).device(group.device()))) {
   if (leaves == 0) return;
   const dist::LeafRange mine = dist::LeavesOf(group.rank(), group.world_size(), leaves);
@@ -47,7 +59,13 @@ void MetricWindow::Add(const diffusion::LossTerms& terms, const at::Tensor& t, c
   rows.slice(1, kSamples, kSteps).add_(values.sum(2).t());
   rows.slice(1, kBinCount, kBinRaw).scatter_add_(1, bins, values[kSamples]);
   rows.slice(1, kBinRaw, kBinWeighted).scatter_add_(1, bins, values[kRaw]);
-  rows.slice(1, kBinWeighted, kSums).scatter_add_(1, bins, values[kWeighted]);
+  rows.slice(1, kBinWeighted, kQuarterCount).scatter_add_(1, bins, values[kWeighted]);
+  const at::Tensor quarters = quarter_of_t_.index_select(0, t).reshape({own_rows_, -1});  // (rows, b / rows)
+  int64_t begin = kQuarterCount;
+  for (const int64_t term : {kSamples, kLoss, kWeighted, kVb}) {
+    rows.slice(1, begin, begin + kQuarters).scatter_add_(1, quarters, values[term]);
+    begin += kQuarters;
+  }
   if (group_.rank() != 0) return;
   sums_[0][kSteps].add_(1 - found_inf);
   sums_[0][kGradNorm].add_(at::where(bad, zero, grad_norm.to(at::kDouble)));
@@ -103,9 +121,18 @@ absl::StatusOr<std::map<std::string, double>> MetricWindow::Report() {
       points[SnrBinName("weighted_share_snr_", bin)] = sums[kBinWeighted + bin] / sums[kWeighted];
   }
   for (int i = 0; i < spec::kStages; ++i) {
-    const std::string name(spec::StageName(static_cast<spec::Stage>(i)));
+    const std::string name = absl::StrReplaceAll(spec::StageName(static_cast<spec::Stage>(i)), {{"-", "_"}});
     if (stages[i].count > 0) points["loss_" + name] = stages[i].raw / stages[i].count;
     if (sums[kWeighted] > 0) points["weighted_share_" + name] = stages[i].weighted / sums[kWeighted];
+  }
+  for (int64_t quarter = 0; quarter < kQuarters; ++quarter) {
+    const double* const of_quarter = sums.data() + kQuarterCount + quarter;
+    if (of_quarter[0] == 0) continue;
+    int64_t at = kQuarters;
+    for (const char* term : {"loss_q", "mse_q", "vb_q"}) {
+      points[absl::StrCat(term, quarter)] = of_quarter[at] / of_quarter[0];
+      at += kQuarters;
+    }
   }
   return points;
 }

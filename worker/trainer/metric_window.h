@@ -38,12 +38,14 @@ class MetricWindow {
 
   // Folds, turns the sums into points and starts anew. Means over samples: loss, mse (raw), mse_weighted, vb; over
   // steps: grad_norm; nonfinite_steps; for each bin with samples: loss_snr_NN (mean raw mse), weighted_share_snr_NN
-  // (share of the weighted mse), count_snr_NN. Without a good step only nonfinite_steps.
+  // (share of the weighted mse), count_snr_NN; for each quarter q of t = 0…T-1 with samples: loss_qQ, mse_qQ (the
+  // weighted mse, under the published code's name) and vb_qQ. Without a good step only nonfinite_steps.
   absl::StatusOr<std::map<std::string, double>> Report();
 
  private:
   dist::ProcessGroup& group_;
-  at::Tensor bin_of_t_;  // (T) int64
+  at::Tensor bin_of_t_;      // (T) int64
+  at::Tensor quarter_of_t_;  // (T) int64
   // A row for each leaf in `exact`, of which a rank fills its own; else one row. (rows, kSums) float64.
   at::Tensor sums_;
   int64_t first_row_ = 0;  // This rank's rows: [first_row_, first_row_ + own_rows_).

@@ -34,7 +34,7 @@ absl::StatusOr<std::pair<std::string, std::string>> ProfileOf(const std::string&
   std::vector<std::string> known;
   for (const EmaProfile& ema : spec.emas) {
     if (given.rfind(ema.name + "=", 0) == 0) return std::pair(ema.name, given.substr(ema.name.size() + 1));
-    known.push_back(absl::StrCat(ema.name, " (rate ", ema.rate, ")"));
+    known.push_back(ema.gamma ? ema.name : absl::StrCat(ema.name, " (rate ", ema.rate, ")"));
   }
   const auto name = checkpoint::ParsePublishedName(given);
   double rate = 0;
@@ -43,7 +43,7 @@ absl::StatusOr<std::pair<std::string, std::string>> ProfileOf(const std::string&
         absl::StrCat("--ema ", given, ": its name is not ema_RATE_NNNNNN.pt; give it as NAME=FILE"));
   }
   for (const EmaProfile& ema : spec.emas) {
-    if (ema.rate == rate) return std::pair(ema.name, given);
+    if (!ema.gamma && ema.rate == rate) return std::pair(ema.name, given);
   }
   return absl::InvalidArgumentError(absl::StrCat("--ema ", given, ": the spec keeps no average of rate ", name->rate,
                                                  ", but ", absl::StrJoin(known, ", ")));
@@ -80,7 +80,7 @@ absl::StatusOr<PublishedFiles> FindPublishedFiles(const std::string& directory, 
         break;
       case PublishedName::Kind::kEma:
         if (absl::SimpleAtod(published->rate, &rate) &&
-            std::any_of(spec.emas.begin(), spec.emas.end(), [&](const EmaProfile& ema) { return ema.rate == rate; })) {
+            std::any_of(spec.emas.begin(), spec.emas.end(), [&](const EmaProfile& ema) { return !ema.gamma && ema.rate == rate; })) {
           files.emas.push_back(path);
         } else {
           std::printf("%s is left: the spec keeps no average of rate %s\n", name.c_str(), published->rate.c_str());

@@ -3,9 +3,12 @@
 #include <ATen/ATen.h>
 #include <torch/utils.h>
 
+#include <cmath>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
+#include "worker/optim/blocked_norm.h"
 #include "worker/trainer/source_weights.h"
 
 namespace p2::trainer {
@@ -30,7 +33,7 @@ absl::Span<float> Values(const at::Tensor& tensor) {
 RunState::RunState(const TrainSpec& spec, at::Device device)
     : spec_(spec), unet_(MakeUnet(spec)), flat_(*unet_, device), adamw_(Options(spec), flat_.params()) {
   for (const EmaProfile& ema : spec.emas) {
-    emas_.emplace_back(optim::EmaOptions{ema.name, ema.rate, ema.warmup}, flat_.params());
+    emas_.emplace_back(optim::EmaOptions{ema.name, ema.rate, ema.warmup, ema.gamma}, flat_.params());
   }
   position_.seed = spec.seed;
   position_.batch = spec.batch;
@@ -63,6 +66,14 @@ void RunState::Initialize() {
   position_.metric_sums.clear();
 }
 
+void RunState::AddEmaDistances(std::map<std::string, double>* values) const {
+  const torch::NoGradGuard no_grad;
+  for (const optim::Ema& ema : emas_) {
+    const double distance = optim::RelativeDistance(ema.value(), flat_.params()).item<double>();
+    if (std::isfinite(distance)) (*values)[absl::StrCat("ema_distance_", ema.options().name)] = distance;
+  }
+}
+
 std::vector<RunState::Buffer> RunState::Buffers() const {
   std::vector<Buffer> buffers{{checkpoint::kModelFile, "", flat_.params()}};
   for (const optim::Ema& ema : emas_) buffers.push_back({checkpoint::EmaFile(ema.options().name), "", ema.value()});
@@ -80,24 +91,43 @@ std::vector<RunState::View> RunState::Views(const at::Tensor& flat, const std::s
 }
 
 checkpoint::Snapshot RunState::TakeSnapshot() const {
+  checkpoint::Snapshot snapshot = Copy(Buffers());
+  for (const optim::Ema& ema : emas_) snapshot.ema_profiles.push_back(ema.options().name);
+  return snapshot;
+}
+
+checkpoint::Snapshot RunState::TakePowerEmas() const {
+  std::vector<Buffer> buffers;
+  std::vector<std::string> names;
+  for (const optim::Ema& ema : emas_) {
+    if (!ema.options().gamma) continue;
+    names.push_back(ema.options().name);
+    buffers.push_back({checkpoint::EmaFile(names.back()), "", ema.value()});
+  }
+  checkpoint::Snapshot snapshot = Copy(buffers);
+  snapshot.ema_profiles = std::move(names);
+  return snapshot;
+}
+
+checkpoint::Snapshot RunState::Copy(const std::vector<Buffer>& buffers) const {
   checkpoint::Snapshot snapshot;
   auto memory = std::make_shared<std::vector<at::Tensor>>();
   const auto file = [&](const std::string& path) -> checkpoint::TensorFile& {
     if (snapshot.tensors.empty() || snapshot.tensors.back().path != path) snapshot.tensors.push_back({path, {}});
     return snapshot.tensors.back();
   };
-  for (const Buffer& buffer : Buffers()) {
+  for (const Buffer& buffer : buffers) {
     memory->push_back(buffer.flat.to(at::kCPU, /*non_blocking=*/false, /*copy=*/true));
     for (View& view : Views(memory->back(), buffer.prefix)) {
       file(buffer.path).tensors.push_back({std::move(view.name), std::move(view.shape), view.values});
     }
   }
   memory->push_back(adamw_.updates().to(at::kCPU, /*non_blocking=*/false, /*copy=*/true));
-  file(checkpoint::kOptimizerFile).tensors.push_back({"step", {}, Values(memory->back())});
+  if (!snapshot.tensors.empty() && snapshot.tensors.back().path == checkpoint::kOptimizerFile)
+    snapshot.tensors.back().tensors.push_back({"step", {}, Values(memory->back())});
   snapshot.memory = memory;
   snapshot.state = position_;
   snapshot.state.updates = static_cast<int64_t>(memory->back().item<float>());
-  for (const optim::Ema& ema : emas_) snapshot.ema_profiles.push_back(ema.options().name);
   return snapshot;
 }
 

@@ -1,6 +1,7 @@
 // The state that training changes, and its way into and out of checkpoints.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -35,9 +36,13 @@ class RunState {
 
   // Before a step's first forward pass: what it computes with follows the parameters (bf16 alone has a copy).
   void RefreshComputeWeights();
+  // Adds ema_distance_<profile> = |ema - w| / |w| of each average.
+  void AddEmaDistances(std::map<std::string, double>* values) const;
 
   // A copy on the host; shares nothing with what training changes next. The caller fills in epoch, attempt and spec.
   checkpoint::Snapshot TakeSnapshot() const;
+  // The same of the power-function averages alone.
+  checkpoint::Snapshot TakePowerEmas() const;
   // Loads parameters, optimizer, averages and position. FAILED_PRECONDITION if another model or other averages were
   // saved.
   absl::Status Load(const checkpoint::Checkpoint& checkpoint);
@@ -55,6 +60,7 @@ class RunState {
     at::Tensor flat;
   };
   std::vector<Buffer> Buffers() const;
+  checkpoint::Snapshot Copy(const std::vector<Buffer>& buffers) const;
   std::vector<View> Views(const at::Tensor& flat, const std::string& prefix) const;
 
   const TrainSpec spec_;

@@ -53,7 +53,7 @@ absl::Status ReadPublished(const std::string& source, const SourceWeights& into)
       const auto published = checkpoint::ParsePublishedName(name);
       double rate = 0;
       if (published.has_value() && published->kind == PublishedName::Kind::kEma && published->step == saved->step &&
-          absl::EndsWith(name, ".pt") && absl::SimpleAtod(published->rate, &rate) && rate == ema->rate)
+          absl::EndsWith(name, ".pt") && absl::SimpleAtod(published->rate, &rate) && !ema->gamma && rate == ema->rate)
         file = directory + name;
     }
     if (file.empty()) {

@@ -1,6 +1,5 @@
 #include "worker/trainer/spec_seam.h"
 
-#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -8,7 +7,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/spec/power_ema.h"
 #include "common/spec/resolve.h"
+#include "common/spec/scalar_text.h"
 #include "common/spec/validate.h"
 #include "common/status_macros.h"
 #include "google/protobuf/util/delimited_message_util.h"
@@ -52,6 +53,9 @@ TrainSpec SpecFromProto(const ::p2::v1::TrainingSpec& from) {
   to.gamma = from.objective().gamma();
   to.k = from.objective().k();
   to.random_flip = from.data().random_flip();
+  to.random_crop = from.data().random_crop();
+  to.min_crop_fraction = from.data().min_crop_fraction();
+  to.max_crop_fraction = from.data().max_crop_fraction();
 
   const auto& training = from.training();
   to.images = training.images();
@@ -72,9 +76,15 @@ TrainSpec SpecFromProto(const ::p2::v1::TrainingSpec& from) {
   to.bitwise_required = training.bitwise() == ::p2::v1::TrainingOptions::REQUIRED;
   to.log_every_images = training.log_every_images();
   for (const auto& ema : from.ema()) {
-    const double rate = ema.has_rate() ? ema.rate() : std::exp2(-training.batch() / ema.half_life_images());
-    to.emas.push_back({ema.name(), rate, ema.warmup()});
+    EmaProfile& profile = to.emas.emplace_back(EmaProfile{.name = ema.name(), .warmup = ema.warmup()});
+    if (ema.has_sigma_rel()) {
+      profile.gamma = spec::PowerEmaGamma(ema.sigma_rel());
+    } else {
+      profile.rate = spec::EmaRate(ema, training.batch());
+    }
   }
+  to.snapshot_every_images = from.ema_snapshots().every_images();
+  to.most_snapshots = from.ema_snapshots().most();
 
   to.checkpoint_every_images = from.checkpoint().every_images();
   to.keep_last = from.checkpoint().keep_last();
@@ -275,6 +285,12 @@ absl::StatusOr<TrainSpec> SpecFromJson(absl::string_view json) {
     return absl::DataLossError(absl::StrCat("this is no spec: ", why));
   }
   return SpecFromProto(spec);
+}
+
+absl::StatusOr<int64_t> ImagesFromText(absl::string_view text) {
+  p2::v1::TrainingOptions options;
+  P2_RETURN_IF_ERROR(spec::SetFromText(text, *options.GetDescriptor()->FindFieldByName("images"), options));
+  return options.images();
 }
 
 bool HoldsStop(absl::string_view bytes) {

@@ -27,6 +27,9 @@ absl::StatusOr<TrainOptions> OptionsFromSpec(const std::string& preset_or_file,
 // not know.
 absl::StatusOr<TrainSpec> SpecFromJson(absl::string_view json);
 
+// A number of images as specs write it: "16", "500k", "4.4M". INVALID_ARGUMENT naming the text.
+absl::StatusOr<int64_t> ImagesFromText(absl::string_view text);
+
 // Whether `bytes`, all that the command pipe has brought so far, hold a Stop.
 bool HoldsStop(absl::string_view bytes);
 

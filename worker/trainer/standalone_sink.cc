@@ -3,38 +3,20 @@
 #include <unistd.h>
 
 #include <variant>
-#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
-#include "common/spec/snr_bins.h"
 
 namespace p2::trainer {
 namespace {
 
 constexpr absl::Duration kLineEvery = absl::Seconds(10);  // Where stdout is no terminal.
 
-std::vector<std::string> Columns() {
-  std::vector<std::string> columns{
-      "loss", "mse", "mse_weighted", "vb", "grad_norm", "images_per_second", "step_seconds", "nonfinite_steps"};
-  for (int bin = 0; bin < spec::kSnrBins; ++bin) columns.push_back(spec::SnrBinName("loss_snr_", bin));
-  return columns;
-}
-
 }  // namespace
 
 StandaloneSink::StandaloneSink(const std::string& out_dir, int64_t total_images)
-    : out_dir_(out_dir), total_images_(total_images), terminal_(::isatty(STDOUT_FILENO) == 1) {
-  csv_ = std::fopen(absl::StrCat(out_dir, "/metrics.csv").c_str(), "ae");
-  if (csv_ != nullptr && std::ftell(csv_) == 0)
-    absl::FPrintF(csv_, "images_seen,step,%s\n", absl::StrJoin(Columns(), ","));
-}
-
-StandaloneSink::~StandaloneSink() {
-  if (csv_ != nullptr) std::fclose(csv_);
-}
+    : out_dir_(out_dir), total_images_(total_images), terminal_(::isatty(STDOUT_FILENO) == 1) {}
 
 void StandaloneSink::Emit(const Event& event) {
   absl::MutexLock lock(&mutex_);
@@ -68,16 +50,7 @@ void StandaloneSink::Show(const Progress& event) {
 }
 
 void StandaloneSink::Show(const MetricPoints& event) {
-  const auto value = [&](const std::string& name) {
-    const auto found = event.values.find(name);
-    return found == event.values.end() ? std::string() : absl::StrFormat("%.9g", found->second);
-  };
   if (const auto loss = event.values.find("loss"); loss != event.values.end()) loss_ = loss->second;
-  if (csv_ == nullptr) return;
-  std::vector<std::string> cells{absl::StrCat(event.images_seen), absl::StrCat(event.step)};
-  for (const std::string& column : Columns()) cells.push_back(value(column));
-  absl::FPrintF(csv_, "%s\n", absl::StrJoin(cells, ","));
-  std::fflush(csv_);
 }
 
 void StandaloneSink::Show(const CheckpointSaved& event) {

@@ -1,8 +1,7 @@
-// Reports of a run without a service: a progress line on stdout, metrics.csv beside the checkpoints.
+// Reports of a run without a service: a progress line on stdout.
 #pragma once
 
 #include <cstdint>
-#include <cstdio>
 #include <string>
 
 #include "absl/base/thread_annotations.h"
@@ -15,9 +14,8 @@ namespace p2::trainer {
 // Thread-safe.
 class StandaloneSink final : public EventSink {
  public:
-  // Appends to out_dir/metrics.csv, whose first line names the columns. `total_images`: training.images.
+  // `out_dir`: where the files that it names lie. `total_images`: training.images.
   StandaloneSink(const std::string& out_dir, int64_t total_images);
-  ~StandaloneSink() override;
 
   void Emit(const Event& event) override;
 
@@ -35,7 +33,6 @@ class StandaloneSink final : public EventSink {
   const int64_t total_images_;
   const bool terminal_;  // stdout is one: the progress line is redrawn in place.
   absl::Mutex mutex_;
-  std::FILE* csv_ ABSL_GUARDED_BY(mutex_);
   double loss_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::Time next_line_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
   bool line_open_ ABSL_GUARDED_BY(mutex_) = false;

@@ -1,5 +1,7 @@
 #include "worker/trainer/train_options.h"
 
+#include <filesystem>
+
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -15,6 +17,10 @@ Share ShareOfStep(const TrainSpec& spec, const Place& place) {
   const Share leaves = ShareOf(place.rank, place.world_size, spec.leaves);
   const int64_t leaf = spec.batch / spec.leaves;
   return {leaves.begin * leaf, leaves.end * leaf};
+}
+
+std::string RunDirectory(const TrainOptions& options) {
+  return std::filesystem::path(options.checkpoint_dir).parent_path().string();
 }
 
 absl::Status Validate(const TrainOptions& options) {
@@ -46,6 +52,14 @@ absl::Status Validate(const TrainOptions& options) {
         "resources.threads is 0; with bitwise: required a CPU rank's threads are fixed, or its bits would depend on "
         "the machine");
   }
+  require(!spec.random_crop || (spec.min_crop_fraction > 0 && spec.min_crop_fraction <= spec.max_crop_fraction &&
+                                spec.max_crop_fraction <= 1),
+          "data.min_crop_fraction is ", spec.min_crop_fraction, " and data.max_crop_fraction ", spec.max_crop_fraction,
+          "; 0 < min <= max <= 1");
+  require(spec.snapshot_every_images >= 0, "ema_snapshots.every_images is ", spec.snapshot_every_images,
+          "; 0 (none) or more");
+  require(spec.snapshot_every_images == 0 || spec.most_snapshots >= 2, "ema_snapshots.most is ", spec.most_snapshots,
+          "; at least 2");
   require(spec.log_every_images >= 1, "training.log_every_images is ", spec.log_every_images, "; at least 1");
   require(spec.checkpoint_every_images >= 1, "checkpoint.every_images is ", spec.checkpoint_every_images,
           "; at least 1");

@@ -20,8 +20,9 @@ inline constexpr int kAutoMicrobatch = -1;
 
 struct EmaProfile {
   std::string name;
-  double rate = 0.9999;  // A half-life is resolved to its rate.
+  double rate = 0;  // A half-life is resolved to its rate.
   bool warmup = false;
+  std::optional<double> gamma;  // Of a power-function average (common/spec/power_ema.h), which has no one rate.
 };
 
 struct Deadlines {
@@ -43,6 +44,9 @@ struct TrainSpec {
   double gamma = 1;
   double k = 1;
   bool random_flip = true;
+  bool random_crop = false;
+  double min_crop_fraction = 0.8;
+  double max_crop_fraction = 1;
 
   int64_t images = 1;
   int batch = 8;
@@ -62,6 +66,8 @@ struct TrainSpec {
   int64_t log_every_images = 1000;
   std::vector<EmaProfile> emas;
 
+  int64_t snapshot_every_images = 0;  // Of the power-function averages; 0: none.
+  int most_snapshots = 128;
   int64_t checkpoint_every_images = 100000;
   int keep_last = 3;
   int64_t preview_every_images = 100000;  // 0: only at the end; -1: never.
@@ -114,6 +120,11 @@ struct TrainOptions {
   absl::Duration farewell_timeout = absl::Seconds(5);
   bool prune_checkpoints = false;  // Keep the newest spec.keep_last only; with p2d, collecting them is its business.
 };
+
+// Where a job's own files lie: the parent of checkpoint_dir.
+std::string RunDirectory(const TrainOptions& options);
+// Of the snapshots of averages, in the run's directory.
+inline constexpr char kSnapshotsDirectory[] = "ema-snapshots";
 
 // A rank's samples of a step: [begin, end) of the batch.
 struct Share {

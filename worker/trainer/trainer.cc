@@ -18,6 +18,7 @@
 #include "common/status_macros.h"
 #include "worker/trainer/available_memory.h"
 #include "worker/trainer/checkpointer.h"
+#include "worker/trainer/ema_snapshots.h"
 #include "worker/trainer/fingerprint.h"
 #include "worker/trainer/metric_window.h"
 #include "worker/trainer/microbatch.h"
@@ -115,12 +116,14 @@ class Trainer {
     window_ = std::make_unique<MetricWindow>(*group_, schedule.snr, spec_.leaves);
     if (spec_.preview_every_images >= 0) preview_ = std::make_unique<Preview>(spec_, *state_, *group_);
     checkpointer_ = std::make_unique<Checkpointer>(options_, *state_, *group_, *store_, monitor_, sink_);
+    snapshots_ = std::make_unique<EmaSnapshots>(options_, *state_, monitor_, sink_);
     monitor_.Tick();
     return absl::OkStatus();
   }
 
   absl::Status Resume() {
     P2_ASSIGN_OR_RETURN(const std::string loaded_from, checkpointer_->LoadNewest());
+    if (IsRankZero()) snapshots_->Rewind();
     checkpoint::TrainState& position = state_->position();
     const std::string& set = data_->fingerprint();
     if (!position.dataset_fingerprint.empty() && position.dataset_fingerprint != set) {
@@ -182,6 +185,7 @@ class Trainer {
       const int64_t after = state_->position().images_seen;
       if (Crosses(before, after, spec_.log_every_images)) P2_RETURN_IF_ERROR(Report());
       if (after >= spec_.images) break;  // Finish saves and draws.
+      if (Crosses(before, after, spec_.snapshot_every_images)) P2_RETURN_IF_ERROR(TakeSnapshot(/*last=*/false));
       if (Crosses(before, after, spec_.checkpoint_every_images)) P2_RETURN_IF_ERROR(Save(/*durable=*/false));
       if (Crosses(before, after, spec_.preview_every_images)) P2_RETURN_IF_ERROR(Draw());
     }
@@ -295,6 +299,7 @@ class Trainer {
     std::string loaded_from;
     P2_RETURN_IF_ERROR(InPhase(Phase::kSave, [&]() -> absl::Status {
       P2_ASSIGN_OR_RETURN(loaded_from, checkpointer_->LoadNewest());
+      if (IsRankZero()) snapshots_->Rewind();
       return absl::OkStatus();
     }));
     checkpoint::TrainState& position = state_->position();
@@ -339,6 +344,7 @@ class Trainer {
       values["checkpoint_stall_seconds"] = absl::ToDoubleSeconds(*stall);
     if (const auto lag = checkpointer_->TakeDurableLag())
       values["checkpoint_durable_lag_seconds"] = absl::ToDoubleSeconds(*lag);
+    if (IsRankZero()) state_->AddEmaDistances(&values);
     StartWindow();
     if (IsRankZero()) {
       P2_LOG(kInfo) << images_seen() << " images: loss " << values["loss"] << ", " << values["images_per_second"]
@@ -372,6 +378,15 @@ class Trainer {
     return saved;
   }
 
+  absl::Status TakeSnapshot(bool last) {
+    return InPhase(monitor_.stopping() ? Phase::kStop : Phase::kSave, [&] {
+      return checkpointer_->OnRankZero([&] {
+        snapshots_->Take(last);
+        return absl::OkStatus();
+      });
+    });
+  }
+
   absl::Status Draw() {
     return InPhase(Phase::kPreview, [&]() -> absl::Status {
       const std::string file = PreviewFileName(images_seen());
@@ -390,6 +405,7 @@ class Trainer {
 
   absl::Status Finish(bool done) {
     if (done && images_seen() > window_images_) P2_RETURN_IF_ERROR(Report());
+    if (done && spec_.snapshot_every_images > 0) P2_RETURN_IF_ERROR(TakeSnapshot(/*last=*/true));
     P2_RETURN_IF_ERROR(Save(/*durable=*/true));
     if (done && preview_) P2_RETURN_IF_ERROR(Draw());
     P2_LOG(kInfo) << (done ? "done" : "stopped on request") << " at " << images_seen() << " images";
@@ -431,6 +447,7 @@ class Trainer {
   std::unique_ptr<MetricWindow> window_;
   std::unique_ptr<Preview> preview_;  // Null where the spec wants none.
   std::unique_ptr<Checkpointer> checkpointer_;
+  std::unique_ptr<EmaSnapshots> snapshots_;
 
   int64_t microbatch_ = 0;  // 0: the whole share.
   int64_t iteration_ = 0;   // The last one that was begun.

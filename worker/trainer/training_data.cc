@@ -12,6 +12,12 @@
 
 namespace p2::trainer {
 
+std::optional<data::CropOptions> TrainingData::CropOf(const TrainSpec& spec) {
+  if (!spec.random_crop) return std::nullopt;
+  const int size = spec.model.image_size;
+  return data::CropOptions{size, spec::RandomCropSides(size, spec.min_crop_fraction, spec.max_crop_fraction)};
+}
+
 absl::StatusOr<std::unique_ptr<TrainingData>> TrainingData::Open(const TrainOptions& options, at::Device device) {
   const std::string& directory = options.dataset_dir;
   absl::StatusOr<std::unique_ptr<data::ShardReader>> reader =
@@ -23,7 +29,13 @@ absl::StatusOr<std::unique_ptr<TrainingData>> TrainingData::Open(const TrainOpti
                      << "only `p2ctl dataset validate` finds damaged images; preparing it again adds them";
   }
   const spec::UnetOptions& model = options.spec.model;
-  if (set.resolution != model.image_size || set.channels != model.in_channels) {
+  if (const auto crop = CropOf(options.spec); crop && set.resolution < crop->sides.most) {
+    return absl::InvalidArgumentError(absl::StrCat("dataset ", directory, " holds ", set.resolution,
+                                                   " px images; data.random_crop cuts ", model.image_size,
+                                                   " px out of up to ", crop->sides.most, ": prepare the images at ",
+                                                   crop->sides.most, " px or more, or leave data.random_crop out"));
+  }
+  if ((set.resolution != model.image_size && !options.spec.random_crop) || set.channels != model.in_channels) {
     return absl::InvalidArgumentError(absl::StrCat("dataset ", directory, " holds ", set.resolution, " px images of ",
                                                    set.channels, " channels; the spec has model.image_size ",
                                                    model.image_size, " and model.in_channels ", model.in_channels,
@@ -50,6 +62,7 @@ absl::Status TrainingData::Seek(int64_t images_seen) {
   absl::StatusOr<std::unique_ptr<data::Prefetcher>> prefetcher =
       data::Prefetcher::Create(*reader_, {.seed = spec.seed,
                                           .random_flip = spec.random_flip,
+                                          .crop = CropOf(spec),
                                           .first_sample = static_cast<uint64_t>(images_seen),
                                           .batch = spec.batch,
                                           .lo = share.begin,
@@ -63,10 +76,10 @@ absl::Status TrainingData::Seek(int64_t images_seen) {
 absl::StatusOr<TrainingData::Samples> TrainingData::Next() {
   const absl::StatusOr<std::shared_ptr<const data::Batch>> batch = prefetcher_->Next();
   if (!batch.ok()) return WithExit(ExitCode::kData, batch.status());
-  const image::DatasetManifest& set = reader_->manifest();
+  const spec::UnetOptions& model = options_.spec.model;
   const int64_t count = static_cast<int64_t>((*batch)->images.size());
   const at::Tensor pixels =
-      at::from_blob((*batch)->pixels.get(), {count, set.channels, set.resolution, set.resolution}, at::kByte);
+      at::from_blob((*batch)->pixels.get(), {count, model.in_channels, model.image_size, model.image_size}, at::kByte);
   return Samples{pixels.to(device_).to(at::kFloat).div_(127.5).sub_(1), static_cast<int64_t>((*batch)->first_sample)};
 }
 

@@ -5,10 +5,12 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "common/spec/random_crop.h"
 #include "worker/data/prefetcher.h"
 #include "worker/data/shard_reader.h"
 #include "worker/trainer/train_options.h"
@@ -36,6 +38,8 @@ class TrainingData {
   absl::StatusOr<Samples> Next();
 
  private:
+  // Unset without data.random_crop.
+  static std::optional<data::CropOptions> CropOf(const TrainSpec& spec);
   TrainingData(const TrainOptions& options, at::Device device, std::unique_ptr<data::ShardReader> reader)
       : options_(options), device_(device), reader_(std::move(reader)) {}
 

@@ -24,6 +24,8 @@ int VerbExitCode(const absl::Status& status);
 
 // Compares p2's numbers with a directory of the published code's.
 void AddCheck(CLI::App& app, Verb* chosen);
+// Averages of the weights from a run's snapshots.
+void AddEma(CLI::App& app, Verb* chosen);
 // Files of others.
 void AddExport(CLI::App& app, Verb* chosen);
 void AddImport(CLI::App& app, Verb* chosen);

@@ -59,6 +59,16 @@ TEST(EstimateTest, ACheckpointHoldsWeightsOptimizerAndEveryAverage) {
   EXPECT_EQ(Estimate({{"ema", "[{rate: 0.9}, {rate: 0.99}]"}}).checkpoint_bytes(), 5 * 4 * int64_t{93'563'910});
 }
 
+TEST(EstimateTest, CountsSnapshotsOfThePowerFunctionAverages) {
+  EXPECT_EQ(Estimate({}).ema_snapshot_bytes(), 0);
+  const std::string emas = "[{rate: 0.9999}, {sigma_rel: 0.05}, {sigma_rel: 0.10}]";
+  const std::vector<Override> few = {{"ema", emas}, {"training.images", "1M"}, {"ema_snapshots.every_images", "100k"}};
+  EXPECT_EQ(Estimate(few).ema_snapshot_bytes(), 10 * 2 * 4 * int64_t{93'563'910});
+  // 2500 due and at most 128: every 32nd, and the end.
+  const std::vector<Override> many = {{"ema", emas}, {"training.images", "25M"}, {"ema_snapshots.every_images", "10k"}};
+  EXPECT_EQ(Estimate(many).ema_snapshot_bytes(), 79 * 2 * 4 * int64_t{93'563'910});
+}
+
 TEST(EstimateTest, RefusesABatchThatCannotBeShared) {
   p2::v1::TrainingSpec spec = Resolve({.preset = "ffhq-gamma0.5"})->spec;
   spec.mutable_resources()->set_devices(9);

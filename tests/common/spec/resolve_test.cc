@@ -166,11 +166,13 @@ TEST(ResolveTest, FollowsTheModelsSizeWithTheChannelTable) {
 TEST(ResolveTest, NamesAveragesByTheirRate) {
   const auto resolved =
       Resolve({.preset = "ffhq-gamma1",
-               .overrides = {{"ema", "[{rate: 0.999}, {half_life_images: 500k}, {name: x, rate: 0.00001}]"}}});
+               .overrides = {
+                   {"ema", "[{rate: 0.999}, {half_life_images: 500k}, {name: x, rate: 0.00001}, {sigma_rel: 0.05}]"}}});
   ASSERT_TRUE(resolved.ok()) << resolved.status();
   EXPECT_EQ(resolved->spec.ema(0).name(), "0.999");
   EXPECT_EQ(resolved->spec.ema(1).name(), "h500000");
   EXPECT_EQ(resolved->spec.ema(2).name(), "x");
+  EXPECT_EQ(resolved->spec.ema(3).name(), "s0.05");
 }
 
 TEST(ResolveTest, WarnsOfWhatIsAllowedButUnusual) {

@@ -140,12 +140,49 @@ TEST(LearningRateTest, FollowsTheBatchByTheNamedRule) {
 }
 
 TEST_F(ValidateSpecTest, WantsExactlyOneRuleForEachAverageAndDistinctNames) {
-  EXPECT_THAT(Violations("ema", "[{name: a}]"), HasSubstr("ema.0: sets neither of rate and half_life_images"));
-  EXPECT_THAT(Violations("ema", "[{name: a, rate: 0.9, half_life_images: 1k}]"), HasSubstr("sets both"));
+  EXPECT_THAT(Violations("ema", "[{name: a}]"), HasSubstr("ema.0: sets none of rate, half_life_images and sigma_rel"));
+  EXPECT_THAT(Violations("ema", "[{name: a, rate: 0.9, half_life_images: 1k}]"), HasSubstr("ema.0: sets two of"));
   EXPECT_THAT(Violations("ema", "[{name: a, rate: 0.9}, {name: a, rate: 0.99}]"),
               HasSubstr("ema.1.name: is \"a\" for the second time"));
   EXPECT_THAT(Violations("ema", "[{name: a, half_life_images: 0}]"), HasSubstr("ema.0.half_life_images"));
+  EXPECT_THAT(Violations("ema", "[{name: a, rate: 0.9, half_life_images: 1k, sigma_rel: 0.1}]"),
+              HasSubstr("sets all of"));
+  EXPECT_EQ(Violations("ema", "[{name: a, sigma_rel: 0.05}, {name: b, sigma_rel: 0.288}]"), "");
+  EXPECT_THAT(Violations("ema", "[{sigma_rel: 0.29}]"), HasSubstr("ema.0.sigma_rel: is 0.29; must be 0.001 to 0.288"));
+  EXPECT_THAT(Violations("ema", "[{sigma_rel: 0.05, warmup: true}]"), HasSubstr("ema.0.warmup: is true"));
   EXPECT_THAT(Violations("ema", "[]"), HasSubstr("ema: holds 0 averages; must be 1 to 8"));
+}
+
+TEST_F(ValidateSpecTest, TakesSnapshotsOfPowerFunctionAveragesOnly) {
+  const auto with = [](const std::string& yaml) {
+    return std::string(Resolve({.preset = "ffhq-gamma1", .file_yaml = yaml}).status().message());
+  };
+  EXPECT_EQ(with("ema: [{sigma_rel: 0.05}]\nema_snapshots: {every_images: 10k}"), "");
+  EXPECT_THAT(with("ema_snapshots: {every_images: 10k}"),
+              HasSubstr("ema_snapshots.every_images: is 10000, but no average has sigma_rel"));
+  EXPECT_THAT(with("ema: [{sigma_rel: 0.05}]\nema_snapshots: {every_images: 10k, most: 1}"),
+              HasSubstr("ema_snapshots.most: is 1; must be 2 to 1024"));
+  EXPECT_THAT(with("ema_snapshots: {every_images: -1}"), HasSubstr("ema_snapshots.every_images: is -1"));
+}
+
+TEST_F(ValidateSpecTest, WantsCropFractionsInOrder) {
+  const auto with = [](const std::string& yaml) {
+    return std::string(
+        Resolve({.preset = "ffhq-gamma1", .file_yaml = "data: {random_crop: true" + yaml}).status().message());
+  };
+  EXPECT_EQ(with("}"), "");
+  EXPECT_THAT(with(", min_crop_fraction: 0}"), HasSubstr("data.min_crop_fraction: is 0; must be 0.01 to"));
+  EXPECT_THAT(with(", min_crop_fraction: 0.9, max_crop_fraction: 0.8}"), HasSubstr("data.min_crop_fraction: is 0.9"));
+  EXPECT_THAT(with(", max_crop_fraction: 1.5}"), HasSubstr("data.max_crop_fraction: is 1.5; must be above 0"));
+}
+
+TEST(LeastDatasetResolutionTest, IsThePublishedCodesLargestSide) {
+  const auto side = [](const std::string& yaml) {
+    return LeastDatasetResolution(Resolve({.preset = "ffhq-gamma1", .file_yaml = yaml})->spec);
+  };
+  EXPECT_EQ(side(""), 256);
+  EXPECT_EQ(side("data: {random_crop: true}"), 320);
+  EXPECT_EQ(side("data: {random_crop: true, min_crop_fraction: 0.75}"), 342);
 }
 
 TEST_F(ValidateSpecTest, TellsEveryViolationOfAnEmptySpec) {

@@ -5,7 +5,10 @@
 #include <torch/torch.h>
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
+
+#include "common/spec/power_ema.h"
 
 namespace p2::optim {
 namespace {
@@ -33,6 +36,32 @@ TEST(EmaTest, WarmsUpByTheNumberOfUpdates) { EXPECT_LT(MaxDifferenceFromFormula(
 TEST(EmaTest, StaysBitForBitOnABadStep) {
   Ema ema({"a", 0.9, true}, torch::randn({100}));
   const at::Tensor before = ema.value().clone();
+  ema.Update(torch::randn({100}), Scalar(3), Scalar(1));
+  EXPECT_TRUE(at::equal(ema.value(), before));
+}
+
+TEST(EmaTest, OfAPowerFunctionHoldsEveryUpdateWithItsShare) {
+  torch::manual_seed(4);
+  const double gamma = spec::PowerEmaGamma(0.1);
+  Ema ema({.name = "a", .gamma = gamma}, torch::full({200}, 1e9));  // Nothing of the start stays.
+  at::Tensor expected = torch::zeros({200}, at::kDouble);
+  constexpr int kUpdates = 40;
+  for (int n = 1; n <= kUpdates; ++n) {
+    const at::Tensor params = torch::randn({200});
+    expected += (std::pow(n, gamma + 1) - std::pow(n - 1, gamma + 1)) / std::pow(kUpdates, gamma + 1) * params;
+    ema.Update(params, Scalar(static_cast<float>(n)), Scalar(0));
+    if (n == 1) {
+      EXPECT_TRUE(at::equal(ema.value(), params));
+    }
+  }
+  EXPECT_LT((ema.value() - expected).abs().max().item<double>(), 2e-6);
+}
+
+TEST(EmaTest, OfAPowerFunctionStaysBitForBitOnABadStepBeforeTheFirstUpdateToo) {
+  Ema ema({.name = "a", .gamma = 5}, torch::randn({100}));
+  const at::Tensor before = ema.value().clone();
+  ema.Update(torch::randn({100}), Scalar(0), Scalar(1));
+  EXPECT_TRUE(at::equal(ema.value(), before));
   ema.Update(torch::randn({100}), Scalar(3), Scalar(1));
   EXPECT_TRUE(at::equal(ema.value(), before));
 }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/synchronization/mutex.h"
+#include "common/spec/power_ema.h"
 #include "tests/worker/dist/gang.h"
 #include "tests/worker/trainer/tiny_dataset.h"
 #include "worker/checkpoint/checkpoint_reader.h"
@@ -59,7 +60,7 @@ class RecordingSink final : public EventSink {
   std::vector<Event> events_ ABSL_GUARDED_BY(mutex_);
 };
 
-// Batch 6, six steps, dropout and one EMA, checkpoints and previews only at the end.
+// Batch 6, six steps, dropout and two EMAs, checkpoints and previews only at the end.
 inline TrainOptions TinyOptions(const std::string& data, const std::string& out) {
   TrainOptions options;
   TrainSpec& spec = options.spec;
@@ -76,7 +77,7 @@ inline TrainOptions TinyOptions(const std::string& data, const std::string& out)
   spec.learning_rate = 1e-3;
   spec.seed = 7;
   spec.log_every_images = 12;
-  spec.emas = {{"0.9", 0.9, true}};
+  spec.emas = {{"0.9", 0.9, true}, {.name = "s0.1", .gamma = spec::PowerEmaGamma(0.1)}};
   spec.preview_every_images = -1;
   spec.preview_count = 4;
   spec.preview_steps = "4";

@@ -102,7 +102,7 @@ class TrainerProcessTest : public ::testing::Test {
   }
 
   bool Trains(const std::string& out) {
-    const std::string csv = FileText(dir_ + "/" + out + "/metrics.csv");
+    const std::string csv = FileText(dir_ + "/" + out + "/progress.csv");
     return std::count(csv.begin(), csv.end(), '\n') > 2;
   }
   bool WaitUntilItTrains(const std::string& out) {
