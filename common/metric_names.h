@@ -22,6 +22,7 @@ inline constexpr char kStepSeconds[] = "p2_step_seconds";
 inline constexpr char kLoss[] = "p2_loss";
 inline constexpr char kLossSnr[] = "p2_loss_snr";
 inline constexpr char kGradNorm[] = "p2_grad_norm";
+inline constexpr char kEmaDistance[] = "p2_ema_distance";
 inline constexpr char kNonfiniteStepsTotal[] = "p2_nonfinite_steps_total";
 inline constexpr char kRestartsTotal[] = "p2_restarts_total";
 inline constexpr char kImagesTotal[] = "p2_images_total";
@@ -79,6 +80,7 @@ inline constexpr Series kSeries[] = {
     {kLoss, Type::kGauge, "job_id,kind", true, false},
     {kLossSnr, Type::kGauge, "bin,job_id", true, false},
     {kGradNorm, Type::kGauge, "job_id", true, false},
+    {kEmaDistance, Type::kGauge, "job_id,profile", true, false},
     {kNonfiniteStepsTotal, Type::kCounter, "job_id", true, false},
     {kRestartsTotal, Type::kCounter, "class,job_id", true, false},
     {kImagesTotal, Type::kCounter, "", false, true},

@@ -29,6 +29,7 @@ constexpr StatusReason kWaiting[] = {StatusReason::kWaitingForDevices, StatusRea
 // Names of the trainer's values (worker/trainer/metric_window.h).
 constexpr absl::string_view kLossKinds[] = {"loss", "mse", "mse_weighted", "vb"};
 constexpr absl::string_view kLossSnrPrefix = "loss_snr_";
+constexpr absl::string_view kEmaDistancePrefix = "ema_distance_";
 constexpr absl::string_view kStepSecondsPrefix = "step_seconds_";
 
 MetricFamily Family(const char* name, const char* help, prometheus::MetricType type = prometheus::MetricType::Gauge) {
@@ -182,6 +183,9 @@ void ClusterGauges::AddJobs(std::vector<JobPtr> jobs, std::vector<MetricFamily>&
                              "noise without and with its weights (mse, mse_weighted), the variational bound (vb).");
   MetricFamily loss_snr = Family(metric::kLossSnr, "Last reported MSE of a live job, unweighted, by bin of the SNR.");
   MetricFamily grad_norm = Family(metric::kGradNorm, "Last reported gradient norm of a live job.");
+  MetricFamily ema_distance =
+      Family(metric::kEmaDistance,
+             "Last reported distance of a live job's averages from the weights, |ema - w| / |w|, by average.");
   MetricFamily nonfinite =
       Family(metric::kNonfiniteStepsTotal, "Steps of a live job that changed nothing because a number was not finite.",
              kCounter);
@@ -216,6 +220,8 @@ void ClusterGauges::AddJobs(std::vector<JobPtr> jobs, std::vector<MetricFamily>&
         Add(loss, {label, {"kind", name}}, value);
       } else if (absl::StartsWith(name, kLossSnrPrefix)) {
         Add(loss_snr, {label, {"bin", name.substr(kLossSnrPrefix.size())}}, value);
+      } else if (absl::StartsWith(name, kEmaDistancePrefix)) {
+        Add(ema_distance, {label, {"profile", name.substr(kEmaDistancePrefix.size())}}, value);
       } else if (absl::StartsWith(name, kStepSecondsPrefix)) {
         Add(step_seconds, {label, {"phase", name.substr(kStepSecondsPrefix.size())}}, value);
       } else if (name == "grad_norm") {
@@ -223,8 +229,8 @@ void ClusterGauges::AddJobs(std::vector<JobPtr> jobs, std::vector<MetricFamily>&
       }
     }
   }
-  for (MetricFamily* family : {&images, &rate, &steps, &step_seconds, &loss, &loss_snr, &grad_norm, &nonfinite,
-                               &restarts, &stall, &lag, &checkpoints})
+  for (MetricFamily* family : {&images, &rate, &steps, &step_seconds, &loss, &loss_snr, &grad_norm, &ema_distance,
+                               &nonfinite, &restarts, &stall, &lag, &checkpoints})
     out.push_back(std::move(*family));
 }
 

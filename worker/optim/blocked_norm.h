@@ -9,7 +9,7 @@ namespace p2::optim {
 // norm of those, so that the bits do not depend on the number of threads where there is more than one block.
 at::Tensor BlockedNorm(const at::Tensor& flat);
 
-// |average - params| / |params| by the same blocks, with a few MiB of memory at a time: a float64 scalar on their
+// |average - params| / |params| by the same blocks, with 16 MiB of memory at a time: a float64 scalar on their
 // device. Both (N) fp32. NaN or infinity where params are zero or not finite.
 at::Tensor RelativeDistance(const at::Tensor& average, const at::Tensor& params);
 

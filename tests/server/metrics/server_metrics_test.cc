@@ -204,6 +204,7 @@ TEST_F(ServerMetricsTest, ShowsALiveJobsValuesAndForgetsThemAtItsEnd) {
                       {"vb", 0.25},
                       {"grad_norm", 2},
                       {"loss_snr_07", 3},
+                      {"ema_distance_0.9999", 0.0625},
                       {"step_seconds", 0.75},
                       {"step_seconds_data", 0.5},
                       {"step_seconds_optimizer", 0.25}})});
@@ -215,6 +216,7 @@ TEST_F(ServerMetricsTest, ShowsALiveJobsValuesAndForgetsThemAtItsEnd) {
             HasSubstr("p2_loss{job_id=\"job-a\",kind=\"mse_weighted\"} 0.125"),
             HasSubstr("p2_step_seconds{job_id=\"job-a\",phase=\"data\"} 0.5"),
             HasSubstr("p2_step_seconds{job_id=\"job-a\",phase=\"optimizer\"} 0.25"),
+            HasSubstr("p2_ema_distance{job_id=\"job-a\",profile=\"0.9999\"} 0.0625"),
             HasSubstr("p2_loss_snr{job_id=\"job-a\",bin=\"07\"} 3"), HasSubstr("p2_grad_norm{job_id=\"job-a\"} 2"),
             HasSubstr("p2_images_per_second{job_id=\"job-a\"} 12.5")));
   job.state = JobState::kSucceeded;
@@ -278,6 +280,7 @@ TEST_F(ServerMetricsTest, ServesTheSeriesOfTheTableAndNoOther) {
   CommitAll({Row(80, {{"loss", 1},
                       {"grad_norm", 1},
                       {"loss_snr_00", 1},
+                      {"ema_distance_0.9999", 0.5},
                       {"step_seconds_data", 1},
                       {"count_snr_00", 1},
                       {"checkpoint_stall_seconds", 1},
