@@ -3,6 +3,7 @@
 Every timeout is about a tenth of its default (Cluster(defaults=True) leaves them alone). Ports are chosen by the kernel. Waiting is always for an event, with a deadline.
 """
 import contextlib
+import csv
 import json
 import os
 import pathlib
@@ -242,6 +243,10 @@ class Cluster:
 
     def checkpoint_dir(self, job: str) -> pathlib.Path:
         return self.root / "jobs" / job / "checkpoints"
+
+    def progress_csv(self, job: str) -> list[dict[str, str]]:
+        with open(self.root / "jobs" / job / "progress.csv", newline="") as file:
+            return list(csv.DictReader(file))
 
     def final_digests(self, job: str) -> dict[str, str]:
         """SHA-256 of each tensor file of the newest committed checkpoint."""

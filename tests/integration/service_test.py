@@ -34,6 +34,8 @@ class TrainingTest(unittest.TestCase):
             self.assertIn(job, p2.p2ctl("describe", job))
             reasons = [e["reason"] for e in p2.json("events")["items"] if e["resource"] == f"jobs/{job}"]
             self.assertIn("CHECKPOINT_COMMITTED", reasons)
+            self.assertEqual([int(row["samples"]) for row in p2.progress_csv(job)], expected_images(512))
+            self.assertEqual(len(list((p2.root / "jobs" / job / "tensorboard").iterdir())), 1)
             self.assertEqual(p2.trainers(), {})
 
 
@@ -51,6 +53,8 @@ class FaultTest(unittest.TestCase):
     def check_equal(self, p2: Cluster, job: str):
         self.assertEqual(p2.final_digests(job), self.digests)
         self.assertEqual(p2.points(job), self.loss)
+        rows = [(int(row["samples"]), float(row["loss"])) for row in p2.progress_csv(job)]
+        self.assertEqual(rows, [(images, float(f"{loss:.9g}")) for images, loss in self.loss])
 
     def run_with_fault(self, fault, attempts: int):
         with Cluster() as p2:
@@ -141,6 +145,7 @@ class VerbTest(unittest.TestCase):
             self.assertEqual(p2.run("wait", job, "--for", "SUCCEEDED").returncode, 11)
             self.assertEqual(p2.run("delete", job).returncode, 0)
             self.assertEqual(p2.run("get", job).returncode, 3)
+            wait_for("its files to go", lambda: not (p2.root / "jobs" / job).exists())
             killed = p2.submit(tiny_spec(images=100000))
             p2.wait_images(killed, 64)
             p2.p2ctl("kill", killed)
