@@ -268,9 +268,10 @@ void AddMetrics(CLI::App& app, Context& context) {
                            "  p2ctl metrics mnist-demo-abcde -f -o jsonl",
                            options, Run);
   verb->add_option("JOB", options->jobs, "IDs, or unique prefixes")->required();
-  verb->add_option("-m,--metric", options->metrics,
-                   "Only these: loss,mse,vb,grad_norm,images_per_second; loss_snr_* for the bins of the SNR (also loss_q*, "
-                   "loss_coarse …), which are left out else")
+  verb->add_option(
+          "-m,--metric", options->metrics,
+          "Only these: loss,mse,vb,grad_norm,images_per_second; loss_snr_* for the bins of the SNR (also loss_q*, "
+          "loss_coarse …), which are left out else")
       ->type_name("NAME,..")
       ->allow_extra_args(false);
   verb->add_option("--from", options->from, "First images seen: 500k");

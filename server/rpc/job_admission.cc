@@ -15,6 +15,7 @@
 #include "common/spec/nearest_name.h"
 #include "common/spec/proto_bytes.h"
 #include "common/spec/resolve.h"
+#include "common/spec/validate.h"
 #include "common/status_macros.h"
 #include "server/rpc/convert.h"
 #include "server/rpc/task_admission.h"
@@ -90,7 +91,14 @@ void CheckDataset(const p2::v1::TrainingSpec& spec, const scheduler::DatasetReco
   const auto misfit = [&](const char* type, std::string what) {
     misfits.push_back({type, ResourceName(kDatasets, dataset.id), std::move(what)});
   };
-  if (dataset.resolution != spec.model().image_size()) {
+  if (spec.data().random_crop()) {
+    if (const int least = spec::LeastDatasetResolution(spec); dataset.resolution < least) {
+      misfit("RESOLUTION",
+             absl::StrCat("dataset ", dataset.id, " has images of ", dataset.resolution,
+                          " pixels, but data.random_crop cuts ", spec.model().image_size(), " out of up to ", least,
+                          ": prepare it with --resolution ", least, " or more, or leave data.random_crop out"));
+    }
+  } else if (dataset.resolution != spec.model().image_size()) {
     misfit("RESOLUTION", absl::StrCat("dataset ", dataset.id, " has images of ", dataset.resolution,
                                       " pixels, but model.image_size is ", spec.model().image_size(),
                                       ": prepare it with --resolution ", spec.model().image_size(),

@@ -2,6 +2,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "common/storage_layout.h"
 #include "server/scheduler/decisions.h"
 #include "server/scheduler/placement.h"
 
@@ -27,6 +28,13 @@ bool IsSourceOfLiveJob(const Draft& draft, const CheckpointRecord& checkpoint) {
     const JobSource& source = job->needs.source;
     return source.job == checkpoint.job && source.checkpoint == checkpoint.id && job->latest_checkpoint.empty();
   });
+}
+
+// Registers the deletion and sends it; `retry_mono` is set here.
+void DeletePathOf(Draft& draft, Deletion deletion) {
+  deletion.retry_mono = draft.now().mono + draft.options().delete_retry;
+  draft.Mutate(PutDeletion{deletion});
+  SendDeletion(draft, std::move(deletion));
 }
 
 void RefreshLatest(Draft& draft, absl::string_view id) {
@@ -102,13 +110,16 @@ void Collect(Draft& draft, absl::string_view id) {
 }
 
 void Delete(Draft& draft, const CheckpointRecord& checkpoint) {
-  DeleteDirectory(draft, {checkpoint.root_id, checkpoint.path, checkpoint.job, checkpoint.id});
+  DeletePathOf(draft, {checkpoint.root_id, checkpoint.path, checkpoint.job, checkpoint.id});
 }
 
-void DeleteDirectory(Draft& draft, Deletion deletion) {
-  deletion.retry_mono = draft.now().mono + draft.options().delete_retry;
-  draft.Mutate(PutDeletion{deletion});
-  SendDeletion(draft, std::move(deletion));
+void DeleteRunFiles(Draft& draft, const JobRecord& job) {
+  const auto remove = [&](std::string path) {
+    DeletePathOf(draft, {job.needs.checkpoint_root_id, std::move(path), job.id, ""});
+  };
+  if (job.needs.writes_output) return remove(JobOutput(job.id));
+  for (const char* name : {"ema-snapshots", "progress.csv", "tensorboard"})
+    remove(absl::StrCat(JobDirectory(job.id), "/", name));
 }
 
 void RetryDeletions(Draft& draft) {

@@ -5,7 +5,6 @@
 #include "absl/strings/str_join.h"
 #include "common/error_reason.h"
 #include "common/status_macros.h"
-#include "common/storage_layout.h"
 #include "server/scheduler/decisions.h"
 
 namespace p2::scheduler {
@@ -177,12 +176,10 @@ absl::Status Handle(Draft& draft, const DeleteJob& command) {
   if (const JobRecord* reader = ReaderOf(draft, command.job); reader != nullptr) {
     return Forbidden(*job, "deleted", absl::StrCat("job \"", reader->id, "\" starts from its checkpoint"));
   }
-  if (job->needs.writes_output) {
-    DeleteDirectory(draft, {job->needs.checkpoint_root_id, JobOutput(job->id), job->id, ""});
-  }
   for (const auto& [key, checkpoint] : draft.CheckpointsOf(command.job)) {
     if (!checkpoint->pinned) Delete(draft, *checkpoint);
   }
+  if (job->attempt_count > 0) DeleteRunFiles(draft, *job);
   draft.EraseJob(command.job);
   draft.Event(JobName(command.job), "JOB_DELETED", "", command.info.actor);
   draft.set_answer(JobName(command.job));

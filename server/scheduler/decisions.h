@@ -80,8 +80,9 @@ std::vector<CheckpointPtr> ResumeCandidates(const Draft& draft, absl::string_vie
 void Collect(Draft& draft, absl::string_view job);
 // Registers the deletion and sends it to a worker that sees the root.
 void Delete(Draft& draft, const CheckpointRecord& checkpoint);
-// The same for another directory of a job. `retry_mono` is set here.
-void DeleteDirectory(Draft& draft, Deletion deletion);
+// The same of what a job's runs leave beside its checkpoints: a training (worker/trainer/run_files.h, ema_snapshots.h),
+// or a task's output.
+void DeleteRunFiles(Draft& draft, const JobRecord& job);
 // Sends deletions that are due.
 void RetryDeletions(Draft& draft);
 absl::Status Handle(Draft& draft, const DeleteDone& event);

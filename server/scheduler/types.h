@@ -292,7 +292,7 @@ struct CheckpointRecord {
 // A directory that some worker which sees the root has yet to delete. Outlives its job.
 struct Deletion {
   std::string root_id, path;
-  // The checkpoint's record, deleted once the bytes are gone; no checkpoint: another directory of the job.
+  // The checkpoint's record, deleted once the bytes are gone; no checkpoint: something else of the job.
   std::string job, checkpoint;
   absl::Time retry_mono = absl::InfinitePast();  // Volatile.
   bool operator==(const Deletion&) const = default;

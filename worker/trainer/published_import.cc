@@ -80,7 +80,8 @@ absl::StatusOr<PublishedFiles> FindPublishedFiles(const std::string& directory, 
         break;
       case PublishedName::Kind::kEma:
         if (absl::SimpleAtod(published->rate, &rate) &&
-            std::any_of(spec.emas.begin(), spec.emas.end(), [&](const EmaProfile& ema) { return !ema.gamma && ema.rate == rate; })) {
+            std::any_of(spec.emas.begin(), spec.emas.end(),
+                        [&](const EmaProfile& ema) { return !ema.gamma && ema.rate == rate; })) {
           files.emas.push_back(path);
         } else {
           std::printf("%s is left: the spec keeps no average of rate %s\n", name.c_str(), published->rate.c_str());

@@ -91,9 +91,13 @@ TEST_F(SubmitTest, DryRunNeedsNoServerAndShowsOriginsAndCost) {
   const P2ctlResult result =
       P2ctl({"submit", "--dry-run", "ffhq-gamma0.5", "--set", "training.batch=16", "--devices", "4"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
-  EXPECT_THAT(result.out,
-              AllOf(HasSubstr("objective.gamma"), HasSubstr("preset ffhq-gamma0.5"), HasSubstr("--devices"),
-                    HasSubstr("Parameters:"), HasSubstr("4, 4, 4, 4 a step"), HasSubstr("Nothing was submitted")));
+  EXPECT_THAT(result.out, AllOf(HasSubstr("objective.gamma"), HasSubstr("preset ffhq-gamma0.5"), HasSubstr("--devices"),
+                                HasSubstr("Parameters:"), HasSubstr("4, 4, 4, 4 a step"),
+                                HasSubstr("Nothing was submitted"), ::testing::Not(HasSubstr("EMA snapshots"))));
+  const P2ctlResult snapshots = P2ctl({"submit", "--dry-run", "ffhq-gamma0.5", "--set", "ema=[{sigma_rel: 0.05}]",
+                                       "--set", "ema_snapshots.every_images=1M"});
+  EXPECT_THAT(snapshots.out, HasSubstr("EMA snapshots:      "));
+  EXPECT_THAT(snapshots.out, HasSubstr("at the end, apart from checkpoints"));
   const P2ctlResult json = P2ctl({"submit", "mnist-demo", "--dry-run", "-o", "json"});
   EXPECT_THAT(json.out, AllOf(HasSubstr("specSha256"), ::testing::Not(HasSubstr("STATE_UNSPECIFIED"))));
   const P2ctlResult wrong = P2ctl({"submit", "ffhq-gama0.5", "--dry-run"});

@@ -144,6 +144,20 @@ TEST_F(JobServiceTest, SaysEverythingThatIsWrongWithTheDatasetAtOnce) {
   EXPECT_THAT(types, testing::ElementsAre("RESOLUTION", "CHANNELS", "IMAGE_COUNT", "ROOT_NOT_VISIBLE"));
 }
 
+TEST_F(JobServiceTest, RandomCropsWantALargerDataset) {
+  ASSERT_TRUE(RegisterTiny("large", 40, 100).ok());
+  p2::v1::CreateJobRequest request = TinyRequest();
+  request.add_overrides("data.dataset=large");
+  request.add_overrides("model.image_size=32");
+  request.add_overrides("data.random_crop=true");
+  EXPECT_TRUE(Create(request).ok()) << Create(request).status();
+  request.add_overrides("data.min_crop_fraction=0.75");
+  const absl::Status status = Create(request).status();
+  EXPECT_EQ(ReasonSeen(status), "DATASET_MISMATCH");
+  EXPECT_THAT(status.message(), HasSubstr("has images of 40 pixels, but data.random_crop cuts 32 out of up to 43: "
+                                          "prepare it with --resolution 43 or more"));
+}
+
 TEST_F(JobServiceTest, NamesTheNearestPreset) {
   p2::v1::CreateJobRequest request;
   request.set_preset("no-such-preset");

@@ -149,10 +149,23 @@ TEST_F(StepCommandsTest, DeleteRemovesTheJobAndItsCheckpointsFromTheRoot) {
   cluster_.EndRank("w0", "job-a", 137);
   cluster_.Must(DeleteJob{By(), "job-a"});
   EXPECT_EQ(cluster_.state.FindJob("job-a"), nullptr);
-  EXPECT_THAT(cluster_.ActionsOf<DeletePath>(), ElementsAre(DeletePath{"w0", "root-data", "job-a/ckpt-100"}));
-  EXPECT_THAT(cluster_.state.deletions(), SizeIs(1));
-  cluster_.Must(DeleteDone{"w0", "root-data", "job-a/ckpt-100", ""});
+  const std::vector<std::string> paths{"job-a/ckpt-100", "jobs/job-a/ema-snapshots", "jobs/job-a/progress.csv",
+                                       "jobs/job-a/tensorboard"};
+  std::vector<DeletePath> expected;
+  for (const std::string& path : paths) expected.push_back({"w0", "root-data", path});
+  EXPECT_EQ(cluster_.ActionsOf<DeletePath>(), expected);
+  EXPECT_THAT(cluster_.state.deletions(), SizeIs(4));
+  for (const std::string& path : paths) cluster_.Must(DeleteDone{"w0", "root-data", path, ""});
   EXPECT_THAT(cluster_.state.deletions(), IsEmpty());
+}
+
+TEST_F(StepCommandsTest, DeleteOfAJobThatNeverStartedTouchesNoFile) {
+  cluster_.Must(CordonWorker{By(), "w0", ""});
+  cluster_.Submit("job-b");
+  ASSERT_EQ(cluster_.Job("job-b").state, JobState::kQueued);
+  cluster_.Must(KillJob{By(), "job-b", ""});
+  cluster_.Must(DeleteJob{By(), "job-b"});
+  EXPECT_THAT(cluster_.ActionsOf<DeletePath>(), IsEmpty());
 }
 
 TEST_F(StepCommandsTest, ADeletionIsTriedAgainLaterAndWhenAWorkerConnects) {
@@ -164,9 +177,9 @@ TEST_F(StepCommandsTest, ADeletionIsTriedAgainLaterAndWhenAWorkerConnects) {
   cluster_.Wait(cluster_.options.delete_retry);
   cluster_.Must(Heartbeat{"w0", 1, {}, {{"data", "root-data"}}});
   cluster_.Must(Tick{});
-  EXPECT_THAT(cluster_.ActionsOf<DeletePath>(), SizeIs(1));
+  EXPECT_THAT(cluster_.ActionsOf<DeletePath>(), Contains(DeletePath{"w0", "root-data", "job-a/ckpt-100"}));
   cluster_.Must(cluster_.Hello("w1", Cluster::Slots("cpu", 1)));
-  EXPECT_THAT(cluster_.ActionsOf<DeletePath>(), ElementsAre(DeletePath{"w1", "root-data", "job-a/ckpt-100"}));
+  EXPECT_THAT(cluster_.ActionsOf<DeletePath>(), Contains(DeletePath{"w1", "root-data", "job-a/ckpt-100"}));
 }
 
 TEST_F(StepCommandsTest, ACordonedWorkerTakesNoNewGangAndKeepsWhatRuns) {
