@@ -10,6 +10,7 @@
 #include "absl/strings/str_split.h"
 #include "common/error_reason.h"
 #include "common/resource_name.h"
+#include "common/spec/power_ema.h"
 #include "common/spec/respacing.h"
 #include "common/spec/validate.h"
 #include "common/status_macros.h"
@@ -21,7 +22,6 @@ namespace {
 using p2::v1::TaskSpec;
 
 constexpr int64_t kMaxSamples = 10'000'000;
-constexpr double kMaxSigmaRel = 0.28;  // Above 1 / sqrt(12) no power function has that width.
 // What a task may set of its source's spec: nothing that says what was trained.
 constexpr std::array<absl::string_view, 4> kOwnFields = {"resources", "restart", "deadlines", "checkpoint.root"};
 
@@ -152,7 +152,7 @@ absl::StatusOr<ResolvedSource> ResolveSource(const p2::v1::CreateJobRequest& req
   resolved.source.root = checkpoint->root;
   resolved.source.root_id = checkpoint->root_id;
   if (request.task().has_average()) {  // Its snapshots lie beside its checkpoints.
-    resolved.source.path = JobCheckpoints(job.id);
+    resolved.source.path = JobDirectory(job.id);
     return resolved;
   }
   resolved.source.path = checkpoint->path;
@@ -185,9 +185,9 @@ void CheckTask(const p2::v1::CreateJobRequest& request, std::vector<FieldViolati
     violations.emplace_back("task.import.step", absl::StrCat("is ", task.import().step(), "; must be 0 to 999999999"));
   if (task.has_average()) {
     const double width = task.average().sigma_rel();
-    if (!(width > 0 && width < kMaxSigmaRel)) {
-      violations.emplace_back("task.average.sigma_rel",
-                              absl::StrCat("is ", width, "; must be above 0 and below ", kMaxSigmaRel));
+    if (!(width >= spec::kLeastSigmaRel && width <= spec::kMostSigmaRel)) {
+      violations.emplace_back("task.average.sigma_rel", absl::StrCat("is ", width, "; must be ", spec::kLeastSigmaRel,
+                                                                     " to ", spec::kMostSigmaRel));
     }
     if (task.average().images_seen() < 0) {
       violations.emplace_back("task.average.images_seen", absl::StrCat("is ", task.average().images_seen()));

@@ -103,6 +103,26 @@ class TasksTest(unittest.TestCase):
                                              capture_output=True).stdout)["tensors"] for path in (GOLDEN, back)]
         self.assertEqual(*({t["name"]: t["sha256"] for t in tensors} for tensors in inspect))
 
+    def test_an_average_of_any_width_is_made_afterwards(self):
+        spec = tiny_spec(images=256, checkpoint=128).replace("ema: [{rate: 0.99}]", "ema: [{sigma_rel: 0.05}, {sigma_rel: 0.1}]\nema_snapshots: {every_images: 32}")
+        job = self.p2.submit(spec)
+        self.p2.wait_state(job, "SUCCEEDED")
+        average = self.task("ckpt", "ema", job, "--at", "256", "--sigma-rel", "0.07")
+        self.assertEqual(average["state"], "SUCCEEDED")
+        self.assertEqual(list(digests(self.output(average))), ["ema_s0.07.safetensors"])
+        log = self.p2.p2ctl("logs", average["name"])
+        self.assertRegex(log, r"sigma_rel 0.07 at 256 images \(32 updates\), from 8 snapshots of s0.05, s0.1\nresidual 0\.")
+        # What was stored at a position comes out as it was stored.
+        stored = self.task("ckpt", "ema", job, "--sigma-rel", "0.05")
+        inspect = [json.loads(subprocess.run([BIN / "p2-trainer", "inspect", file, "-o", "json"], check=True, capture_output=True).stdout)
+                   for file in (self.output(stored) / "ema_s0.05.safetensors", self.p2.checkpoint_dir(job) / "000000000256-e1" / "ema_s0.05.safetensors")]
+        self.assertEqual(*([t["name"] for t in one["tensors"]] for one in inspect))
+        refused = self.p2.run("ckpt", "ema", job, "--sigma-rel", "0.5")
+        self.assertEqual(refused.returncode, 2)
+        self.assertIn("must be 0.001 to 0.288", refused.stderr)
+        none = self.p2.p2ctl("ckpt", "ema", self.job, "--sigma-rel", "0.05", "-o", "name").strip()
+        self.assertIn("snapshots", self.p2.wait_state(none, "FAILED")["message"])
+
     def test_a_training_begins_with_the_weights_of_another(self):
         spec = self.p2.dir / "next.yaml"
         spec.write_text(tiny_spec(images=8, checkpoint=8).replace("learning_rate: 1e-3", "learning_rate: 1e-30"))

@@ -6,7 +6,6 @@
 
 #include "CLI/CLI.hpp"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "common/status_macros.h"
 #include "worker/trainer/ema_reconstruction.h"
 #include "worker/trainer/spec_seam.h"
@@ -33,18 +32,7 @@ absl::Status Reconstruct(const EmaFlags& flags) {
     options.at_images = *at;
   }
   P2_ASSIGN_OR_RETURN(const EmaReconstructionReport report, ReconstructEmaFile(options));
-  for (const std::string& why : report.passed_over) std::fprintf(stderr, "passed over: %s\n", why.c_str());
-  std::printf("%s\n", flags.out.c_str());
-  std::printf("sigma_rel %g at %lld images (%lld updates), from %zu snapshots of %s\n", flags.sigma_rel,
-              static_cast<long long>(report.images_seen), static_cast<long long>(report.updates), report.snapshots,
-              absl::StrJoin(report.profiles, ", ").c_str());
-  std::printf("residual %.3g of the wanted shares; rounding errors of the stored averages times at most %.3g\n",
-              report.residual, report.noise_gain);
-  if (report.residual > 0.1) {
-    std::printf(
-        "warning: the snapshots cannot give this average well: take a sigma_rel between those of the run, or "
-        "a position at a snapshot\n");
-  }
+  std::fputs(Describe(report, options).c_str(), stdout);
   return absl::OkStatus();
 }
 

@@ -10,6 +10,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "absl/types/span.h"
 #include "common/file_util.h"
 #include "common/safetensors/safetensors.h"
@@ -23,6 +25,8 @@ namespace p2::trainer {
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr double kPoorResidual = 0.1;  // Of the wanted shares.
 
 // One average of one snapshot.
 struct Stored {
@@ -189,6 +193,22 @@ absl::StatusOr<EmaReconstructionReport> ReconstructEmaFile(const EmaReconstructi
   const std::string parent = fs::path(options.out).parent_path();
   P2_RETURN_IF_ERROR(SyncDirectory(parent.empty() ? "." : parent));
   return report;
+}
+
+std::string Describe(const EmaReconstructionReport& report, const EmaReconstructionOptions& options) {
+  std::string text = absl::StrCat(options.out, "\n");
+  for (const std::string& why : report.passed_over) absl::StrAppend(&text, "passed over: ", why, "\n");
+  absl::StrAppendFormat(&text, "sigma_rel %g at %d images (%d updates), from %d snapshots of %s\n", options.sigma_rel,
+                        report.images_seen, report.updates, report.snapshots, absl::StrJoin(report.profiles, ", "));
+  absl::StrAppendFormat(
+      &text, "residual %.3g of the wanted shares; rounding errors of the stored averages times at most %.3g\n",
+      report.residual, report.noise_gain);
+  if (report.residual > kPoorResidual) {
+    absl::StrAppend(&text,
+                    "warning: the snapshots cannot give this average well: take a sigma_rel between those of the run, "
+                    "or a position at a snapshot\n");
+  }
+  return text;
 }
 
 }  // namespace p2::trainer

@@ -37,4 +37,7 @@ struct EmaReconstructionReport {
 // of one model.
 absl::StatusOr<EmaReconstructionReport> ReconstructEmaFile(const EmaReconstructionOptions& options);
 
+// What became of it, for people: the file, what it was made of, how good it is. Ends in a newline.
+std::string Describe(const EmaReconstructionReport& report, const EmaReconstructionOptions& options);
+
 }  // namespace p2::trainer

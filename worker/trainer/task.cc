@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -12,6 +13,7 @@
 #include "common/status_macros.h"
 #include "worker/trainer/checkpoint_export.h"
 #include "worker/trainer/draw_samples.h"
+#include "worker/trainer/ema_reconstruction.h"
 #include "worker/trainer/fingerprint.h"
 #include "worker/trainer/published_import.h"
 #include "worker/trainer/rank_monitor.h"
@@ -41,7 +43,7 @@ class TaskRun {
       P2_RETURN_IF_ERROR(
           ExportCheckpoint({options_.source, exported->format, options_.output_dir, exported->ema, exported->raw}));
     } else {
-      return absl::UnimplementedError("this p2-trainer makes no averages");
+      P2_RETURN_IF_ERROR(Average(std::get<AverageTask>(*options_.task)));
     }
     return true;
   }
@@ -123,6 +125,17 @@ class TaskRun {
     const std::filesystem::path path = std::filesystem::path(options_.checkpoint_dir) / written.name;
     sink_.Emit(CheckpointSaved{images_, path.lexically_relative(options_.checkpoint_root).string(),
                                written.manifest.files, written.manifest.ema_profiles, written.manifest_sha256});
+    return absl::OkStatus();
+  }
+
+  absl::Status Average(const AverageTask& task) {
+    EmaReconstructionOptions options{
+        .snapshots = options_.source, .at_images = task.images_seen, .sigma_rel = task.sigma_rel};
+    options.out = absl::StrCat(options_.output_dir, "/ema_s", task.sigma_rel, ".safetensors");
+    options.progress = [this](size_t, size_t) { monitor_.Tick(); };
+    P2_ASSIGN_OR_RETURN(const EmaReconstructionReport report, ReconstructEmaFile(options));
+    images_ = report.images_seen;
+    std::fputs(Describe(report, options).c_str(), stdout);
     return absl::OkStatus();
   }
 
