@@ -148,7 +148,8 @@ scheduler::JobNeeds ToNeeds(const p2::v1::TrainingSpec& spec) {
           .backoff_initial = ToDuration(spec.restart().backoff_initial()),
           .backoff_max = ToDuration(spec.restart().backoff_max()),
           .stop_deadline = ToDuration(spec.deadlines().stop()),
-          .images_total = spec.training().images()};
+          .images_total = spec.training().images(),
+          .bitwise = spec.training().bitwise() == p2::v1::TrainingOptions::REQUIRED};
 }
 
 }  // namespace
@@ -205,6 +206,7 @@ absl::StatusOr<Admission> Admit(const p2::v1::CreateJobRequest& request,
   if (request.has_task()) {
     needs.images_total = request.task().sample().count();
     needs.writes_output = !request.task().has_import();
+    needs.bitwise = false;
   }
   P2_RETURN_IF_ERROR(Unfit(misfits));
   needs.source = std::move(from.source);

@@ -82,6 +82,14 @@ bool SeesRoots(const WorkerRecord& worker, const JobNeeds& needs) {
          SeesRoot(worker, needs.source.root, needs.source.root_id);
 }
 
+bool SameNumerics(const WorkerRecord& worker, const JobRecord& job) {
+  if (!job.needs.bitwise || job.numerics_version.empty()) return true;
+  return worker.version == job.numerics_version &&
+         std::all_of(worker.slots.begin(), worker.slots.end(), [&](const SlotRecord& slot) {
+           return (!job.needs.kind.empty() && slot.kind != job.needs.kind) || slot.device_name == job.numerics_device;
+         });
+}
+
 FreeSlots FreeSlotsOf(const WorkerRecord& worker, const std::map<std::string, std::string>& held) {
   FreeSlots free{worker.id, {}};
   for (const SlotRecord& slot : worker.slots) {

@@ -21,6 +21,8 @@ bool TakesGangs(const WorkerRecord& worker);
 // True if the worker sees the storage root; an empty ID compares by name, an empty name and ID by nothing.
 bool SeesRoot(const WorkerRecord& worker, absl::string_view name, absl::string_view id);
 bool SeesRoots(const WorkerRecord& worker, const JobNeeds& needs);
+// Whether the job's numbers come out the same there: true unless it needs that and ran on another device or version.
+bool SameNumerics(const WorkerRecord& worker, const JobRecord& job);
 
 // Free slots of one worker by kind, in the worker's own order.
 struct FreeSlots {

@@ -10,6 +10,15 @@
 namespace p2::scheduler {
 namespace {
 
+// From now on the job runs only on such devices, under that version.
+void PinNumerics(const Draft& draft, JobRecord& job, const RankPlacement& rank) {
+  const WorkerRecord& worker = *draft.Worker(rank.worker);
+  job.numerics_version = worker.version;
+  for (const SlotRecord& slot : worker.slots) {
+    if (slot.id == rank.slot) job.numerics_device = slot.device_name;
+  }
+}
+
 void SaidStarted(Draft& draft, const SpoolReport& report, const TrainerStarted& started) {
   JobRecord& job = draft.EditJob(report.job);
   Attempt& attempt = *job.live_attempt();
@@ -22,6 +31,7 @@ void SaidStarted(Draft& draft, const SpoolReport& report, const TrainerStarted& 
   attempt.resumed_from = started.resumed_from;
   attempt.fingerprint = started.fingerprint;
   attempt.resume_candidates.clear();
+  if (job.needs.bitwise && job.numerics_version.empty()) PinNumerics(draft, job, attempt.ranks.front());
   attempt.start_images_seen = attempt.end_images_seen = job.progress.images_seen = started.images_seen;
   if (attempt.number > 1) draft.Mutate(SupersedeMetrics{report.job, attempt.number, started.images_seen});
   Collect(draft, report.job);

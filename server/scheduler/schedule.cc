@@ -76,6 +76,13 @@ std::string RootsOf(const JobNeeds& needs) {
   return absl::StrCat(names.size() == 1 ? "root " : "roots ", absl::StrJoin(names, " and "));
 }
 
+// ` (NVIDIA H100, p2 0.1.0: training.bitwise is required)`.
+std::string NumericsOf(const JobRecord& job) {
+  if (!job.needs.bitwise || job.numerics_version.empty()) return "";
+  return absl::StrCat(" (", job.numerics_device, job.numerics_device.empty() ? "" : ", ", "p2 ", job.numerics_version,
+                      ": training.bitwise is required)");
+}
+
 void SetReason(Draft& draft, const JobRecord& job, StatusReason reason, std::string message) {
   if (job.reason == reason && job.message == message) return;
   JobRecord& touched = draft.TouchJob(job.id);
@@ -108,6 +115,7 @@ void Consider(Draft& draft, const JobRecord& job, std::vector<Offer>& offers) {
   std::vector<const Offer*> all, seeing, usable;
   std::string ahead;
   for (const Offer& offer : offers) {
+    if (!SameNumerics(*offer.worker, job)) continue;
     all.push_back(&offer);
     if (!SeesRoots(*offer.worker, needs)) continue;
     seeing.push_back(&offer);
@@ -118,9 +126,9 @@ void Consider(Draft& draft, const JobRecord& job, std::vector<Offer>& offers) {
     }
   }
   if (const int exist = SlotsThatExist(needs, all); exist < needs.devices) {
-    return SetReason(
-        draft, job, StatusReason::kNotEnoughDevices,
-        absl::StrCat("needs ", Devices(needs), "; all ready workers together have ", exist, Unavailable(draft)));
+    return SetReason(draft, job, StatusReason::kNotEnoughDevices,
+                     absl::StrCat("needs ", Devices(needs), NumericsOf(job), "; all ready workers together have ",
+                                  exist, Unavailable(draft)));
   }
   if (const int exist = SlotsThatExist(needs, seeing); exist < needs.devices) {
     return SetReason(
@@ -136,7 +144,8 @@ void Consider(Draft& draft, const JobRecord& job, std::vector<Offer>& offers) {
             absl::StrCat("needs ", Devices(needs), "; ", FreeOf(needs, seeing), " of ", SlotsThatExist(needs, seeing),
                          " are free", ahead.empty() ? "" : absl::StrCat(", and job ", ahead, " is before it")));
   for (Offer& offer : offers) {
-    if (offer.reserved_for.empty() && SeesRoots(*offer.worker, needs)) offer.reserved_for = job.id;
+    if (offer.reserved_for.empty() && SeesRoots(*offer.worker, needs) && SameNumerics(*offer.worker, job))
+      offer.reserved_for = job.id;
   }
 }
 
@@ -154,7 +163,7 @@ void SchedulingPass(Draft& draft) {
 bool FitsElsewhere(const Draft& draft, const JobRecord& job) {
   std::vector<FreeSlots> free;
   for (const WorkerRecord* worker : draft.Workers()) {
-    if (!TakesGangs(*worker) || !SeesRoots(*worker, job.needs)) continue;
+    if (!TakesGangs(*worker) || !SeesRoots(*worker, job.needs) || !SameNumerics(*worker, job)) continue;
     std::vector<const JobRecord*> others = draft.JobsOn(worker->id);
     std::erase_if(others, [&](const JobRecord* other) { return other->id == job.id; });
     free.push_back(FreeSlotsOf(*worker, HeldSlots(*worker, others)));

@@ -79,6 +79,7 @@ struct JobNeeds {
   int64_t images_total = 0;  // 0: progress is not counted in images.
   JobSource source;          // No root: it starts from nothing.
   bool writes_output = false;
+  bool bitwise = false;  // Later attempts run only where the first one's numbers come out the same.
   bool operator==(const JobNeeds&) const = default;
 };
 
@@ -198,6 +199,9 @@ struct JobRecord {
   // What its attempts passed over because numbers did not stay finite, rising and apart. A checkpoint knows only what
   // came before it, so every attempt is told.
   std::vector<SampleRange> skipped_ranges;
+  // With needs.bitwise, once an attempt has loaded its state: what it ran on (SlotRecord.device_name,
+  // WorkerRecord.version). Empty before.
+  std::string numerics_device, numerics_version;
   bool stop_is_drain = false;                    // PAUSING because its worker drains: goes to QUEUED, not PAUSED.
   int64_t revision = 0;                          // Of the last change, progress included; the etag.
   absl::Time ready_mono = absl::InfinitePast();  // Volatile. End of the backoff.

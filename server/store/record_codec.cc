@@ -46,6 +46,7 @@ pb::Needs ToStorage(const scheduler::JobNeeds& record) {
     source.set_images_seen(record.source.images_seen);
   }
   m.set_writes_output(record.writes_output);
+  m.set_bitwise(record.bitwise);
   return m;
 }
 
@@ -71,7 +72,8 @@ scheduler::JobNeeds FromStorage(const pb::Needs& m) {
                      .job = m.source().job(),
                      .checkpoint = m.source().checkpoint(),
                      .images_seen = m.source().images_seen()},
-          .writes_output = m.writes_output()};
+          .writes_output = m.writes_output(),
+          .bitwise = m.bitwise()};
 }
 
 pb::Attempt ToStorage(const scheduler::Attempt& record) {
@@ -158,6 +160,8 @@ pb::Job ToStorage(const scheduler::JobRecord& record) {
   m.set_spec_sha256(record.spec_sha256);
   m.set_origins_sha256(record.origins_sha256);
   m.set_task(record.task);
+  m.set_numerics_device(record.numerics_device);
+  m.set_numerics_version(record.numerics_version);
   m.mutable_labels()->insert(record.labels.begin(), record.labels.end());
   m.set_owner(record.owner);
   m.set_project(record.project);
@@ -202,6 +206,8 @@ scheduler::JobRecord FromStorage(const pb::Job& m) {
   record.spec_sha256 = m.spec_sha256();
   record.origins_sha256 = m.origins_sha256();
   record.task = m.task();
+  record.numerics_device = m.numerics_device();
+  record.numerics_version = m.numerics_version();
   record.labels = ToMap(m.labels());
   record.owner = m.owner();
   record.project = m.project();

@@ -136,5 +136,34 @@ TEST(StepQueueTest, HigherPriorityGoesFirst) {
   EXPECT_EQ(cluster.Job("low").state, JobState::kQueued);
 }
 
+TEST(BitwiseTest, LaterAttemptsRunOnlyWhereTheNumbersComeOutTheSame) {
+  Cluster cluster;
+  const auto hello = [&](const std::string& worker, const std::string& device, const std::string& version) {
+    std::vector<SlotRecord> slots = Cluster::Slots("cpu", 1);
+    slots[0].device_name = device;
+    WorkerConnected event = cluster.Hello(worker, slots);
+    event.hello.version = version;
+    cluster.Must(event);
+  };
+  hello("w0", "Xeon", "1.0");
+  CreateJob create = Cluster::Submission("job-a");
+  create.needs.bitwise = true;
+  cluster.Must(create);
+  cluster.Run("job-a");
+  cluster.Report("w0", "job-a", TrainerStarted{0, "", {}});
+  cluster.Must(CordonWorker{{"user:ann"}, "w0", "", /*drain=*/true});
+  hello("w1", "EPYC", "1.0");
+  hello("w2", "Xeon", "1.1");
+  cluster.EndRank("w0", "job-a", 40);
+  EXPECT_EQ(cluster.Job("job-a").state, JobState::kQueued);
+  EXPECT_EQ(cluster.Job("job-a").reason, StatusReason::kNotEnoughDevices);
+  EXPECT_THAT(cluster.Job("job-a").message, HasSubstr("(Xeon, p2 1.0: training.bitwise is required)"));
+  hello("w3", "Xeon", "1.0");
+  EXPECT_THAT(cluster.WorkersOf("job-a"), ElementsAre("w3"));
+  // Another job takes what it gets.
+  cluster.Submit("job-b");
+  EXPECT_EQ(cluster.Job("job-b").state, JobState::kStarting);
+}
+
 }  // namespace
 }  // namespace p2::scheduler
