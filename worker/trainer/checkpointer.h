@@ -38,6 +38,8 @@ class Checkpointer {
 
   // Does `work` on rank 0 while the others wait as for a checkpoint; its result on all ranks.
   absl::Status OnRankZero(const std::function<absl::Status()>& work);
+  // After the gang joined anew, once: ranks may have been at different calls when it broke.
+  void Rejoined() { agreements_ = int64_t{1} << 40; }
 
   // Rank 0's: from the copy of the state to the moment when its checkpoint was durable, once for each.
   std::optional<absl::Duration> TakeDurableLag();

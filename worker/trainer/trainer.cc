@@ -263,6 +263,8 @@ class Trainer {
     const int64_t whole = microbatch_ > 0 ? microbatch_ : LargestShare(spec_, static_cast<int>(group_->world_size()));
     if (spec_.leaves > 0 || spec_.bitwise_required || whole == 1) return WithMemoryAdvice(failed, spec_, std::nullopt);
     if (mine) {
+      // What a checkpoint or a preview takes does not follow the microbatch.
+      if (monitor_.phase() != Phase::kStep) return failed;
       // Before the others see this rank leave.
       P2_RETURN_IF_ERROR(store_->Set(kOutOfMemoryKey, absl::StrCat(options_.place.rank)));
     } else {
@@ -280,6 +282,7 @@ class Trainer {
     fingerprint_["microbatch"] =
         HalvedText(microbatch_, spec_.microbatch == kAutoMicrobatch ? whole : spec_.microbatch);
     MakeStep();
+    checkpointer_->Rejoined();
     bad_steps_.clear();
     P2_ASSIGN_OR_RETURN(const std::string loaded_from, Reload(state_->position().skipped));
     P2_ASSIGN_OR_RETURN(const std::string rank, store_->Get(kOutOfMemoryKey, absl::ZeroDuration()));
