@@ -145,6 +145,19 @@ class BadInputTest(unittest.TestCase):
         self.assertEqual([move.split(" (")[0] for move in moves], ["QUEUED -> STARTING", "STARTING -> RUNNING", "RUNNING -> SUCCEEDED"], lines)
         self.assertRegex(moves[2], r"\(COMPLETED\): completed 64 images \(attempt 1, epoch [1-9][0-9]*\)$")
 
+    def test_a_flipped_byte_in_a_shard_fails_the_job_with_its_place(self):
+        self.p2.add_dataset("flipped")
+        shard = self.p2.root / "datasets/flipped/shard-00000.p2s"
+        data = bytearray(shard.read_bytes())
+        data[64 + 5 * 256 + 17] ^= 1
+        shard.write_bytes(data)
+        job = self.p2.submit(tiny_spec(budget=1), "--dataset", "flipped")
+        failed = self.p2.wait_state(job, "FAILED")
+        self.assertEqual({a["reason"] for a in failed["attempts"]}, {"DATA"})
+        for word in (str(shard), "record 5 (bytes 1344 to 1599) is damaged", "p2ctl dataset validate"):
+            self.assertIn(word, failed["attempts"][-1]["message"])
+        self.fails(12, "record 5 (bytes 1344 to 1599) is damaged", args=("dataset", "validate", "flipped"))
+
     def test_a_flipped_byte_in_the_newest_checkpoint_falls_back_to_the_one_before(self):
         job = self.p2.submit(tiny_spec(images=100000, checkpoint=128))
         self.p2.wait_images(job, 512)
