@@ -97,7 +97,8 @@ class TaskRun {
     int64_t parameters = 0;
     for (const auto& parameter : setup.unet->parameters()) parameters += parameter.numel();
     sink_.Emit(Started{position, options_.source,
-                       NumericsFingerprint(as_trained, DeviceOf(setup.place), setup.sampler.threads), parameters});
+                       NumericsFingerprint(as_trained, DeviceOf(setup.place), setup.sampler.threads, /*microbatch=*/0),
+                       parameters});
   }
 
   // The sheet also goes to p2d.
