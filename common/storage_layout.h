@@ -16,4 +16,9 @@ inline std::string JobCheckpoints(absl::string_view job) { return absl::StrCat(J
 // What a task writes.
 inline std::string JobOutput(absl::string_view job) { return absl::StrCat(JobDirectory(job), "/output"); }
 
+// Of the training itself, in its directory (worker/trainer/{ema_snapshots,run_files}.h).
+inline constexpr char kSnapshotsDirectory[] = "ema-snapshots";
+inline constexpr char kTensorboardDirectory[] = "tensorboard";
+inline constexpr char kProgressFile[] = "progress.csv";
+
 }  // namespace p2

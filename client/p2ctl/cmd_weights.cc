@@ -11,6 +11,7 @@
 #include "client/p2ctl/command.h"
 #include "client/p2ctl/units.h"
 #include "common/spec/noise_schedule.h"
+#include "common/spec/snr_bins.h"
 #include "common/spec/weighting.h"
 #include "common/status_macros.h"
 

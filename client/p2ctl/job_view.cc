@@ -13,6 +13,7 @@
 #include "client/p2ctl/log_text.h"
 #include "client/p2ctl/units.h"
 #include "common/spec/scalar_text.h"
+#include "common/spec/task_name.h"
 
 namespace p2::ctl {
 namespace {
@@ -119,7 +120,7 @@ Listing JobListing(const std::vector<v1::Job>& jobs) {
                  absl::StrCat(job.spec().resources().devices()),
                  TimeCell(job.create_time()),
                  ReasonName(job.reason()),
-                 TaskName(job),
+                 spec::TaskName(job.task()),
                  job.preset(),
                  job.has_task() ? "" : job.spec().data().dataset(),
                  job.owner(),
@@ -155,21 +156,6 @@ Listing CheckpointListing(const std::vector<v1::Checkpoint>& checkpoints) {
          checkpoint.manifest_sha256()});
   }
   return listing;
-}
-
-std::string TaskName(const v1::Job& job) {
-  switch (job.task().task_case()) {
-    case v1::TaskSpec::kSample:
-      return "sample";
-    case v1::TaskSpec::kImport:
-      return "import";
-    case v1::TaskSpec::kExport:
-      return "export";
-    case v1::TaskSpec::kAverage:
-      return "average";
-    default:
-      return "train";
-  }
 }
 
 std::string TaskText(const v1::Job& job) {

@@ -25,8 +25,6 @@ std::string ColorOf(v1::Job::State state);
 Listing JobListing(const std::vector<v1::Job>& jobs);
 Listing CheckpointListing(const std::vector<v1::Checkpoint>& checkpoints);
 
-// "train", "sample", "import", "export", "average".
-std::string TaskName(const v1::Job& job);
 // What a task does, for people; "" for a training.
 std::string TaskText(const v1::Job& job);
 

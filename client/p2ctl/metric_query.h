@@ -11,8 +11,8 @@
 
 namespace p2::ctl {
 
-// loss_snr_07, count_snr_07 …, loss_q3, loss_coarse …: the loss by bins of the SNR, quarters of t and stages. An interval
-// without samples there leaves it out.
+// loss_snr_07, count_snr_07 …, loss_q3, loss_coarse …: the loss by bins of the SNR, quarters of t and stages. An
+// interval without samples there leaves it out.
 bool IsPartOfLoss(absl::string_view metric);
 
 // By name; empty while it has no points.

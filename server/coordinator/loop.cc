@@ -252,6 +252,8 @@ absl::Status Loop::PrepareCommand(Batch& batch, Event& event) {
   return std::visit(
       [&](auto& command) -> absl::Status {
         Load(batch, JobOf(command));
+        if constexpr (std::is_same_v<std::decay_t<decltype(command)>, scheduler::CreateJob>)
+          Load(batch, command.needs.source.job);
         if constexpr (requires { command.info; }) {
           scheduler::CommandInfo& info = command.info;
           if (!info.request_id.empty()) {

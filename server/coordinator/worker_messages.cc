@@ -144,8 +144,8 @@ scheduler::Heartbeat FromHeartbeat(const v1::Heartbeat& heartbeat, absl::string_
 }
 
 scheduler::PrepareReply FromPrepareReply(const v1::PrepareReply& reply, absl::string_view worker) {
-  return {std::string(worker),    reply.job(),        reply.epoch(), reply.ok(), reply.message(),
-          reply.master_address(), reply.master_port()};
+  return {std::string(worker),    reply.job(),         reply.epoch(),         reply.ok(), reply.message(),
+          reply.master_address(), reply.master_port(), reply.source_missing()};
 }
 
 scheduler::DeleteDone FromDeleteDone(const v1::DeleteDone& done, absl::string_view worker) {

@@ -15,6 +15,7 @@
 #include "common/spec/nearest_name.h"
 #include "common/spec/proto_bytes.h"
 #include "common/spec/resolve.h"
+#include "common/spec/task_name.h"
 #include "common/spec/validate.h"
 #include "common/status_macros.h"
 #include "server/rpc/convert.h"
@@ -133,7 +134,7 @@ std::string FindRoot(const std::string& name, const std::string& id, const std::
 
 std::string IdPrefix(const p2::v1::CreateJobRequest& request, const p2::v1::TrainingSpec& spec) {
   if (!request.name_prefix().empty()) return request.name_prefix();
-  if (request.has_task()) return TaskName(request.task());
+  if (request.has_task()) return spec::TaskName(request.task());
   if (!request.preset().empty()) return absl::StrReplaceAll(request.preset(), {{".", "-"}, {"_", "-"}});
   return spec.name().empty() ? "job" : spec.name();
 }

@@ -12,6 +12,7 @@
 #include "common/resource_name.h"
 #include "common/spec/power_ema.h"
 #include "common/spec/respacing.h"
+#include "common/spec/task_name.h"
 #include "common/spec/validate.h"
 #include "common/status_macros.h"
 #include "common/storage_layout.h"
@@ -20,8 +21,10 @@ namespace p2::rpc {
 namespace {
 
 using p2::v1::TaskSpec;
+using spec::TaskName;
 
 constexpr int64_t kMaxSamples = 10'000'000;
+constexpr int64_t kMaxGrid = 4096;  // One sheet; as worker/sampling.
 // What a task may set of its source's spec: nothing that says what was trained.
 constexpr std::array<absl::string_view, 4> kOwnFields = {"resources", "restart", "deadlines", "checkpoint.root"};
 
@@ -71,6 +74,10 @@ void CheckSample(const p2::v1::SampleTask& sample, std::vector<FieldViolation>& 
     violations.emplace_back("task.sample.count",
                             absl::StrCat("is ", sample.count(), "; must be 1 to ", kMaxSamples, " images"));
   }
+  if (sample.format() == p2::v1::SampleTask::GRID && sample.count() > kMaxGrid) {
+    violations.emplace_back("task.sample.count", absl::StrCat("is ", sample.count(), "; one sheet holds at most ",
+                                                              kMaxGrid, " images: take format NPZ or PNG"));
+  }
   if (sample.has_ddim_eta() && !(sample.ddim_eta() >= 0 && sample.ddim_eta() <= 1)) {
     violations.emplace_back("task.sample.ddim_eta", absl::StrCat("is ", sample.ddim_eta(), "; must be 0 to 1"));
   }
@@ -114,21 +121,6 @@ bool IsOwnField(absl::string_view path) {
 }
 
 }  // namespace
-
-std::string TaskName(const TaskSpec& task) {
-  switch (task.task_case()) {
-    case TaskSpec::kSample:
-      return "sample";
-    case TaskSpec::kImport:
-      return "import";
-    case TaskSpec::kExport:
-      return "export";
-    case TaskSpec::kAverage:
-      return "average";
-    default:
-      return "train";
-  }
-}
 
 bool TakesSpecOfSource(const p2::v1::CreateJobRequest& request) {
   return request.has_task() && !request.task().has_import();
@@ -202,7 +194,10 @@ absl::StatusOr<spec::ResolvedSpec> SpecOfTask(const ResolvedSource& source, cons
   resolved.spec = source.spec;
   resolved.spec.mutable_resources()->set_devices(1);
   // Bits of a sample depend on the device's kind; files do not.
-  if (!task.has_sample()) resolved.spec.mutable_resources()->clear_kind();
+  if (!task.has_sample()) {
+    resolved.spec.mutable_resources()->clear_kind();
+    if (resolved.spec.resources().threads() == 0) resolved.spec.mutable_resources()->set_threads(1);
+  }
   const std::string origin = absl::StrCat("job ", source.source.job);
   std::vector<spec::FieldViolation> violations;
   for (const spec::Override& o : overrides.overrides) {
@@ -217,8 +212,18 @@ absl::StatusOr<spec::ResolvedSpec> SpecOfTask(const ResolvedSource& source, cons
   }
   for (const char* field : {"data", "model", "diffusion", "objective", "training", "ema"})
     resolved.origins[field] = origin;
-  for (spec::FieldViolation& violation : spec::ValidateSpec(resolved.spec, /*require_dataset=*/false))
-    violations.push_back(std::move(violation));
+  for (spec::FieldViolation& violation : spec::ValidateSpec(resolved.spec, /*require_dataset=*/false)) {
+    if (violation.field != "resources.devices") violations.push_back(std::move(violation));  // That rule is of batches.
+  }
+  const int64_t most = task.has_sample() ? task.sample().count() : 1;
+  if (const int devices = resolved.spec.resources().devices(); devices < 1 || devices > most) {
+    violations.push_back({"resources.devices",
+                          absl::StrCat("is ", devices, "; a",
+                                       task.has_sample() ? " sample task takes 1 to its count, "
+                                                         : absl::StrCat("n ", TaskName(task), " task takes "),
+                                       most),
+                          ""});
+  }
   P2_RETURN_IF_ERROR(spec::SpecError(violations));
   resolved.sha256 = spec::SpecSha256(resolved.spec);
   return resolved;

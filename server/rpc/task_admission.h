@@ -41,7 +41,4 @@ absl::StatusOr<spec::ResolvedSpec> SpecOfTask(const ResolvedSource& source, cons
 // What can be said of a task without its source.
 void CheckTask(const p2::v1::CreateJobRequest& request, std::vector<FieldViolation>& violations);
 
-// "sample", "import", "export", "average"; "train" if none is set.
-std::string TaskName(const p2::v1::TaskSpec& task);
-
 }  // namespace p2::rpc

@@ -12,6 +12,7 @@
 #include "common/rpc/labels.h"
 #include "common/sha256.h"
 #include "common/spec/proto_bytes.h"
+#include "common/spec/task_name.h"
 #include "common/spec/yaml_to_proto.h"
 #include "server/rpc/task_admission.h"
 
@@ -74,7 +75,7 @@ absl::Status ValidateCreateJob(const p2::v1::CreateJobRequest& request) {
   if (TakesSpecOfSource(request)) {
     if (!request.preset().empty() || !request.spec_yaml().empty()) {
       violations.emplace_back(request.preset().empty() ? "spec_yaml" : "preset",
-                              absl::StrCat("is set, but a ", TaskName(request.task()),
+                              absl::StrCat("is set, but a ", spec::TaskName(request.task()),
                                            " task takes the spec of the job that it reads from"));
     }
   } else if (request.preset().empty() && request.spec_yaml().empty() && !request.spec_file_name().empty()) {

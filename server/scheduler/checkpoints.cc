@@ -26,7 +26,7 @@ bool IsSourceOfLiveJob(const Draft& draft, const CheckpointRecord& checkpoint) {
   const std::vector<const JobRecord*> jobs = draft.LiveJobs();
   return std::any_of(jobs.begin(), jobs.end(), [&](const JobRecord* job) {
     const JobSource& source = job->needs.source;
-    return source.job == checkpoint.job && source.checkpoint == checkpoint.id && job->latest_checkpoint.empty();
+    return source.job == checkpoint.job && source.checkpoint == checkpoint.id && job->ReadsSource();
   });
 }
 
@@ -118,7 +118,7 @@ void DeleteRunFiles(Draft& draft, const JobRecord& job) {
     DeletePathOf(draft, {job.needs.checkpoint_root_id, std::move(path), job.id, ""});
   };
   if (job.needs.writes_output) return remove(JobOutput(job.id));
-  for (const char* name : {"ema-snapshots", "progress.csv", "tensorboard"})
+  for (const char* name : {kSnapshotsDirectory, kProgressFile, kTensorboardDirectory})
     remove(absl::StrCat(JobDirectory(job.id), "/", name));
 }
 

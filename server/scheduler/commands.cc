@@ -49,9 +49,11 @@ absl::Status Cancel(Draft& draft, const CommandInfo& info, absl::string_view id,
   return absl::OkStatus();
 }
 
-// Between admission and this step the checkpoint may have been collected. Of an ended job nothing is.
+// Between admission and this step the job may have been deleted, or the checkpoint collected.
 absl::Status CheckSource(const Draft& draft, const JobSource& source) {
-  if (source.checkpoint.empty() || draft.Job(source.job) == nullptr) return absl::OkStatus();
+  if (source.job.empty()) return absl::OkStatus();
+  if (draft.Job(source.job) == nullptr) return JobNotFound(source.job);
+  if (source.checkpoint.empty()) return absl::OkStatus();
   for (const CheckpointPtr& good : ResumeCandidates(draft, source.job)) {
     if (good->id == source.checkpoint) return absl::OkStatus();
   }
@@ -78,7 +80,7 @@ std::string DescribeCreated(const CreateJob& command) {
 // A live job that still reads a checkpoint of `id`; null if there is none.
 const JobRecord* ReaderOf(const Draft& draft, absl::string_view id) {
   for (const JobRecord* job : draft.LiveJobs()) {
-    if (job->needs.source.job == id && job->latest_checkpoint.empty()) return job;
+    if (job->needs.source.job == id && job->ReadsSource()) return job;
   }
   return nullptr;
 }

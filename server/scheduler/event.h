@@ -129,6 +129,7 @@ struct PrepareReply {
   std::string message;
   std::string master_address;  // With rank 0.
   int master_port = 0;
+  bool source_missing = false;  // Not ok since what the job starts from is not there: a failure that counts.
   bool operator==(const PrepareReply&) const = default;
 };
 

@@ -27,9 +27,11 @@ Prepare PrepareFor(const JobRecord& job, const Attempt& attempt, absl::string_vi
   prepare.dataset_fingerprint = job.needs.dataset_fingerprint;
   prepare.checkpoint_root = job.needs.checkpoint_root;
   prepare.checkpoint_root_id = job.needs.checkpoint_root_id;
-  prepare.source_root = job.needs.source.root;
-  prepare.source_root_id = job.needs.source.root_id;
-  prepare.source_path = job.needs.source.path;
+  if (job.ReadsSource()) {
+    prepare.source_root = job.needs.source.root;
+    prepare.source_root_id = job.needs.source.root_id;
+    prepare.source_path = job.needs.source.path;
+  }
   prepare.writes_output = job.needs.writes_output;
   return prepare;
 }
@@ -97,7 +99,8 @@ absl::Status Handle(Draft& draft, const PrepareReply& event) {
   }
   if (asked->state != MemberState::kPreparing) return absl::OkStatus();  // Asked twice, answered twice.
   if (!event.ok) {
-    FailGang(draft, event.job, event.worker, StatusReason::kGangNotFormed, event.message);
+    FailGang(draft, event.job, event.worker,
+             event.source_missing ? StatusReason::kStorage : StatusReason::kGangNotFormed, event.message);
     return absl::OkStatus();
   }
   JobRecord& job = draft.EditJob(event.job);

@@ -76,18 +76,17 @@ bool SeesRoot(const WorkerRecord& worker, absl::string_view name, absl::string_v
                      [&](const RootRecord& root) { return id.empty() ? root.name == name : root.id == id; });
 }
 
-bool SeesRoots(const WorkerRecord& worker, const JobNeeds& needs) {
+bool SeesRoots(const WorkerRecord& worker, const JobRecord& job) {
+  const JobNeeds& needs = job.needs;
   return SeesRoot(worker, needs.dataset_root, needs.dataset_root_id) &&
          SeesRoot(worker, needs.checkpoint_root, needs.checkpoint_root_id) &&
-         SeesRoot(worker, needs.source.root, needs.source.root_id);
+         (!job.ReadsSource() || SeesRoot(worker, needs.source.root, needs.source.root_id));
 }
 
-bool SameNumerics(const WorkerRecord& worker, const JobRecord& job) {
+bool Suits(const JobRecord& job, const WorkerRecord& worker, const SlotRecord& slot) {
+  if (!job.needs.kind.empty() && slot.kind != job.needs.kind) return false;
   if (!job.needs.bitwise || job.numerics_version.empty()) return true;
-  return worker.version == job.numerics_version &&
-         std::all_of(worker.slots.begin(), worker.slots.end(), [&](const SlotRecord& slot) {
-           return (!job.needs.kind.empty() && slot.kind != job.needs.kind) || slot.device_name == job.numerics_device;
-         });
+  return worker.version == job.numerics_version && slot.device_name == job.numerics_device;
 }
 
 FreeSlots FreeSlotsOf(const WorkerRecord& worker, const std::map<std::string, std::string>& held) {

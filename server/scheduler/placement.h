@@ -20,9 +20,10 @@ bool TakesGangs(const WorkerRecord& worker);
 
 // True if the worker sees the storage root; an empty ID compares by name, an empty name and ID by nothing.
 bool SeesRoot(const WorkerRecord& worker, absl::string_view name, absl::string_view id);
-bool SeesRoots(const WorkerRecord& worker, const JobNeeds& needs);
-// Whether the job's numbers come out the same there: true unless it needs that and ran on another device or version.
-bool SameNumerics(const WorkerRecord& worker, const JobRecord& job);
+bool SeesRoots(const WorkerRecord& worker, const JobRecord& job);
+// Whether a rank of the job may run on the slot: its kind, and for a job that needs its bits and ran before, the same
+// device and version.
+bool Suits(const JobRecord& job, const WorkerRecord& worker, const SlotRecord& slot);
 
 // Free slots of one worker by kind, in the worker's own order.
 struct FreeSlots {

@@ -19,6 +19,16 @@ void PinNumerics(const Draft& draft, JobRecord& job, const RankPlacement& rank) 
   }
 }
 
+// What a task has drawn so far is its progress, as a checkpoint is a training's; and it goes on only on devices of the
+// kind that drew it.
+void TaskStarted(const Draft& draft, JobRecord& job, const Attempt& attempt, int64_t images_seen) {
+  if (images_seen > attempt.start_images_seen) job.restarts_used = job.consecutive_failures = 0;
+  if (job.needs.images_total == 0 || !job.needs.kind.empty()) return;
+  for (const SlotRecord& slot : draft.Worker(attempt.ranks.front().worker)->slots) {
+    if (slot.id == attempt.ranks.front().slot) job.needs.kind = slot.kind;
+  }
+}
+
 void SaidStarted(Draft& draft, const SpoolReport& report, const TrainerStarted& started) {
   JobRecord& job = draft.EditJob(report.job);
   Attempt& attempt = *job.live_attempt();
@@ -32,6 +42,7 @@ void SaidStarted(Draft& draft, const SpoolReport& report, const TrainerStarted& 
   attempt.fingerprint = started.fingerprint;
   attempt.resume_candidates.clear();
   if (job.needs.bitwise && job.numerics_version.empty()) PinNumerics(draft, job, attempt.ranks.front());
+  if (!job.task.empty()) TaskStarted(draft, job, attempt, started.images_seen);
   attempt.start_images_seen = attempt.end_images_seen = job.progress.images_seen = started.images_seen;
   if (attempt.number > 1) draft.Mutate(SupersedeMetrics{report.job, attempt.number, started.images_seen});
   Collect(draft, report.job);

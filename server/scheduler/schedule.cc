@@ -25,14 +25,12 @@ std::vector<Offer> Offers(const Draft& draft) {
   return offers;
 }
 
-bool MatchesKind(const SlotRecord& slot, absl::string_view kind) { return kind.empty() || slot.kind == kind; }
-
 // Slots of one kind that a gang of the job could ever use on these workers, busy ones included.
-int SlotsThatExist(const JobNeeds& needs, const std::vector<const Offer*>& offers) {
+int SlotsThatExist(const JobRecord& job, const std::vector<const Offer*>& offers) {
   std::map<std::string, int> by_kind;
   for (const Offer* offer : offers) {
     for (const SlotRecord& slot : offer->worker->slots) {
-      if (MatchesKind(slot, needs.kind)) ++by_kind[slot.kind];
+      if (Suits(job, *offer->worker, slot)) ++by_kind[slot.kind];
     }
   }
   int most = 0;
@@ -40,12 +38,23 @@ int SlotsThatExist(const JobNeeds& needs, const std::vector<const Offer*>& offer
   return most;
 }
 
-int FreeOf(const JobNeeds& needs, const std::vector<const Offer*>& offers) {
+// What of the free slots suits the job.
+FreeSlots SuitingOf(const JobRecord& job, const WorkerRecord& worker, const FreeSlots& free) {
+  FreeSlots suiting{free.worker, {}};
+  for (const SlotRecord& slot : worker.slots) {
+    const auto of_kind = free.by_kind.find(slot.kind);
+    if (of_kind == free.by_kind.end() || !Suits(job, worker, slot)) continue;
+    if (std::count(of_kind->second.begin(), of_kind->second.end(), slot.id) > 0)
+      suiting.by_kind[slot.kind].push_back(slot.id);
+  }
+  return suiting;
+}
+
+int FreeOf(const JobRecord& job, const std::vector<const Offer*>& offers) {
   int free = 0;
   for (const Offer* offer : offers) {
-    for (const auto& [kind, slots] : offer->free.by_kind) {
-      if (needs.kind.empty() || kind == needs.kind) free += static_cast<int>(slots.size());
-    }
+    for (const auto& [kind, slots] : SuitingOf(job, *offer->worker, offer->free).by_kind)
+      free += static_cast<int>(slots.size());
   }
   return free;
 }
@@ -68,11 +77,14 @@ std::string Unavailable(const Draft& draft) {
   return names.empty() ? "" : absl::StrCat("; not available: ", absl::StrJoin(names, ", "));
 }
 
-std::string RootsOf(const JobNeeds& needs) {
-  std::vector<absl::string_view> names;
-  for (const std::string* name : {&needs.dataset_root, &needs.checkpoint_root, &needs.source.root}) {
-    if (!name->empty() && std::find(names.begin(), names.end(), *name) == names.end()) names.push_back(*name);
-  }
+std::string RootsOf(const JobRecord& job) {
+  const JobNeeds& needs = job.needs;
+  std::vector<absl::string_view> names = {needs.checkpoint_root};
+  const auto add = [&names](absl::string_view name) {
+    if (!name.empty() && std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+  };
+  add(needs.dataset_root);
+  if (job.ReadsSource()) add(needs.source.root);
   return absl::StrCat(names.size() == 1 ? "root " : "roots ", absl::StrJoin(names, " and "));
 }
 
@@ -90,10 +102,10 @@ void SetReason(Draft& draft, const JobRecord& job, StatusReason reason, std::str
   touched.message = std::move(message);
 }
 
-std::optional<std::vector<RankPlacement>> PlaceOn(const JobNeeds& needs, const std::vector<const Offer*>& offers) {
+std::optional<std::vector<RankPlacement>> PlaceOn(const JobRecord& job, const std::vector<const Offer*>& offers) {
   std::vector<FreeSlots> free;
-  for (const Offer* offer : offers) free.push_back(offer->free);
-  return Place(needs.devices, needs.kind, free);
+  for (const Offer* offer : offers) free.push_back(SuitingOf(job, *offer->worker, offer->free));
+  return Place(job.needs.devices, job.needs.kind, free);
 }
 
 void Take(std::vector<Offer>& offers, const std::vector<RankPlacement>& ranks) {
@@ -115,9 +127,8 @@ void Consider(Draft& draft, const JobRecord& job, std::vector<Offer>& offers) {
   std::vector<const Offer*> all, seeing, usable;
   std::string ahead;
   for (const Offer& offer : offers) {
-    if (!SameNumerics(*offer.worker, job)) continue;
     all.push_back(&offer);
-    if (!SeesRoots(*offer.worker, needs)) continue;
+    if (!SeesRoots(*offer.worker, job)) continue;
     seeing.push_back(&offer);
     if (offer.reserved_for.empty()) {
       usable.push_back(&offer);
@@ -125,27 +136,26 @@ void Consider(Draft& draft, const JobRecord& job, std::vector<Offer>& offers) {
       ahead = offer.reserved_for;
     }
   }
-  if (const int exist = SlotsThatExist(needs, all); exist < needs.devices) {
+  if (const int exist = SlotsThatExist(job, all); exist < needs.devices) {
     return SetReason(draft, job, StatusReason::kNotEnoughDevices,
                      absl::StrCat("needs ", Devices(needs), NumericsOf(job), "; all ready workers together have ",
                                   exist, Unavailable(draft)));
   }
-  if (const int exist = SlotsThatExist(needs, seeing); exist < needs.devices) {
+  if (const int exist = SlotsThatExist(job, seeing); exist < needs.devices) {
     return SetReason(
         draft, job, StatusReason::kRootNotVisible,
-        absl::StrCat("needs ", Devices(needs), " on workers that see ", RootsOf(needs), "; ",
+        absl::StrCat("needs ", Devices(needs), " on workers that see ", RootsOf(job), "; ",
                      seeing.empty() ? "no ready worker does" : absl::StrCat("those have ", exist), Unavailable(draft)));
   }
-  if (auto ranks = PlaceOn(needs, usable); ranks.has_value()) {
+  if (auto ranks = PlaceOn(job, usable); ranks.has_value()) {
     Take(offers, *ranks);
     return StartAttempt(draft, job.id, std::move(*ranks));
   }
   SetReason(draft, job, StatusReason::kWaitingForDevices,
-            absl::StrCat("needs ", Devices(needs), "; ", FreeOf(needs, seeing), " of ", SlotsThatExist(needs, seeing),
+            absl::StrCat("needs ", Devices(needs), "; ", FreeOf(job, seeing), " of ", SlotsThatExist(job, seeing),
                          " are free", ahead.empty() ? "" : absl::StrCat(", and job ", ahead, " is before it")));
   for (Offer& offer : offers) {
-    if (offer.reserved_for.empty() && SeesRoots(*offer.worker, needs) && SameNumerics(*offer.worker, job))
-      offer.reserved_for = job.id;
+    if (offer.reserved_for.empty() && SeesRoots(*offer.worker, job)) offer.reserved_for = job.id;
   }
 }
 
@@ -163,10 +173,10 @@ void SchedulingPass(Draft& draft) {
 bool FitsElsewhere(const Draft& draft, const JobRecord& job) {
   std::vector<FreeSlots> free;
   for (const WorkerRecord* worker : draft.Workers()) {
-    if (!TakesGangs(*worker) || !SeesRoots(*worker, job.needs) || !SameNumerics(*worker, job)) continue;
+    if (!TakesGangs(*worker) || !SeesRoots(*worker, job)) continue;
     std::vector<const JobRecord*> others = draft.JobsOn(worker->id);
     std::erase_if(others, [&](const JobRecord* other) { return other->id == job.id; });
-    free.push_back(FreeSlotsOf(*worker, HeldSlots(*worker, others)));
+    free.push_back(SuitingOf(job, *worker, FreeSlotsOf(*worker, HeldSlots(*worker, others))));
   }
   return Place(job.needs.devices, job.needs.kind, free).has_value();
 }

@@ -62,7 +62,8 @@ struct JobSource {
   bool operator==(const JobSource&) const = default;
 };
 
-// What scheduling needs of a resolved spec. Immutable.
+// What scheduling needs of a resolved spec. Immutable, but for the kind of a task that draws images: the first attempt
+// that starts decides it, where the spec does not.
 struct JobNeeds {
   int devices = 1;
   std::string kind;  // `cpu`, `cuda`; empty: either, never both.
@@ -207,6 +208,8 @@ struct JobRecord {
   absl::Time ready_mono = absl::InfinitePast();  // Volatile. End of the backoff.
   bool operator==(const JobRecord&) const = default;
 
+  // Whether its next attempt reads needs.source: a training goes on from its own checkpoints once it has one.
+  bool ReadsSource() const { return !needs.source.root.empty() && (!task.empty() || latest_checkpoint.empty()); }
   // The newest attempt while it is live, else null.
   const Attempt* live_attempt() const {
     return !attempts.empty() && attempts.back().live() ? &attempts.back() : nullptr;

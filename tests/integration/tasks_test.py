@@ -136,6 +136,23 @@ class TasksTest(unittest.TestCase):
 
         self.assertEqual(model(job["name"].removeprefix("jobs/")), model(self.job))
 
+    def test_a_training_outlives_what_it_started_from(self):
+        first = self.p2.submit(tiny_spec(images=64, checkpoint=64))
+        self.p2.wait_state(first, "SUCCEEDED")
+        spec = self.p2.dir / "second.yaml"
+        spec.write_text(tiny_spec(images=4096, checkpoint=64))
+        second = self.p2.p2ctl("submit", "-f", str(spec), "--init-from", first, "-o", "name").strip().removeprefix("jobs/")
+        refused = self.p2.run("delete", first, "--yes")
+        self.p2.wait_images(second, 128)
+        wait_for("a checkpoint of its own", lambda: self.p2.json("ckpt", "list", second)["items"])
+        self.p2.p2ctl("pause", second)
+        self.p2.wait_state(second, "PAUSED")
+        self.p2.p2ctl("delete", first, "--yes")
+        wait_for("the source is gone", lambda: not self.p2.checkpoint_dir(first).exists())
+        self.p2.p2ctl("resume", second)
+        self.p2.wait_state(second, "SUCCEEDED")
+        self.assertIn("starts from its checkpoint", refused.stderr)
+
     def test_what_does_not_fit_is_refused_with_the_reason(self):
         def refused(code: int, *args: str) -> str:
             result = self.p2.run(*args)
@@ -149,6 +166,15 @@ class TasksTest(unittest.TestCase):
         self.assertIn("must be 1 to", refused(2, "samples", "make", self.job, "--count", "0"))
         self.assertIn("without . and ..", refused(2, "ckpt", "import", "main:../etc", "--preset", "mnist-demo"))
         self.assertIn("no worker has ever reported", refused(6, "ckpt", "import", "other:files", "--preset", "mnist-demo"))
+        self.assertIn("one sheet holds at most 4096", refused(2, "samples", "make", self.job, "--count", "5000", "--format", "grid"))
+        self.assertIn("an export task takes 1", refused(2, "ckpt", "export", self.job, "--format", "pt", "--devices", "2"))
+        typo = self.p2.p2ctl("ckpt", "import", "main:publishd", "--preset", "mnist-demo", "--set", "restart.budget=0", "-o", "name").strip()
+        self.assertIn("No such file", self.p2.wait_state(typo, "FAILED")["message"])
+        links = self.p2.root / "links"
+        links.mkdir()
+        (links / "model000001.pt").symlink_to(GOLDEN / "model000001.pt")
+        linked = self.p2.p2ctl("ckpt", "import", str(links), "--preset", "mnist-demo", "-o", "name").strip()
+        self.assertIn("symbolic link", self.p2.wait_state(linked, "FAILED")["message"])
         other = self.p2.dir / "wide.yaml"
         other.write_text(tiny_spec(images=8).replace("model_channels: 32", "model_channels: 64"))
         job = self.p2.p2ctl("submit", "-f", str(other), "--init-from", self.job, "-o", "name").strip()

@@ -195,7 +195,9 @@ void Agent::OnSecond(absl::Duration elapsed) {
 
 void Agent::CountImages(const Attempt& attempt) {
   const std::optional<p2::trainer::v1::Progress> progress = attempt.SlowestProgress();
-  if (!attempt.trains() || !attempt.first_images_seen().has_value() || progress->phase() == p2::trainer::v1::Progress::START) return;
+  if (!attempt.trains() || !attempt.first_images_seen().has_value() ||
+      progress->phase() == p2::trainer::v1::Progress::START)
+    return;
   const p2::v1::Prepare& prepare = attempt.prepare();
   int64_t& counted =
       counted_images_.emplace(Key(prepare.job(), prepare.epoch()), *attempt.first_images_seen()).first->second;

@@ -133,6 +133,7 @@ void Agent::Reply(const p2::v1::Prepare& prepare, const absl::Status& status, in
   reply.set_job(prepare.job());
   reply.set_epoch(prepare.epoch());
   reply.set_ok(status.ok());
+  reply.set_source_missing(absl::IsNotFound(status));
   reply.set_message(std::string(status.message()));
   if (master_port != 0) {
     reply.set_master_address(data_address_);

@@ -40,6 +40,12 @@ absl::StatusOr<std::string> FindRoot(const std::vector<std::pair<std::string, st
                                                     "=DIR on a node that mounts it"));
 }
 
+// NOT_FOUND is for a source alone.
+absl::Status MakeJobDirectory(const std::string& root, const std::string& below) {
+  const absl::Status made = MakeDirectoriesBeneath(root, below);
+  return absl::IsNotFound(made) ? absl::FailedPreconditionError(made.message()) : made;
+}
+
 // The directory of the dataset, with the fingerprint that the job wants; "" if it wants none.
 absl::StatusOr<std::string> CheckDataset(const p2::v1::Prepare& prepare,
                                          const std::vector<std::pair<std::string, std::string>>& configured) {
@@ -109,17 +115,18 @@ absl::StatusOr<JobDirectories> CheckStorage(const p2::v1::Prepare& prepare,
   if (!prepare.source_root().empty()) {
     P2_ASSIGN_OR_RETURN(const std::string root, FindRoot(configured, prepare.source_root(), prepare.source_root_id()));
     if (const absl::Status there = OpenBeneath(root, prepare.source_path(), O_PATH).status(); !there.ok()) {
-      return absl::FailedPreconditionError(
-          absl::StrCat("the job starts from ", root, "/", prepare.source_path(), ": ", there.message()));
+      const std::string what = absl::StrCat("the job starts from ", root, "/", prepare.source_path(), ": ",
+                                            there.message(), "; put it there, or submit anew with the right path");
+      return absl::IsNotFound(there) ? absl::NotFoundError(what) : absl::FailedPreconditionError(what);
     }
     directories.source = absl::StrCat(root, "/", prepare.source_path());
   }
   const std::string below = JobCheckpoints(prepare.job());
-  P2_RETURN_IF_ERROR(MakeDirectoriesBeneath(directories.checkpoint_root, below));
+  P2_RETURN_IF_ERROR(MakeJobDirectory(directories.checkpoint_root, below));
   directories.checkpoint_dir = absl::StrCat(directories.checkpoint_root, "/", below);
   if (prepare.writes_output()) {
     const std::string output = JobOutput(prepare.job());
-    P2_RETURN_IF_ERROR(MakeDirectoriesBeneath(directories.checkpoint_root, output));
+    P2_RETURN_IF_ERROR(MakeJobDirectory(directories.checkpoint_root, output));
     directories.output_dir = absl::StrCat(directories.checkpoint_root, "/", output);
   }
   return directories;

@@ -33,7 +33,8 @@ struct JobDirectories {
 
 // Checks that the roots of `prepare` are visible under the right IDs, that ROOT/dataset_path/dataset.json carries the
 // wanted fingerprint and that the source is there, and makes the checkpoint and output directories. Blocks on the file
-// system. FAILED_PRECONDITION or INVALID_ARGUMENT: what is missing, its value, what to do.
+// system. FAILED_PRECONDITION or INVALID_ARGUMENT: what is missing, its value, what to do; NOT_FOUND if that is the
+// source, on a visible root.
 absl::StatusOr<JobDirectories> CheckStorage(const p2::v1::Prepare& prepare,
                                             const std::vector<std::pair<std::string, std::string>>& configured);
 

@@ -28,7 +28,7 @@ constexpr size_t kDigestPieceBytes = 1 << 20;
 std::string ShapeText(absl::Span<const int64_t> shape) { return absl::StrCat("(", absl::StrJoin(shape, ", "), ")"); }
 
 absl::StatusOr<std::string> ReadText(const std::string& path) {
-  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
   if (!fd.ok()) return FileError("open", path);
   P2_ASSIGN_OR_RETURN(const std::vector<uint8_t> bytes, ReadWhole(fd.get(), path, kMaxTextBytes));
   return std::string(bytes.begin(), bytes.end());
@@ -58,7 +58,7 @@ absl::Status VerifyFile(const std::string& directory, const FileEntry& promised)
 
 absl::StatusOr<FileEntry> DigestFile(const std::string& directory, const std::string& name) {
   const std::string path = absl::StrCat(directory, "/", name);
-  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
   if (!fd.ok()) return FileError("open", path);
   Sha256 sha256;
   std::vector<uint8_t> piece(kDigestPieceBytes);

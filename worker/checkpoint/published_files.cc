@@ -1,5 +1,7 @@
 #include "worker/checkpoint/published_files.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <cmath>
 #include <map>
@@ -12,6 +14,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
+#include "common/file_util.h"
 #include "common/status_macros.h"
 
 namespace p2::checkpoint {
@@ -237,6 +240,24 @@ absl::StatusOr<PublishedOptimizer> ReadPublishedOptimizer(PtArchive& archive,
     }
   }
   return optimizer;
+}
+
+absl::Status RefuseLink(const std::string& path) {
+  struct stat info = {};
+  if (::lstat(path.c_str(), &info) != 0) return FileError("look at", path);
+  if (!S_ISLNK(info.st_mode)) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(path, " is a symbolic link; put the file itself below the root"));
+}
+
+std::string FindPublishedEma(const std::string& directory, int64_t step, double rate) {
+  for (const std::string& name : NamesIn(directory)) {
+    const auto published = ParsePublishedName(name);
+    double of_file = 0;
+    if (published.has_value() && published->kind == PublishedName::Kind::kEma && published->step == step &&
+        absl::EndsWith(name, ".pt") && absl::SimpleAtod(published->rate, &of_file) && of_file == rate)
+      return absl::StrCat(directory, "/", name);
+  }
+  return "";
 }
 
 }  // namespace p2::checkpoint

@@ -34,6 +34,12 @@ std::optional<PublishedName> ParsePublishedName(absl::string_view path);
 // `model000001.pt`, with another extension if asked for.
 std::string PublishedFileName(const PublishedName& name, absl::string_view extension = ".pt");
 
+// INVALID_ARGUMENT if `path` is a symbolic link: files of others are read where they are, below their root.
+absl::Status RefuseLink(const std::string& path);
+
+// The `ema_RATE_NNNNNN.pt` of `step` in `directory` whose rate is `rate`; empty if there is none.
+std::string FindPublishedEma(const std::string& directory, int64_t step, double rate);
+
 // What became of each key of a state dict.
 struct KeyReport {
   std::vector<std::string> loaded;

@@ -25,6 +25,7 @@ constexpr char kRunFile[] = "sample.json";
 constexpr char kParts[] = "parts";
 constexpr size_t kMaxRunFileBytes = 1 << 20;
 constexpr int kGridPadding = 2;
+constexpr int64_t kMaxGrid = 4096;
 
 absl::Status MakeDirectory(const std::string& path) {
   std::error_code error;
@@ -86,6 +87,10 @@ absl::Status ClaimDirectory(const std::string& directory, int rank, const std::m
 SampleOutput::SampleOutput(SampleOutputOptions options) : options_(std::move(options)) {}
 
 absl::StatusOr<std::unique_ptr<SampleOutput>> SampleOutput::Open(SampleOutputOptions options) {
+  if (options.format == SampleFormat::kGrid && options.count > kMaxGrid) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(options.count, " images do not fit on one sheet: at most ", kMaxGrid, "; take png or npz"));
+  }
   P2_RETURN_IF_ERROR(ClaimDirectory(options.directory, options.rank, options.run));
   std::unique_ptr<SampleOutput> output(new SampleOutput(std::move(options)));
   if (output->options_.format != SampleFormat::kPng && !FileExists(output->WholePath())) {
@@ -113,7 +118,9 @@ std::string SampleOutput::WholePath() const {
   return "";
 }
 
-std::string SampleOutput::TemporaryPath() const { return absl::StrCat(options_.directory, "/.whole-", options_.rank); }
+std::string SampleOutput::TemporaryPath() const {
+  return absl::StrCat(options_.directory, "/.whole-", options_.rank, "-", ::getpid());
+}
 
 std::vector<uint64_t> SampleOutput::Missing(int64_t begin, int64_t end) const {
   std::vector<uint64_t> missing;
@@ -140,13 +147,14 @@ absl::StatusOr<std::vector<uint8_t>> SampleOutput::ReadPart(uint64_t index) cons
   return pixels;
 }
 
-absl::Status SampleOutput::Assemble() const {
+absl::Status SampleOutput::Assemble(const std::function<void()>& tick) const {
   if (options_.format == SampleFormat::kNpz) {
     P2_ASSIGN_OR_RETURN(const auto npz, image::NpzWriter::Create(TemporaryPath(), {options_.count, options_.height,
                                                                                    options_.width, options_.channels}));
     for (int64_t i = 0; i < options_.count; ++i) {
       P2_ASSIGN_OR_RETURN(const auto pixels, ReadPart(options_.first + static_cast<uint64_t>(i)));
       P2_RETURN_IF_ERROR(npz->Append(pixels));
+      if (tick) tick();
     }
     P2_RETURN_IF_ERROR(npz->Finish());
   } else {
@@ -154,6 +162,7 @@ absl::Status SampleOutput::Assemble() const {
     for (int64_t i = 0; i < options_.count; ++i) {
       P2_ASSIGN_OR_RETURN(auto pixels, ReadPart(options_.first + static_cast<uint64_t>(i)));
       images.push_back({options_.width, options_.height, options_.channels, std::move(pixels)});
+      if (tick) tick();
     }
     P2_ASSIGN_OR_RETURN(const image::Image grid, image::MakeGrid(images, GridColumns(options_.count), kGridPadding));
     P2_RETURN_IF_ERROR(image::WritePng(grid, TemporaryPath()));
@@ -162,11 +171,11 @@ absl::Status SampleOutput::Assemble() const {
   return SyncDirectory(options_.directory);
 }
 
-absl::StatusOr<std::string> SampleOutput::Finish() const {
+absl::StatusOr<std::string> SampleOutput::Finish(const std::function<void()>& tick) const {
   if (!Missing(0, options_.count).empty()) return "";
   if (options_.format == SampleFormat::kPng) return WholePath();
   if (!FileExists(WholePath())) {
-    const absl::Status assembled = Assemble();
+    const absl::Status assembled = Assemble(tick);
     // Another rank may have been quicker and have removed the parts meanwhile.
     if (!assembled.ok() && !FileExists(WholePath())) return assembled;
   }

@@ -11,6 +11,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -44,7 +45,8 @@ struct SampleOutputOptions {
 // Thread-compatible; Write may be called by several threads for different images.
 class SampleOutput {
  public:
-  // FAILED_PRECONDITION if the directory belongs to another run: names what differs.
+  // FAILED_PRECONDITION if the directory belongs to another run: names what differs. INVALID_ARGUMENT for a grid of
+  // more than 4096 images.
   static absl::StatusOr<std::unique_ptr<SampleOutput>> Open(SampleOutputOptions options);
 
   // The images of [first + begin, first + end) that are not there yet.
@@ -52,7 +54,8 @@ class SampleOutput {
   absl::Status Write(uint64_t index, const image::Image& image) const;
   // npz, grid: writes the whole and removes the parts, unless another rank did or still draws. Where the whole is, or
   // for png the directory; empty if images are missing.
-  absl::StatusOr<std::string> Finish() const;
+  // `tick` is called for each image that is read. May be null.
+  absl::StatusOr<std::string> Finish(const std::function<void()>& tick = nullptr) const;
 
  private:
   explicit SampleOutput(SampleOutputOptions options);
@@ -60,7 +63,7 @@ class SampleOutput {
   std::string WholePath() const;
   std::string TemporaryPath() const;
   absl::StatusOr<std::vector<uint8_t>> ReadPart(uint64_t index) const;
-  absl::Status Assemble() const;
+  absl::Status Assemble(const std::function<void()>& tick) const;
 
   const SampleOutputOptions options_;
 };

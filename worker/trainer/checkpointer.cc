@@ -115,7 +115,11 @@ absl::StatusOr<std::string> Checkpointer::LoadNewest() {
   if (loaded.empty() && !options_.source.empty()) {
     absl::StatusOr<std::string> read = options_.source;
     if (group_.rank() == 0) {
-      if (absl::Status status = state_.LoadWeights(options_.source); !status.ok()) read = status;
+      if (absl::Status status = state_.LoadWeights(options_.source); !status.ok()) {
+        const bool storage =
+            absl::IsUnavailable(status) || absl::IsNotFound(status) || absl::IsResourceExhausted(status);
+        read = storage ? WithExit(ExitCode::kStorage, std::move(status)) : status;
+      }
     }
     P2_RETURN_IF_ERROR(AgreeOn(read, options_.spec.deadlines.start).status());
   }

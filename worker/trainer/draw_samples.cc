@@ -54,7 +54,8 @@ absl::StatusOr<SampleResult> DrawSamples(const SampleOptions& flags, const Sampl
   P2_RETURN_IF_ERROR(done.status());
   result.done = *done;
   if (result.done) {
-    P2_ASSIGN_OR_RETURN(result.whole, output->Finish());
+    if (hooks.on_assemble) hooks.on_assemble();
+    P2_ASSIGN_OR_RETURN(result.whole, output->Finish(hooks.on_step));
   }
   return result;
 }

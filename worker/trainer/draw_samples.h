@@ -19,7 +19,8 @@ struct SampleHooks {
   std::function<bool()> stopping;
   // The model is loaded; of this rank's `share` images `kept` were there.
   std::function<void(const SamplingSetup& setup, int64_t kept, int64_t share)> on_ready;
-  std::function<void()> on_step;
+  std::function<void()> on_step;      // Also for each image that is put into the whole.
+  std::function<void()> on_assemble;  // All of the share is drawn; the whole comes next.
   std::function<void()> on_image;
 };
 

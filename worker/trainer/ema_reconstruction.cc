@@ -17,6 +17,7 @@
 #include "common/safetensors/safetensors.h"
 #include "common/spec/power_ema.h"
 #include "common/status_macros.h"
+#include "common/storage_layout.h"
 #include "worker/checkpoint/checkpoint_reader.h"
 #include "worker/trainer/spec_seam.h"
 #include "worker/trainer/train_options.h"
@@ -48,13 +49,35 @@ std::string DirectoryOf(const std::string& given) {
   return path.filename() == "checkpoints" && fs::is_directory(beside, error) ? beside.string() : given;
 }
 
-absl::StatusOr<Found> Read(const std::string& given) {
+// Without what ranks of an older epoch wrote beyond the first snapshot of a newer one: they had been cut off.
+std::vector<std::string> OfOneRun(std::vector<std::string> names) {
+  const auto parts = [](const std::string& name) {
+    std::pair<int64_t, int64_t> of;  // Images, epoch.
+    checkpoint::ParseDirectoryName(name, &of.first, &of.second);
+    return of;
+  };
+  // Newest first, and of one position the newest epoch first.
+  std::map<int64_t, int64_t> first_of_epoch;
+  for (const std::string& name : names) {
+    const auto [images, epoch] = parts(name);
+    first_of_epoch[epoch] = images;
+  }
+  std::erase_if(names, [&](const std::string& name) {
+    const auto [images, epoch] = parts(name);
+    return std::any_of(first_of_epoch.upper_bound(epoch), first_of_epoch.end(),
+                       [at = images](const auto& later) { return later.second <= at; });
+  });
+  return names;
+}
+
+absl::StatusOr<Found> Read(const std::string& given, const std::function<void(size_t, size_t)>& progress) {
   const std::string directory = DirectoryOf(given);
   Found found;
   found.updates_at[0] = 0;
   std::set<std::string> profiles;
-  const std::vector<std::string> names = checkpoint::ListCheckpoints(directory);
+  const std::vector<std::string> names = OfOneRun(checkpoint::ListCheckpoints(directory));
   for (const std::string& name : names) {
+    if (progress) progress(found.report.snapshots, names.size());
     absl::StatusOr<std::unique_ptr<checkpoint::Checkpoint>> opened =
         checkpoint::Checkpoint::Open(absl::StrCat(directory, "/", name));
     if (absl::IsDataLoss(opened.status()) || absl::IsNotFound(opened.status())) {  // The run may have thinned it out.
@@ -84,7 +107,7 @@ absl::StatusOr<Found> Read(const std::string& given) {
     return absl::NotFoundError(absl::StrCat("none of the ", names.size(), " snapshots in ", directory,
                                             " is good; the first: ", found.report.passed_over.front()));
   }
-  return absl::NotFoundError(
+  return absl::InvalidArgumentError(
       absl::StrCat(directory,
                    " holds no snapshots of averages; a run writes them with ema: [{sigma_rel: 0.05}, "
                    "{sigma_rel: 0.10}] and ema_snapshots.every_images in its spec"));
@@ -160,7 +183,7 @@ absl::StatusOr<EmaReconstructionReport> ReconstructEmaFile(const EmaReconstructi
     return absl::InvalidArgumentError(absl::StrCat("sigma_rel is ", options.sigma_rel, "; must be ",
                                                    spec::kLeastSigmaRel, " to ", spec::kMostSigmaRel));
   }
-  P2_ASSIGN_OR_RETURN(Found found, Read(options.snapshots));
+  P2_ASSIGN_OR_RETURN(Found found, Read(options.snapshots, options.progress));
   EmaReconstructionReport& report = found.report;
   report.images_seen = options.at_images != 0 ? options.at_images : found.updates_at.rbegin()->first;
   P2_ASSIGN_OR_RETURN(report.updates, UpdatesAt(found.updates_at, report.images_seen));

@@ -17,7 +17,7 @@ struct EmaReconstructionOptions {
   int64_t at_images = 0;  // Position of the wanted average; 0: that of the newest snapshot.
   double sigma_rel = 0;   // REQUIRED. Its width.
   std::string out;        // REQUIRED. The safetensors file to write, in the form of a checkpoint's ema_<profile> file.
-  std::function<void(size_t done, size_t tensors)> progress;  // After each tensor. May be empty.
+  std::function<void(size_t done, size_t of)> progress;  // At each snapshot, then each tensor. May be empty.
 };
 
 struct EmaReconstructionReport {
@@ -32,9 +32,9 @@ struct EmaReconstructionReport {
 };
 
 // Solves for the coefficients and writes the sum, added up in double precision, beside `out` and renamed. The file's
-// metadata says sigma_rel, the position and the residual. NOT_FOUND if there are no snapshots, or none is good;
-// INVALID_ARGUMENT if sigma_rel or the position is outside of what they can give; FAILED_PRECONDITION if they are not
-// of one model.
+// metadata says sigma_rel, the position and the residual. NOT_FOUND if none is good; INVALID_ARGUMENT
+// if there are none, or if sigma_rel or the position is outside of what they can give; FAILED_PRECONDITION if they are
+// not of one model.
 absl::StatusOr<EmaReconstructionReport> ReconstructEmaFile(const EmaReconstructionOptions& options);
 
 // What became of it, for people: the file, what it was made of, how good it is. Ends in a newline.

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/logging.h"
 #include "common/spec/power_ema.h"
+#include "common/storage_layout.h"
 #include "worker/checkpoint/checkpoint_reader.h"
 
 namespace p2::trainer {
@@ -25,11 +26,12 @@ EmaSnapshots::EmaSnapshots(const TrainOptions& options, RunState& state, RankMon
 
 void EmaSnapshots::Rewind() {
   (void)writer_.Wait();  // A failure was a notice.
+  loaded_ = state_.position().images_seen;
   checkpoint::RemoveStaleTemporaries(directory_, options_.epoch);
   for (const std::string& name : checkpoint::ListCheckpoints(directory_)) {
     int64_t images = 0, epoch = 0;
     checkpoint::ParseDirectoryName(name, &images, &epoch);
-    if (images <= state_.position().images_seen) continue;
+    if (images <= loaded_ || epoch > options_.epoch) continue;
     if (!checkpoint::RemoveTree(absl::StrCat(directory_, "/", name))) {
       sink_.Emit(Notice{"EMA_SNAPSHOT_FAILED",
                         absl::StrCat("cannot remove ", directory_, "/", name,
@@ -48,7 +50,8 @@ void EmaSnapshots::Take(bool last) {
   const std::vector<std::string> present = checkpoint::ListCheckpoints(directory_);
   const auto is_here = [&](const std::string& name) {
     int64_t at = 0, epoch = 0;
-    return checkpoint::ParseDirectoryName(name, &at, &epoch) && at == images;
+    return checkpoint::ParseDirectoryName(name, &at, &epoch) && at == images &&
+           (epoch >= options_.epoch || at <= loaded_);
   };
   if (std::any_of(present.begin(), present.end(), is_here)) return;
   checkpoint::Snapshot snapshot = state_.TakePowerEmas();
@@ -70,7 +73,10 @@ void EmaSnapshots::OnWritten(const absl::StatusOr<checkpoint::WrittenCheckpoint>
   for (const std::string& name : checkpoint::ListCheckpoints(directory_)) {
     int64_t images = 0, epoch = 0;
     checkpoint::ParseDirectoryName(name, &images, &epoch);
-    if (images == newest || Due(images) % stride == 0) continue;
+    const bool stale =
+        images == newest && images > loaded_ && epoch < options_.epoch;  // Of ranks that were cut off and ran on.
+    const bool kept = images == newest || Due(images) % stride == 0 || epoch > options_.epoch;
+    if (!stale && kept) continue;
     checkpoint::RemoveTree(absl::StrCat(directory_, "/", name));  // A leftover goes with the next one.
   }
 }

@@ -4,7 +4,9 @@
 // They lie in ema-snapshots/ beside the checkpoints, each a directory that is written, verified and named as a
 // checkpoint is, but holds the power-function averages alone. One is due at every ema_snapshots.every_images and one at
 // the end. Which of them stay follows from the position alone (spec::SnapshotStride), so nothing is remembered: with
-// `most` of them every second one goes and the interval doubles.
+// `most` of them every second one goes and the interval doubles. Ranks of an older epoch that were cut off and run on
+// write under their epoch: they touch nothing of a newer one, which replaces theirs when it gets there, and a reader
+// passes over what an older epoch wrote beyond the first snapshot of a newer one.
 #pragma once
 
 #include <string>
@@ -40,6 +42,8 @@ class EmaSnapshots {
   const std::string directory_;
   RunState& state_;
   EventSink& sink_;
+  // What lies up to here is this run's, whichever epoch wrote it. Not written while the writer runs.
+  int64_t loaded_ = 0;
   checkpoint::BackgroundWriter writer_;
 };
 

@@ -78,7 +78,8 @@ absl::Status ProgressCsv::Truncate(int64_t images_seen) {
       text += Line(kept);
     }
   }
-  if (!old.ok() || *old != text) P2_RETURN_IF_ERROR(ReplaceFile(path_, text));
+  // Also where nothing is cut: ranks that were cut off go on with the file that was, not with this one.
+  P2_RETURN_IF_ERROR(ReplaceFile(path_, text));
   fd_.reset(::open(path_.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC));
   return fd_.ok() ? absl::OkStatus() : FileError("open", path_);
 }

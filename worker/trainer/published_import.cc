@@ -70,6 +70,7 @@ absl::StatusOr<PublishedFiles> FindPublishedFiles(const std::string& directory, 
     const auto published = checkpoint::ParsePublishedName(name);
     if (!published.has_value() || published->step != wanted || !absl::EndsWith(name, ".pt")) continue;
     const std::string path = absl::StrCat(directory, "/", name);
+    P2_RETURN_IF_ERROR(checkpoint::RefuseLink(path));
     double rate = 0;
     switch (published->kind) {
       case PublishedName::Kind::kModel:
@@ -125,6 +126,11 @@ absl::StatusOr<checkpoint::WrittenCheckpoint> ImportPublished(const TrainOptions
     }
     if (const auto file = ema_files.find(ema.name); file != ema_files.end()) {
       P2_RETURN_IF_ERROR(ReadNet(file->second, average, options.partial));
+    } else if (ema.gamma) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("EMA ", ema.name,
+                       " goes by sigma_rel: it is an average over the whole run, whose history the files do not "
+                       "hold; give it a rate or half_life_images, or begin a new run from the weights (--init-from)"));
     } else {
       std::printf("EMA %s starts from the model's weights: no file was given\n", ema.name.c_str());
     }

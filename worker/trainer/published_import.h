@@ -19,7 +19,7 @@ struct PublishedFiles {
 };
 
 // The files of the save `step` in `directory`, of the highest if none is named, with the averages whose rate `spec`
-// keeps. NOT_FOUND naming what is there.
+// keeps. INVALID_ARGUMENT naming what is there.
 absl::StatusOr<PublishedFiles> FindPublishedFiles(const std::string& directory, std::optional<int64_t> step,
                                                   const TrainSpec& spec);
 

@@ -10,6 +10,7 @@
 #include "absl/strings/strip.h"
 #include "common/file_util.h"
 #include "common/status_macros.h"
+#include "common/storage_layout.h"
 
 namespace p2::trainer {
 namespace {
@@ -37,21 +38,17 @@ absl::StatusOr<std::string> ReadPng(const std::string& path) {
 }  // namespace
 
 void RunFiles::Emit(const Event& event) {
-  // A picture is read before anyone else hears of it and moves it.
-  const bool first_here = std::holds_alternative<ArtifactWritten>(event);
-  if (!first_here) next_.Emit(event);
+  const bool picture = std::holds_alternative<ArtifactWritten>(event);
+  const bool written = picture || std::holds_alternative<Started>(event) || std::holds_alternative<MetricPoints>(event);
+  if (!picture) next_.Emit(event);
+  if (!written) return;  // A sign of life waits for no file.
   {
     absl::MutexLock lock(&mutex_);
-    std::visit(
-        [this](const auto& value) ABSL_NO_THREAD_SAFETY_ANALYSIS {
-          using T = std::decay_t<decltype(value)>;
-          if constexpr (std::is_same_v<T, Started> || std::is_same_v<T, MetricPoints> ||
-                        std::is_same_v<T, ArtifactWritten>)
-            Write(value);
-        },
-        event);
+    if (picture) Write(std::get<ArtifactWritten>(event));
+    if (const auto* started = std::get_if<Started>(&event)) Write(*started);
+    if (const auto* points = std::get_if<MetricPoints>(&event)) Write(*points);
   }
-  if (first_here) next_.Emit(event);
+  if (picture) next_.Emit(event);  // It was read before anyone else hears of it and moves it.
 }
 
 template <typename File>
@@ -64,7 +61,8 @@ void RunFiles::Check(const absl::Status& status, std::unique_ptr<File>& file) {
 }
 
 absl::Status RunFiles::OpenEvents(const Started& event) {
-  P2_ASSIGN_OR_RETURN(events_, TensorboardWriter::Create(absl::StrCat(RunDirectory(options_), "/tensorboard")));
+  P2_ASSIGN_OR_RETURN(events_,
+                      TensorboardWriter::Create(absl::StrCat(RunDirectory(options_), "/", kTensorboardDirectory)));
   P2_RETURN_IF_ERROR(events_->Restart(event.images_seen + 1));
   std::string facts = absl::StrCat("    attempt: ", options_.attempt, "\n    parameters: ", event.parameters, "\n");
   for (const auto& [name, value] : event.fingerprint) absl::StrAppend(&facts, "    ", name, ": ", value, "\n");
@@ -78,7 +76,7 @@ void RunFiles::Write(const Started& event) {
   std::vector<std::string> profiles;
   for (const EmaProfile& profile : options_.spec.emas) profiles.push_back(profile.name);
   absl::StatusOr<std::unique_ptr<ProgressCsv>> csv =
-      ProgressCsv::Open(absl::StrCat(RunDirectory(options_), "/progress.csv"), event.images_seen, profiles);
+      ProgressCsv::Open(absl::StrCat(RunDirectory(options_), "/", kProgressFile), event.images_seen, profiles);
   if (csv.ok()) csv_ = *std::move(csv);
   Check(csv.status(), csv_);
 }

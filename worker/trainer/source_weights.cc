@@ -4,7 +4,6 @@
 #include <memory>
 
 #include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "common/logging.h"
 #include "common/safetensors/safetensors.h"
@@ -15,9 +14,9 @@ namespace p2::trainer {
 namespace {
 
 using checkpoint::MutableTensorView;
-using checkpoint::PublishedName;
 
 absl::Status ReadPt(const std::string& path, const std::vector<MutableTensorView>& into) {
+  P2_RETURN_IF_ERROR(checkpoint::RefuseLink(path));
   P2_ASSIGN_OR_RETURN(const auto archive, checkpoint::PtArchive::Open(path));
   return checkpoint::ReadPublishedModel(*archive, into, /*partial=*/false).status();
 }
@@ -46,16 +45,11 @@ absl::Status ReadDirectory(const std::string& source, const SourceWeights& into)
 absl::Status ReadPublished(const std::string& source, const SourceWeights& into) {
   P2_RETURN_IF_ERROR(ReadPt(source, into.model));
   const auto saved = checkpoint::ParsePublishedName(source);
-  const std::string directory = source.substr(0, source.rfind('/') + 1);
+  const std::string directory = source.substr(0, source.rfind('/'));
   for (const auto& [ema, average] : into.averages) {
-    std::string file;
-    for (const std::string& name : saved.has_value() ? checkpoint::NamesIn(directory) : std::vector<std::string>()) {
-      const auto published = checkpoint::ParsePublishedName(name);
-      double rate = 0;
-      if (published.has_value() && published->kind == PublishedName::Kind::kEma && published->step == saved->step &&
-          absl::EndsWith(name, ".pt") && absl::SimpleAtod(published->rate, &rate) && !ema->gamma && rate == ema->rate)
-        file = directory + name;
-    }
+    const std::string file = saved.has_value() && !ema->gamma
+                                 ? checkpoint::FindPublishedEma(directory, saved->step, ema->rate)
+                                 : std::string();
     if (file.empty()) {
       BeginAtModel(into, *ema, average);
     } else {
@@ -71,6 +65,7 @@ absl::Status ReadSourceWeights(const std::string& source, const SourceWeights& i
   P2_LOG(kInfo) << "a new run that begins with the weights of " << source;
   if (absl::EndsWith(source, ".pt")) return ReadPublished(source, into);
   if (!absl::EndsWith(source, ".safetensors")) return ReadDirectory(source, into);
+  P2_RETURN_IF_ERROR(checkpoint::RefuseLink(source));
   P2_RETURN_IF_ERROR(checkpoint::ReadTensors(source, into.model));
   for (const auto& [ema, average] : into.averages) BeginAtModel(into, *ema, average);
   return absl::OkStatus();

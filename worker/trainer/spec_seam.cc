@@ -11,6 +11,7 @@
 #include "common/spec/resolve.h"
 #include "common/spec/scalar_text.h"
 #include "common/spec/validate.h"
+#include "common/spec/unknown_fields.h"
 #include "common/status_macros.h"
 #include "google/protobuf/util/delimited_message_util.h"
 #include "google/protobuf/util/json_util.h"
@@ -223,6 +224,10 @@ absl::StatusOr<TrainOptions> OptionsFromLaunchFile(const std::string& path) {
   if (!launch.ParseFromString(bytes)) {
     return absl::InvalidArgumentError(
         absl::StrCat(path, " is no launch file: p2-worker writes it; by hand use --standalone"));
+  }
+  if (const std::string unknown = spec::FirstUnknownField(launch); !unknown.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the coordinator asks for what this p2-trainer does not know (", unknown, "): bring this node to its version"));
   }
   TrainOptions options;
   options.spec = SpecFromProto(launch.spec());

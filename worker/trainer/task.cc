@@ -77,6 +77,7 @@ class TaskRun {
                                                     SaidReady(setup, position());
                                                   },
                                               .on_step = [this] { monitor_.Tick(); },
+                                              .on_assemble = [this] { monitor_.SetPhase(Phase::kSave); },
                                               .on_image =
                                                   [&] {
                                                     ++done;
@@ -134,7 +135,10 @@ class TaskRun {
         .snapshots = options_.source, .at_images = task.images_seen, .sigma_rel = task.sigma_rel};
     options.out = absl::StrCat(options_.output_dir, "/ema_s", task.sigma_rel, ".safetensors");
     options.progress = [this](size_t, size_t) { monitor_.Tick(); };
-    P2_ASSIGN_OR_RETURN(const EmaReconstructionReport report, ReconstructEmaFile(options));
+    absl::StatusOr<EmaReconstructionReport> made = ReconstructEmaFile(options);
+    if (absl::IsNotFound(made.status())) made = ReconstructEmaFile(options);  // A live run thins its snapshots out.
+    P2_RETURN_IF_ERROR(made.status());
+    const EmaReconstructionReport& report = *made;
     images_ = report.images_seen;
     std::fputs(Describe(report, options).c_str(), stdout);
     return absl::OkStatus();
@@ -148,6 +152,13 @@ class TaskRun {
   int64_t images_ = 0;
 };
 
+// What a task returns, less torch's exceptions, is of files: a disk that is full or away is no lack of memory and no
+// peer.
+absl::Status OfStorage(absl::Status status) {
+  const bool storage = absl::IsResourceExhausted(status) || absl::IsUnavailable(status) || absl::IsNotFound(status);
+  return storage ? WithExit(ExitCode::kStorage, std::move(status)) : status;
+}
+
 }  // namespace
 
 ExitCode RunTask(const TrainOptions& options, EventSink& sink, const TrainerHooks& hooks) {
@@ -157,8 +168,8 @@ ExitCode RunTask(const TrainOptions& options, EventSink& sink, const TrainerHook
     RankMonitor monitor({.stop = hooks.stop, .command_fd = hooks.command_fd, .is_stop = hooks.is_stop}, sink);
     TaskRun run(options, sink, monitor);
     const absl::Status status = RunTorch("task", [&]() -> absl::Status {
-      P2_ASSIGN_OR_RETURN(done, run.Run());
-      return absl::OkStatus();
+      done = run.Run();
+      return OfStorage(done.status());
     });
     if (!status.ok()) done = status;
     images = run.images();

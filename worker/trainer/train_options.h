@@ -123,8 +123,6 @@ struct TrainOptions {
 
 // Where a job's own files lie: the parent of checkpoint_dir.
 std::string RunDirectory(const TrainOptions& options);
-// Of the snapshots of averages, in the run's directory.
-inline constexpr char kSnapshotsDirectory[] = "ema-snapshots";
 
 // A rank's samples of a step: [begin, end) of the batch.
 struct Share {

@@ -172,22 +172,26 @@ class Trainer {
     P2_RETURN_IF_ERROR(data_->Seek(images_seen()));
     monitor_.SetPhase(Phase::kStep);
     StartWindow();
+    int64_t before = images_seen();  // Behind the last step: what is passed over skips no schedule.
     while (state_->position().images_seen < spec_.images) {
       P2_ASSIGN_OR_RETURN(const bool may, monitor_.MayEnqueue(++iteration_));
       if (!may) return false;
-      const int64_t before = state_->position().images_seen;
       P2_ASSIGN_OR_RETURN(const bool passed_over, PassOverSkipped());
       if (passed_over) continue;
       P2_RETURN_IF_ERROR(Step());
       P2_ASSIGN_OR_RETURN(const bool rolled_back, Judge());
       if (hooks_.on_step) hooks_.on_step(images_seen());
-      if (rolled_back) continue;
+      if (rolled_back) {
+        before = images_seen();
+        continue;
+      }
       const int64_t after = state_->position().images_seen;
       if (Crosses(before, after, spec_.log_every_images)) P2_RETURN_IF_ERROR(Report());
       if (after >= spec_.images) break;  // Finish saves and draws.
       if (Crosses(before, after, spec_.snapshot_every_images)) P2_RETURN_IF_ERROR(TakeSnapshot(/*last=*/false));
       if (Crosses(before, after, spec_.checkpoint_every_images)) P2_RETURN_IF_ERROR(Save(/*durable=*/false));
       if (Crosses(before, after, spec_.preview_every_images)) P2_RETURN_IF_ERROR(Draw());
+      before = after;
     }
     return true;
   }
@@ -260,8 +264,12 @@ class Trainer {
   // microbatch, once an attempt. Returns `failed` where it is of another kind or halving is not allowed.
   absl::Status HalveAfter(const absl::Status& failed) {
     const bool mine = absl::IsResourceExhausted(failed);
-    const int64_t whole = microbatch_ > 0 ? microbatch_ : LargestShare(spec_, static_cast<int>(group_->world_size()));
-    if (spec_.leaves > 0 || spec_.bitwise_required || whole == 1) return WithMemoryAdvice(failed, spec_, std::nullopt);
+    const int64_t share = LargestShare(spec_, static_cast<int>(group_->world_size()));
+    const int64_t whole = microbatch_ > 0 ? std::min<int64_t>(microbatch_, share) : share;
+    // NCCL's peers do not notice before their own deadline that a rank has left: there it is the next attempt's.
+    const bool peers_would_wait = device_.is_cuda() && group_->world_size() > 1;
+    if (spec_.leaves > 0 || spec_.bitwise_required || whole == 1 || peers_would_wait)
+      return WithMemoryAdvice(failed, spec_, std::nullopt);
     if (mine) {
       // What a checkpoint or a preview takes does not follow the microbatch.
       if (monitor_.phase() != Phase::kStep) return failed;

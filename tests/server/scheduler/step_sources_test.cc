@@ -87,6 +87,69 @@ TEST_F(StepSourcesTest, AJobIsNotDeletedWhileAnotherStartsFromIt) {
   EXPECT_EQ(cluster_.state.FindJob("job-a"), nullptr);
 }
 
+TEST_F(StepSourcesTest, ATrainingWithACheckpointOfItsOwnNeedsItsSourceNoMore) {
+  CreateJob create = FromCheckpoint("job-b", "ckpt-100");
+  create.needs.source.root = "old";
+  create.needs.source.root_id = "root-old";
+  cluster_.Must(create);
+  EXPECT_EQ(cluster_.Job("job-b").reason, StatusReason::kRootNotVisible);
+  EXPECT_THAT(cluster_.Job("job-b").message, HasSubstr("roots data and old"));
+  WorkerConnected event = cluster_.Hello("w1", Cluster::Slots("cpu", 1));
+  event.hello.roots.push_back({"old", "root-old"});
+  cluster_.Must(event);
+  cluster_.Run("job-b");
+  cluster_.Commit("w1", "job-b", 50);
+  cluster_.Must(CordonWorker{{"user:ann"}, "w1", "", /*drain=*/true});
+  cluster_.EndRank("w1", "job-b", 40);
+  // It goes on where the source cannot be seen, and does not ask for it.
+  ASSERT_THAT(cluster_.WorkersOf("job-b"), ElementsAre("w0"));
+  EXPECT_EQ(cluster_.ActionsOf<Prepare>().back().source_root, "");
+}
+
+TEST_F(StepSourcesTest, ASourceThatIsNotThereCountsAndEndsTheJob) {
+  CreateJob create = Sampling("job-b");
+  create.needs.restart_budget = 1;
+  cluster_.Must(create);
+  for (int attempt = 1; attempt <= 2; ++attempt) {
+    ASSERT_EQ(cluster_.Job("job-b").attempt_count, attempt);
+    PrepareReply reply{"w0", "job-b", cluster_.Job("job-b").epoch, false, "no such file"};
+    reply.source_missing = true;
+    cluster_.Must(reply);
+    cluster_.Pass(absl::Seconds(5), {"w0"});
+  }
+  EXPECT_EQ(cluster_.Job("job-b").state, JobState::kFailed);
+  EXPECT_THAT(cluster_.Job("job-b").message, HasSubstr("no such file"));
+}
+
+TEST_F(StepSourcesTest, ASourceWhoseJobWasDeletedMeanwhileIsRefused) {
+  CreateJob create = Sampling("job-b");
+  create.needs.source.job = "job-gone";
+  EXPECT_TRUE(absl::IsNotFound(cluster_.Do(create)));
+  create.needs.source.checkpoint = "";  // As the source of an average.
+  EXPECT_TRUE(absl::IsNotFound(cluster_.Do(create)));
+}
+
+TEST_F(StepSourcesTest, DrawingGoesOnWithTheKindThatItBeganWithAndRefillsTheBudget) {
+  CreateJob create = Sampling("job-b");
+  create.needs.kind = "";
+  create.needs.images_total = 1000;
+  cluster_.Must(create);
+  cluster_.Run("job-b");
+  cluster_.Report("w0", "job-b", TrainerStarted{0, "", {}});
+  EXPECT_EQ(cluster_.Job("job-b").needs.kind, "cpu");
+  cluster_.EndRank("w0", "job-b", 55);
+  EXPECT_EQ(cluster_.Job("job-b").restarts_used, 1);
+  cluster_.Pass(absl::Seconds(3), {"w0"});
+  cluster_.Run("job-b");
+  cluster_.Report("w0", "job-b", TrainerStarted{0, "", {}});
+  EXPECT_EQ(cluster_.Job("job-b").restarts_used, 1);  // Nothing was drawn.
+  cluster_.EndRank("w0", "job-b", 55);
+  cluster_.Pass(absl::Seconds(5), {"w0"});
+  cluster_.Run("job-b");
+  cluster_.Report("w0", "job-b", TrainerStarted{400, "", {}});
+  EXPECT_EQ(cluster_.Job("job-b").restarts_used, 0);
+}
+
 TEST_F(StepSourcesTest, TheOutputIsDeletedWithItsJob) {
   cluster_.Must(Sampling("job-b"));
   cluster_.Run("job-b");

@@ -171,6 +171,33 @@ TEST_F(EmaSnapshotsTest, PastARollbackAreRemoved) {
   EXPECT_EQ(Snapshots(options), expected);
 }
 
+TEST_F(EmaSnapshotsTest, OfACutOffEpochAreReplacedAndNeverRead) {
+  TrainOptions options = Options();
+  options.spec.checkpoint_every_images = 12;
+  RecordingSink sink;
+  ASSERT_EQ(RunOne(options, sink), ExitCode::kDone);
+  for (const int64_t images : {24, 36}) ASSERT_TRUE(checkpoint::RemoveTree(CheckpointPath(options, images)));
+  // Epoch 1 writes on after epoch 2 has begun: its files appear behind the back of the one that goes on.
+  const std::string directory = RunDirectory(options) + "/ema-snapshots/", aside = RunDirectory(options) + "/aside-";
+  for (const char* name : {"000000000024-e1", "000000000036-e1"}) fs::rename(directory + name, aside + name);
+  TrainerHooks hooks;
+  hooks.on_step = [&](int64_t images) {
+    if (images != 18) return;
+    for (const char* name : {"000000000024-e1", "000000000036-e1"}) fs::rename(aside + name, directory + name);
+  };
+  TrainOptions next = NextAttempt(options);
+  next.spec.images = 30;
+  RecordingSink rest;
+  ASSERT_EQ(RunOne(next, rest, hooks), ExitCode::kDone);
+  EXPECT_THAT(Snapshots(options),
+              ElementsAre("000000000012-e1", "000000000024-e2", "000000000030-e2", "000000000036-e1"));
+  const auto made = ReconstructEmaFile(
+      {.snapshots = directory, .sigma_rel = 0.05, .out = RunDirectory(options) + "/average.safetensors"});
+  ASSERT_TRUE(made.ok()) << made.status();
+  EXPECT_EQ(made->images_seen, 30);
+  EXPECT_EQ(made->snapshots, 3u);
+}
+
 TEST_F(EmaSnapshotsTest, ThatCannotBeWrittenAreANotice) {
   TrainOptions options = Options();
   std::ofstream(RunDirectory(options) + "/ema-snapshots") << "a file where the directory should be";

@@ -116,6 +116,19 @@ TEST(SpecSeamTest, ReadsALaunchFile) {
   EXPECT_EQ(options->skipped[0].end, 12);
 }
 
+TEST(SpecSeamTest, RefusesALaunchThatSaysMoreThanItKnows) {
+  p2::v1::Launch launch;
+  launch.mutable_spec()->mutable_ema()->Add();
+  // A field of a later p2, deep inside.
+  p2::v1::EmaSpec& ema = *launch.mutable_spec()->mutable_ema(0);
+  ema.GetReflection()->MutableUnknownFields(&ema)->AddVarint(999, 1);
+  const std::string path = FreshDir() + "/launch";
+  std::ofstream(path) << launch.SerializeAsString();
+  const absl::Status status = OptionsFromLaunchFile(path).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(status.message(), ::testing::HasSubstr("does not know (spec.ema.field 999)"));
+}
+
 TEST(SpecSeamTest, RefusesWhatIsNoLaunchFile) {
   const std::string path = FreshDir() + "/launch";
   std::ofstream(path) << "name: a-yaml-file";
