@@ -70,10 +70,10 @@ void AddRow(Listing& listing, const std::string& name, absl::string_view stage, 
                {"mse", any ? Json(sums.raw / sums.count) : Json(nullptr)},
                {"weightedShare", share}};
   const std::string range =
-      std::isfinite(high) ? absl::StrFormat("%.2g – %.2g", low, high) : absl::StrFormat("> %.2g", low);
+      std::isfinite(high) ? absl::StrFormat("%.3g to %.3g", low, high) : absl::StrFormat("above %.3g", low);
   std::string bar;
   for (int i = 0; i < static_cast<int>(std::lround(kBarWidth * (widest > 0 ? share / widest : 0))); ++i)
-    absl::StrAppend(&bar, "█");
+    bar += '#';  // Not a block: where the locale is not UTF-8, tables show it as \x….
   listing.Add(
       std::move(json), name,
       {name, Cell(range, absl::StrCat(low)), std::string(stage), CountCell(std::llround(sums.count)),

@@ -64,7 +64,7 @@ absl::StatusOr<std::vector<Curve>> Curves(Context& context, const CurveFlags& fl
   for (const std::string& weight : flags.weights) {
     const bool reads = spec::UsesGammaAndK(weight);
     for (size_t i = 0; i < (reads ? gammas.size() : 1); ++i) {
-      Curve curve{reads ? absl::StrCat(weight, " γ=", gammas[i]) : weight, {}, {}};
+      Curve curve{reads ? absl::StrCat(weight, " gamma=", gammas[i]) : weight, {}, {}};
       if (reads && gammas[i] > kNoisyGamma) {
         context.Say(absl::StrCat("warning: gamma ", gammas[i], " is above ", kNoisyGamma,
                                  ": samples show noise artifacts there (the paper)"));
@@ -159,9 +159,9 @@ absl::StatusOr<int> Check(Context& context, const CurveFlags& flags) {
   P2_ASSIGN_OR_RETURN(const std::vector<Curve> curves, Curves(context, flags, schedule, gammas));
   Listing listing({{.name = "weight"},
                    {.name = "min", .right = true},
-                   {.name = "at t", .right = true},
+                   {.name = "min at t", .right = true},
                    {.name = "max", .right = true},
-                   {.name = "at t", .right = true},
+                   {.name = "max at t", .right = true},
                    {.name = "coarse", .right = true},
                    {.name = "content", .right = true},
                    {.name = "clean-up", .right = true}});
