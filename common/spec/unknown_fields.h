@@ -7,7 +7,8 @@
 
 namespace p2::spec {
 
-// The path of the first field that is not known, of `message` or any message in it: "spec.training.field 19". Empty: none.
+// The path of the first field that is not known, of `message` or any message in it: "spec.training.field 19". Empty:
+// none.
 std::string FirstUnknownField(const google::protobuf::Message& message);
 
 }  // namespace p2::spec

@@ -10,8 +10,8 @@
 #include "common/spec/power_ema.h"
 #include "common/spec/resolve.h"
 #include "common/spec/scalar_text.h"
-#include "common/spec/validate.h"
 #include "common/spec/unknown_fields.h"
+#include "common/spec/validate.h"
 #include "common/status_macros.h"
 #include "google/protobuf/util/delimited_message_util.h"
 #include "google/protobuf/util/json_util.h"
@@ -226,8 +226,8 @@ absl::StatusOr<TrainOptions> OptionsFromLaunchFile(const std::string& path) {
         absl::StrCat(path, " is no launch file: p2-worker writes it; by hand use --standalone"));
   }
   if (const std::string unknown = spec::FirstUnknownField(launch); !unknown.empty()) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "the coordinator asks for what this p2-trainer does not know (", unknown, "): bring this node to its version"));
+    return absl::InvalidArgumentError(absl::StrCat("the coordinator asks for what this p2-trainer does not know (",
+                                                   unknown, "): bring this node to its version"));
   }
   TrainOptions options;
   options.spec = SpecFromProto(launch.spec());
