@@ -198,7 +198,7 @@ void Attempt::OnExit(Rank& rank, int exit_code) {
     rank.complaint = "its event pipe ended inside a frame";
   if (!rank.complaint.empty()) {
     rank.exit.set_message(rank.complaint);
-  } else if (!kill_reason_.empty() && exit_code == 128 + SIGKILL) {
+  } else if (kill_sent_ && exit_code == 128 + SIGKILL) {
     rank.exit.set_message(kill_reason_);
     rank.exit.set_killed(true);
   }
@@ -233,6 +233,7 @@ void Attempt::KillNow(const std::string& why) {
 }
 
 void Attempt::KillAll() {
+  kill_sent_ = true;
   for (const auto& rank : ranks_)
     if (rank->process != nullptr) rank->process->Kill();
 }

@@ -121,6 +121,7 @@ class Attempt {
   // SIGKILL when this passes.
   absl::Time kill_at_ = absl::InfiniteFuture();
   std::string kill_reason_;
+  bool kill_sent_ = false;  // Before that a SIGKILL is somebody else's, and why the others ended.
   bool worker_stopped_ = false;
   // First rank that ended wrongly; null: none.
   const Rank* first_bad_ = nullptr;
