@@ -23,18 +23,14 @@ namespace {
 struct Section {
   const char* name;
   void (*run)(const Fixtures&, Report&);
+  bool on_device = false;
 };
 
-constexpr Section kSections[] = {{"schedules", CheckSchedules},
-                                 {"respacing", CheckRespacing},
-                                 {"models", CheckModels},
-                                 {"tiny", CheckTiny},
-                                 {"trajectory", CheckTrajectory},
-                                 {"sampling", CheckSampling},
-                                 {"bpd", CheckBpd},
-                                 {"preprocess", CheckPreprocess},
-                                 {"metrics", CheckMetrics},
-                                 {"checkpoint", CheckCheckpoint}};
+constexpr Section kSections[] = {
+    {"schedules", CheckSchedules},  {"respacing", CheckRespacing},         {"models", CheckModels},
+    {"tiny", CheckTiny, true},      {"trajectory", CheckTrajectory, true}, {"sampling", CheckSampling, true},
+    {"bpd", CheckBpd, true},        {"preprocess", CheckPreprocess},       {"metrics", CheckMetrics},
+    {"checkpoint", CheckCheckpoint}};
 
 struct Count {
   int cases = 0;
@@ -62,8 +58,8 @@ const std::vector<std::string>& SectionNames() {
   return *names;
 }
 
-absl::StatusOr<std::vector<CaseResult>> RunChecks(const std::string& directory,
-                                                  const std::optional<std::string>& only) {
+absl::StatusOr<std::vector<CaseResult>> RunChecks(const std::string& directory, const std::optional<std::string>& only,
+                                                  const std::string& device) {
   std::error_code error;
   if (!std::filesystem::exists(directory, error)) return absl::NotFoundError(absl::StrCat(directory, " is not there"));
   std::filesystem::directory_iterator readable(directory, error);
@@ -71,8 +67,17 @@ absl::StatusOr<std::vector<CaseResult>> RunChecks(const std::string& directory,
   at::set_num_threads(1);
   at::globalContext().setAllowTF32CuBLAS(false);
   at::globalContext().setAllowTF32CuDNN(false);
+  at::globalContext().setDeterministicCuDNN(true);
+  at::Device where = at::kCPU;
+  try {
+    where = at::Device(device);
+    at::empty({1}, at::TensorOptions(where));
+  } catch (const c10::Error& e) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("device \"", device, "\" cannot be used: ", absl::string_view(e.what_without_backtrace())));
+  }
 
-  const Fixtures fixtures(directory);
+  const Fixtures on_cpu(directory), on_device(directory, where);
   std::vector<CaseResult> results;
   bool found = false;
   for (size_t i = 0; i < std::size(kSections); ++i) {
@@ -80,7 +85,7 @@ absl::StatusOr<std::vector<CaseResult>> RunChecks(const std::string& directory,
     if (only && *only != section.name && *only != absl::StrCat(i + 1)) continue;
     found = true;
     Report report(section.name);
-    report.Case(section.name, [&] { section.run(fixtures, report); });
+    report.Case(section.name, [&] { section.run(section.on_device ? on_device : on_cpu, report); });
     if (report.results().empty()) report.Skip(section.name, "the fixtures hold no case of this section");
     results.insert(results.end(), report.results().begin(), report.results().end());
   }

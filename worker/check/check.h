@@ -15,8 +15,11 @@ const std::vector<std::string>& SectionNames();
 
 // Every case of every section, or of the section `only` (its name or number). A section without a case has failed.
 // NOT_FOUND or INVALID_ARGUMENT if `directory` is no directory that can be read, or there is no such section.
-// Sets torch to one thread and float32 without TF32: as the reference ran.
-absl::StatusOr<std::vector<CaseResult>> RunChecks(const std::string& directory, const std::optional<std::string>& only);
+// Sections 4 to 7 (models, training, sampling, bits) compute on `device`, "cpu" or "cuda[:N]"; the others have nothing
+// for a device. INVALID_ARGUMENT if it is not there. Sets torch to one thread, float32 without TF32 and deterministic
+// kernels: as the reference ran.
+absl::StatusOr<std::vector<CaseResult>> RunChecks(const std::string& directory, const std::optional<std::string>& only,
+                                                  const std::string& device = "cpu");
 
 // Whether all of `results` passed; there is at least one.
 bool AllPassed(const std::vector<CaseResult>& results);

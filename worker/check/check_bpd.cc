@@ -13,8 +13,8 @@ namespace p2::check {
 namespace {
 
 double BoundError(const torch::Tensor& got, const torch::Tensor& want) {
-  const torch::Tensor scale = want.to(torch::kFloat64).abs().clamp_min(1e-2);
-  return MaxDifference(got.to(torch::kFloat64) / scale, want.to(torch::kFloat64) / scale);
+  const torch::Tensor scale = want.cpu().to(torch::kFloat64).abs().clamp_min(1e-2);
+  return MaxDifference(got.cpu().to(torch::kFloat64) / scale, want.cpu().to(torch::kFloat64) / scale);
 }
 
 }  // namespace
@@ -30,7 +30,7 @@ void CheckBpd(const Fixtures& fixtures, Report& report) {
     const std::string name = entry.at("name");
     report.Case(name, [&] {
       const Process process = MakeProcess(entry.at("noise_schedule"), BaseSteps(fixtures, entry),
-                                          entry.at("timestep_respacing"), /*learn_sigma=*/true);
+                                          entry.at("timestep_respacing"), /*learn_sigma=*/true, fixtures.device());
       report.Equal(name + "/num_timesteps", entry.at("num_timesteps").get<int>() == process.diffusion->num_timesteps(),
                    absl::StrCat("p2 has ", process.diffusion->num_timesteps()));
       const diffusion::BitsPerDim got = diffusion::CalcBitsPerDim(

@@ -21,7 +21,7 @@ namespace {
 // The share of pixels that differ, by one level at most; infinity where one differs by more.
 double PixelError(const torch::Tensor& got, const torch::Tensor& want) {
   if (got.sizes() != want.sizes()) return std::numeric_limits<double>::infinity();
-  const torch::Tensor difference = (got.to(torch::kInt16) - want.to(torch::kInt16)).abs();
+  const torch::Tensor difference = (got.cpu().to(torch::kInt16) - want.cpu().to(torch::kInt16)).abs();
   if (difference.max().item<int>() > 1) return std::numeric_limits<double>::infinity();
   return difference.ne(0).to(torch::kFloat64).mean().item<double>();
 }
@@ -36,7 +36,7 @@ void CheckCase(const Fixtures& fixtures, const Tensors& tensors, model::Unet& un
   const std::string kind = entry.at("kind");
   TORCH_CHECK(kind == "ancestral" || kind == "ddim", "p2 has no sampler \"", kind, "\"");
   const Process process = MakeProcess(entry.at("noise_schedule"), BaseSteps(fixtures, entry),
-                                      entry.at("timestep_respacing"), /*learn_sigma=*/true);
+                                      entry.at("timestep_respacing"), /*learn_sigma=*/true, fixtures.device());
   const nlohmann::json& per_step = entry.at("per_step");
   const int steps = process.diffusion->num_timesteps();
   report.Equal(name + "/timestep_map",

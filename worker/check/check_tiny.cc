@@ -27,6 +27,7 @@ struct Tiny {
   nlohmann::json json;
   Tensors cases;
   std::shared_ptr<model::Unet> unet;
+  torch::Device device;
 };
 
 void CheckTimeEmbedding(const Tiny& tiny, Report& report) {
@@ -111,7 +112,7 @@ void CheckActivations(const Tiny& tiny, Report& report) {
 
 void CheckReverseStep(const Tiny& tiny, Report& report) {
   const torch::NoGradGuard no_grad;
-  const Process process = MakeProcess(tiny.json.at("losses").at(0).at("diffusion_args"));
+  const Process process = MakeProcess(tiny.json.at("losses").at(0).at("diffusion_args"), tiny.device);
   const torch::Tensor x = tiny.cases["fwd.x"], t = tiny.cases["pmv.t"];
   const torch::Tensor output = tiny.unet->forward(x, process.diffusion->ModelTimesteps(t));
   for (const bool clip : {true, false}) {
@@ -153,7 +154,7 @@ void CheckReverseStep(const Tiny& tiny, Report& report) {
 void CheckInputs(const Tiny& tiny, Report& report) {
   report.Add("loss.x0",
              MaxDifference(tiny.cases["loss.x0_uint8"].to(torch::kFloat32) / 127.5 - 1, tiny.cases["loss.x0"]), 1e-6);
-  const Process process = MakeProcess(tiny.json.at("losses").at(0).at("diffusion_args"));
+  const Process process = MakeProcess(tiny.json.at("losses").at(0).at("diffusion_args"), tiny.device);
   report.Add(
       "q_sample",
       MaxDifference(process.diffusion->QSample(tiny.cases["loss.x0"], tiny.cases["loss.t"], tiny.cases["loss.noise"]),
@@ -167,7 +168,7 @@ class LossCase {
   LossCase(const Tiny& tiny, const nlohmann::json& entry)
       : tiny_(tiny),
         args_(entry.at("diffusion_args")),
-        process_(MakeProcess(args_)),
+        process_(MakeProcess(args_, tiny.device)),
         t_(tiny.cases[entry.at("t_tensor")]) {
     const auto weights = spec::ObjectiveWeights("p2", args_.at("p2_gamma"), args_.at("p2_k"), process_.spaced.schedule);
     TORCH_CHECK(weights.ok(), std::string(weights.status().message()));
@@ -265,7 +266,8 @@ void CheckLoss(const Fixtures& fixtures, const Tiny& tiny, const nlohmann::json&
 }  // namespace
 
 void CheckTiny(const Fixtures& fixtures, Report& report) {
-  const Tiny tiny{fixtures.Json("tiny.json"), fixtures.Tensors("tiny_cases.safetensors"), TinyUnet(fixtures)};
+  const Tiny tiny{fixtures.Json("tiny.json"), fixtures.Tensors("tiny_cases.safetensors"), TinyUnet(fixtures),
+                  fixtures.device()};
   int64_t parameters = 0;
   for (const auto& item : tiny.unet->named_parameters()) parameters += item.value().numel();
   report.Case("num_parameters", [&] {

@@ -38,6 +38,7 @@ struct Setup {
   spec::UnetOptions options;
   NamedTensors weights;
   std::string model_path;
+  torch::Device device;
   Process process;
   std::unique_ptr<diffusion::TrainingLoss> loss;
 
@@ -61,11 +62,18 @@ struct Setup {
 };
 
 Setup MakeSetup(const Fixtures& fixtures) {
-  Setup setup{fixtures.Json("trajectory.json"), fixtures.Tensors("trajectory.safetensors"), {}, {}, "", {}, nullptr};
+  Setup setup{fixtures.Json("trajectory.json"),
+              fixtures.Tensors("trajectory.safetensors"),
+              {},
+              {},
+              "",
+              fixtures.device(),
+              {},
+              nullptr};
   setup.model_path = fixtures.Path(setup.json.at("model"));
   setup.options = UnetOptionsFromArgs(fixtures.Json("checkpoint.json").at("model_args"));
   setup.weights = ReadStateDictFile(setup.model_path).tensors;
-  setup.process = MakeProcess(setup.json.at("diffusion_args"));
+  setup.process = MakeProcess(setup.json.at("diffusion_args"), setup.device);
   const auto weights =
       spec::ObjectiveWeights("p2", setup.json.at("p2_gamma"), setup.json.at("p2_k"), setup.process.spaced.schedule);
   TORCH_CHECK(weights.ok(), std::string(weights.status().message()));
@@ -80,14 +88,15 @@ void CheckOutputs(const Setup& setup, Report& report) {
   const torch::Tensor x = setup.tensors["ckpt.x"], t = setup.tensors["ckpt.t"];
   report.Case("ckpt.model_out", [&] {
     report.Add("ckpt.model_out",
-               MaxDifference(MakeUnet(setup.options, setup.weights)->forward(x, t), setup.tensors["ckpt.model_out"]),
+               MaxDifference(MakeUnet(setup.options, setup.weights, setup.device)->forward(x, t),
+                             setup.tensors["ckpt.model_out"]),
                3e-5);
   });
   report.Case("ckpt.ema_out", [&] {
     for (const auto& [rate, unused] : setup.json.at("runs").at("fresh").at("steps").at(0).at("ema").items()) {
       const std::string path = setup.Beside(checkpoint::PublishedName::Kind::kEma, rate);
       if (!std::filesystem::exists(path)) continue;
-      const auto unet = MakeUnet(setup.options, ReadStateDictFile(path).tensors);
+      const auto unet = MakeUnet(setup.options, ReadStateDictFile(path).tensors, setup.device);
       return report.Add("ckpt.ema_out", MaxDifference(unet->forward(x, t), setup.tensors["ckpt.ema_out"]), 3e-5);
     }
     report.Skip("ckpt.ema_out", "no ema_RATE file of trajectory.json's rates lies beside the model");
@@ -109,8 +118,8 @@ class Run {
         name_(name),
         json_(json),
         degenerate_(Degenerate(json)),
-        unet_(MakeUnet(setup.options, setup.weights)),
-        flat_(*unet_, torch::kCPU),
+        unet_(MakeUnet(setup.options, setup.weights, setup.device)),
+        flat_(*unet_, setup.device),
         initial_(flat_.params().clone()) {
     TORCH_CHECK(name == "fresh" || name == "resume", "p2 knows the runs fresh and resume");
     const bool resume = name == "resume";
@@ -187,7 +196,7 @@ class Run {
     worst.Add("param_norm_before", RelativeError(norm_before, want.at("param_norm_before")), kLoss);
     report.Add(name + "/loss", worst);
 
-    const torch::Tensor found_inf = at::zeros({});
+    const torch::Tensor found_inf = at::zeros({}, torch::dtype(torch::kFloat32).device(setup_.device));
     adamw_->Step(flat_.grads(), found_inf);
     for (Average& average : averages_) {
       average.ema.Update(flat_.params(), adamw_->updates(), found_inf);
@@ -274,7 +283,7 @@ class Run {
 
 // The published code's sum of the chunks' own means.
 void CheckMicrobatch(const Setup& setup, const std::string& key, const nlohmann::json& want, Report& report) {
-  const auto unet = MakeUnet(setup.options, setup.weights);
+  const auto unet = MakeUnet(setup.options, setup.weights, setup.device);
   const int64_t batch = setup.tensors["traj.t"].size(1);
   int64_t chunk = batch;
   TORCH_CHECK(key == "none" || (absl::SimpleAtoi(key, &chunk) && chunk > 0), "\"", key, "\" is no microbatch");

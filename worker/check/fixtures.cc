@@ -35,12 +35,14 @@ torch::ScalarType TorchType(safetensors::DType dtype) {
 
 double FiniteOrInfinity(double x) { return std::isfinite(x) ? x : kInfinity; }
 
+torch::Tensor Doubles(const torch::Tensor& x) { return x.to(torch::kCPU).to(torch::kFloat64); }
+
 struct Stats {
   double n, sum, sum_abs, l2, max_abs, proj;
 };
 
 Stats StatsOf(const torch::Tensor& tensor) {
-  const torch::Tensor v = tensor.detach().to(torch::kFloat64).reshape({-1});
+  const torch::Tensor v = Doubles(tensor.detach()).reshape({-1});
   const torch::Tensor wave = at::cos(at::arange(v.numel(), torch::kFloat64) * 0.7 + 0.3);
   return {static_cast<double>(v.numel()), v.sum().item<double>(),       v.abs().sum().item<double>(),
           v.norm().item<double>(),        v.abs().max().item<double>(), (v * wave).sum().item<double>()};
@@ -52,7 +54,7 @@ Stats StatsOf(const nlohmann::json& json) {
 
 }  // namespace
 
-Tensors::Tensors(const std::string& path) {
+Tensors::Tensors(const std::string& path, torch::Device device) : device_(device) {
   auto reader = safetensors::Reader::Open(path);
   TORCH_CHECK(reader.ok(), std::string(reader.status().message()));
   reader_ = *std::move(reader);
@@ -65,11 +67,11 @@ torch::Tensor Tensors::operator[](const std::string& name) const {
   const absl::Status read =
       reader_->Read(name, absl::MakeSpan(static_cast<std::byte*>(out.mutable_data_ptr()), out.nbytes()));
   TORCH_CHECK(read.ok(), std::string(read.message()));
-  return out;
+  return out.to(device_);
 }
 
 std::vector<double> Tensors::Doubles(const std::string& name) const {
-  const torch::Tensor values = (*this)[name].to(torch::kFloat64);
+  const torch::Tensor values = check::Doubles((*this)[name]);
   return {values.const_data_ptr<double>(), values.const_data_ptr<double>() + values.numel()};
 }
 
@@ -95,19 +97,19 @@ double RelativeError(double got, double want) {
 double MaxDifference(const torch::Tensor& a, const torch::Tensor& b) {
   if (a.sizes() != b.sizes()) return kInfinity;
   if (a.numel() == 0) return 0;
-  return FiniteOrInfinity((a.to(torch::kFloat64) - b.to(torch::kFloat64)).abs().max().item<double>());
+  return FiniteOrInfinity((Doubles(a) - Doubles(b)).abs().max().item<double>());
 }
 
 double MaxRelativeError(const torch::Tensor& got, const torch::Tensor& want) {
   if (got.sizes() != want.sizes()) return kInfinity;
-  const torch::Tensor w = want.to(torch::kFloat64), d = (got.to(torch::kFloat64) - w).abs();
+  const torch::Tensor w = Doubles(want), d = (Doubles(got) - w).abs();
   return FiniteOrInfinity(at::where(w == 0, d, d / w.abs()).max().item<double>());
 }
 
 double RelativeL2(const torch::Tensor& a, const torch::Tensor& b) {
   if (a.sizes() != b.sizes()) return kInfinity;
-  const torch::Tensor reference = b.to(torch::kFloat64);
-  return FiniteOrInfinity(((a.to(torch::kFloat64) - reference).norm() / reference.norm()).item<double>());
+  const torch::Tensor reference = Doubles(b);
+  return FiniteOrInfinity(((Doubles(a) - reference).norm() / reference.norm()).item<double>());
 }
 
 double MaxRelativeError(absl::Span<const double> got, absl::Span<const double> want, double floor) {

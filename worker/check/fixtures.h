@@ -17,31 +17,38 @@ namespace p2::check {
 // damaged or of an unknown type.
 class Tensors {
  public:
-  explicit Tensors(const std::string& path);
+  explicit Tensors(const std::string& path, torch::Device device = torch::kCPU);
 
-  // In the file's own type, on the CPU.
+  // In the file's own type, on the device.
   torch::Tensor operator[](const std::string& name) const;
   std::vector<double> Doubles(const std::string& name) const;
   bool Has(const std::string& name) const { return reader_->Find(name) != nullptr; }
   std::vector<std::string> Names() const;
 
  private:
+  const torch::Device device_;
   std::unique_ptr<safetensors::Reader> reader_;
 };
 
 // Immutable. Every read throws what names the file.
 class Fixtures {
  public:
-  explicit Fixtures(std::string directory) : directory_(std::move(directory)) {}
+  // `device`: where tensors are put, and so where what is compared with them is computed.
+  explicit Fixtures(std::string directory, torch::Device device = torch::kCPU)
+      : directory_(std::move(directory)), device_(device) {}
 
   const std::string& directory() const { return directory_; }
+  torch::Device device() const { return device_; }
   std::string Path(const std::string& name) const { return directory_ + "/" + name; }
   nlohmann::json Json(const std::string& name) const;
-  check::Tensors Tensors(const std::string& name) const { return check::Tensors(Path(name)); }
+  check::Tensors Tensors(const std::string& name) const { return check::Tensors(Path(name), device_); }
 
  private:
   const std::string directory_;
+  const torch::Device device_;
 };
+
+// Numbers and tensors are compared on the CPU, wherever they lie.
 
 // |got - want| / |want|; infinity where one is not finite; |got| where want is 0.
 double RelativeError(double got, double want);

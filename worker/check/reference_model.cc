@@ -42,7 +42,8 @@ spec::UnetOptions UnetOptionsFromArgs(const nlohmann::json& args) {
   return options;
 }
 
-std::shared_ptr<model::Unet> MakeUnet(const spec::UnetOptions& options, const NamedTensors& weights) {
+std::shared_ptr<model::Unet> MakeUnet(const spec::UnetOptions& options, const NamedTensors& weights,
+                                      torch::Device device) {
   const torch::NoGradGuard no_grad;
   auto unet = std::make_shared<model::Unet>(options);
   auto parameters = unet->named_parameters();
@@ -54,6 +55,7 @@ std::shared_ptr<model::Unet> MakeUnet(const spec::UnetOptions& options, const Na
                 item.value().sizes());
     item.value().copy_(found->second);
   }
+  unet->to(device);
   return unet;
 }
 
@@ -64,10 +66,11 @@ std::shared_ptr<model::Unet> TinyUnet(const Fixtures& fixtures) {
   const Tensors file = fixtures.Tensors(words[0]);
   NamedTensors weights;
   for (const std::string& name : file.Names()) weights[name] = file[name];
-  return MakeUnet(UnetOptionsFromArgs(tiny.at("model_args")), weights);
+  return MakeUnet(UnetOptionsFromArgs(tiny.at("model_args")), weights, fixtures.device());
 }
 
-Process MakeProcess(const std::string& noise_schedule, int steps, const std::string& respacing, bool learn_sigma) {
+Process MakeProcess(const std::string& noise_schedule, int steps, const std::string& respacing, bool learn_sigma,
+                    torch::Device device) {
   const auto kind = spec::ParseScheduleKind(noise_schedule);
   TORCH_CHECK(kind.ok(), std::string(kind.status().message()));
   const auto base = spec::MakeNoiseSchedule(*kind, steps);
@@ -76,13 +79,14 @@ Process MakeProcess(const std::string& noise_schedule, int steps, const std::str
   TORCH_CHECK(spaced.ok(), std::string(spaced.status().message()));
   Process process{*std::move(spaced), nullptr};
   process.diffusion = std::make_unique<diffusion::GaussianDiffusion>(
-      process.spaced, learn_sigma ? diffusion::VarianceKind::kLearnedRange : diffusion::VarianceKind::kFixedLarge);
+      process.spaced, learn_sigma ? diffusion::VarianceKind::kLearnedRange : diffusion::VarianceKind::kFixedLarge,
+      device);
   return process;
 }
 
-Process MakeProcess(const nlohmann::json& args) {
-  return MakeProcess(args.at("noise_schedule"), args.at("steps"), args.at("timestep_respacing"),
-                     args.at("learn_sigma"));
+Process MakeProcess(const nlohmann::json& args, torch::Device device) {
+  return MakeProcess(args.at("noise_schedule"), args.at("steps"), args.at("timestep_respacing"), args.at("learn_sigma"),
+                     device);
 }
 
 int BaseSteps(const Fixtures& fixtures, const nlohmann::json& entry) {

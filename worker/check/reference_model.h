@@ -23,9 +23,10 @@ spec::UnetOptions UnetOptionsFromArgs(const nlohmann::json& args);
 using NamedTensors = std::map<std::string, torch::Tensor>;
 
 // A model with exactly these weights, cast to float32. Throws if a name is missing, unknown or of another shape.
-std::shared_ptr<model::Unet> MakeUnet(const spec::UnetOptions& options, const NamedTensors& weights);
+std::shared_ptr<model::Unet> MakeUnet(const spec::UnetOptions& options, const NamedTensors& weights,
+                                      torch::Device device = torch::kCPU);
 
-// The tiny model of tiny.json.
+// The tiny model of tiny.json, on the fixtures' device.
 std::shared_ptr<model::Unet> TinyUnet(const Fixtures& fixtures);
 
 struct Process {
@@ -34,10 +35,11 @@ struct Process {
 };
 
 // T `steps` of the schedule, respaced ("": all of them), variance learned or fixed.
-Process MakeProcess(const std::string& noise_schedule, int steps, const std::string& respacing, bool learn_sigma);
+Process MakeProcess(const std::string& noise_schedule, int steps, const std::string& respacing, bool learn_sigma,
+                    torch::Device device = torch::kCPU);
 
 // `args`: the arguments of create_gaussian_diffusion.
-Process MakeProcess(const nlohmann::json& args);
+Process MakeProcess(const nlohmann::json& args, torch::Device device = torch::kCPU);
 
 // The number of steps before respacing in cases that do not name it (sampling, bits per dimension): that of the tiny
 // model's losses.

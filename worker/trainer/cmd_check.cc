@@ -1,4 +1,4 @@
-// p2-trainer check --fixtures DIR [-o table|json] [--only SECTION]
+// p2-trainer check --fixtures DIR [-o table|json] [--only SECTION] [--device DEVICE]
 #include <cstdio>
 #include <memory>
 #include <optional>
@@ -18,11 +18,12 @@ struct CheckFlags {
   std::string fixtures;
   std::string output = "table";
   std::string only;
+  std::string device = "cpu";
 };
 
 int RunCheck(const CheckFlags& flags) {
-  const auto results =
-      check::RunChecks(flags.fixtures, flags.only.empty() ? std::nullopt : std::make_optional(flags.only));
+  const auto results = check::RunChecks(
+      flags.fixtures, flags.only.empty() ? std::nullopt : std::make_optional(flags.only), flags.device);
   if (!results.ok()) {
     std::fprintf(stderr, "p2-trainer: %s\n", std::string(results.status().message()).c_str());
     return results.status().code() == absl::StatusCode::kNotFound ? 3 : 1;
@@ -48,6 +49,8 @@ void AddCheck(CLI::App& app, Verb* chosen) {
   verb->add_option("--only", flags->only, absl::StrCat("One section: ", absl::StrJoin(check::SectionNames(), ", ")))
       ->type_name("SECTION")
       ->check(CLI::IsMember(sections));
+  verb->add_option("--device", flags->device, "Where models are computed (sections 4 to 7): cpu, cuda or cuda:N")
+      ->capture_default_str();
   verb->callback([flags, chosen] { *chosen = [flags] { return RunCheck(*flags); }; });
 }
 

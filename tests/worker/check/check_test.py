@@ -111,6 +111,9 @@ class CheckTest(unittest.TestCase):
         self.assertIn("/nonexistent", check("/nonexistent").stderr)
         self.assertEqual(check(GOLDEN, "--only", "no-such").returncode, 2)
         self.assertEqual(check(GOLDEN, "-o", "xml").returncode, 2)
+        nowhere = check(GOLDEN, "--device", "abacus")
+        self.assertEqual(nowhere.returncode, 1)
+        self.assertIn("device \"abacus\" cannot be used", nowhere.stderr)
 
 
 if __name__ == "__main__":
