@@ -58,7 +58,7 @@ absl::StatusOr<std::vector<ParameterShape>> WalkUnet(const UnetOptions& options)
 int64_t CountParameters(absl::Span<const ParameterShape> parameters);
 
 // What convolutions and linear layers compute in.
-enum class Precision { kFp32, kBf16 };
+enum class Precision { kFp32, kBf16, kTf32 };
 
 // Bytes that one rank needs to train. Exact for the flat buffers; `activations_per_sample` is an estimate of what
 // autograd keeps for the backward pass: every tensor that a GroupNorm, SiLU, convolution, dropout or softmax saves,

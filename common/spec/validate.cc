@@ -159,6 +159,9 @@ class Validator {
 
   void CheckReduction(const p2::v1::TrainingOptions& t) {
     const int shards = t.shards();
+    if (t.reduction() == p2::v1::TrainingOptions::EXACT && t.cudnn_autotune()) {
+      Fail("training.cudnn_autotune", "is true; with reduction: exact leave it out, or bits would depend on timing");
+    }
     if (t.reduction() != p2::v1::TrainingOptions::EXACT) {
       if (shards != 0) Fail("training.shards", "is ", shards, ", but only reduction: exact has shards; set that too");
       return;
@@ -176,6 +179,9 @@ class Validator {
 
   void CheckBitwise(const p2::v1::TrainingOptions& t) {
     if (t.bitwise() != p2::v1::TrainingOptions::REQUIRED) return;
+    if (t.cudnn_autotune()) {
+      Fail("training.cudnn_autotune", "is true; with bitwise: required leave it out, or bits would depend on timing");
+    }
     if (t.microbatch() == kAutoMicrobatch) {
       Fail("training.microbatch",
            "is auto, which may differ from attempt to attempt; with bitwise: required give a number, or 0 for the "

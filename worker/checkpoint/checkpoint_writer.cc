@@ -117,8 +117,11 @@ BackgroundWriter::~BackgroundWriter() {
 
 void BackgroundWriter::Start(Snapshot snapshot) {
   if (thread_.joinable()) thread_.join();
-  thread_ = std::thread([this, snapshot = std::move(snapshot)] {
-    const absl::StatusOr<WrittenCheckpoint> written = WriteCheckpoint(parent_, snapshot, tick_);
+  thread_ = std::thread([this, snapshot = std::move(snapshot)]() mutable {
+    const auto arrive = std::exchange(snapshot.arrive, nullptr);
+    const absl::Status arrived = arrive ? arrive(&snapshot) : absl::OkStatus();
+    const absl::StatusOr<WrittenCheckpoint> written =
+        arrived.ok() ? WriteCheckpoint(parent_, snapshot, tick_) : absl::StatusOr<WrittenCheckpoint>(arrived);
     result_ = written.status();
     on_done_(written);
   });

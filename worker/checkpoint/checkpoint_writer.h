@@ -47,6 +47,9 @@ struct Snapshot {
   TrainState state;
   std::string spec_json;
   std::shared_ptr<const void> memory;  // Owns what the views point into.
+  // Where the values are still on their way from a GPU: waits for them and fills in `tensors`, `memory` and
+  // state.updates. The writing thread calls it once, before anything else.
+  std::function<absl::Status(Snapshot*)> arrive;
 };
 
 struct WrittenCheckpoint {

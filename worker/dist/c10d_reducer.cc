@@ -100,7 +100,7 @@ class C10dReducer final : public GradientReducer {
 }  // namespace
 
 std::unique_ptr<GradientReducer> MakeC10dReducer(ProcessGroup& group, std::vector<at::Tensor> params) {
-  if (group.world_size() == 1) return std::make_unique<LocalReducer>();
+  if (!group.c10d()) return std::make_unique<LocalReducer>();
   return std::make_unique<C10dReducer>(group, std::move(params));
 }
 

@@ -12,7 +12,7 @@
 namespace p2::dist {
 
 // `params`: all parameters in state-dict order, each with a defined .grad, each used by every forward pass. `group`
-// must outlive the reducer. A group of one rank gets plain backward passes.
+// must outlive the reducer. A group without c10d() gets plain backward passes.
 //
 // The bucket layout follows from the parameters' sizes alone and stays for the life of the job (never rebuilt by
 // arrival order): Gloo's sum depends on an element's place in its bucket, so only a fixed layout resumes bit for bit.

@@ -43,8 +43,13 @@ absl::StatusOr<std::unique_ptr<ProcessGroup>> ProcessGroup::Create(const GroupOp
     return absl::InvalidArgumentError(absl::StrCat("rank ", options.rank, " of ", options.world_size,
                                                    " ranks: RANK must be from 0 to WORLD_SIZE - 1"));
   }
+  if (!options.backend.empty() && options.backend != "gloo" &&
+      (options.backend != "nccl" || !options.device.is_cuda())) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("backend \"", options.backend, "\" for ", options.device.str(), ": gloo, or nccl on a GPU"));
+  }
   std::unique_ptr<ProcessGroup> group(new ProcessGroup(options));
-  if (options.world_size == 1) {
+  if (group->IsAlone()) {
     group->root_store_ = c10::make_intrusive<c10d::HashStore>();
     return group;
   }
@@ -60,7 +65,7 @@ void ProcessGroup::Leave() {
 }
 
 absl::Status ProcessGroup::Rejoin() {
-  if (options_.world_size == 1) return absl::OkStatus();
+  if (IsAlone()) return absl::OkStatus();
   Leave();
   ++generation_;
   return ConnectPeers();
@@ -88,7 +93,7 @@ absl::Status ProcessGroup::ConnectPeers() {
     auto prefixed =
         c10::make_intrusive<c10d::PrefixStore>(absl::StrCat(options_.key_prefix, "/group/", generation_), root_store_);
     auto group = c10::make_intrusive<c10d::ProcessGroup>(prefixed, options_.rank, options_.world_size);
-    if (options_.device.is_cuda()) {
+    if (options_.device.is_cuda() && options_.backend != "gloo") {
       auto nccl = c10d::ProcessGroupNCCL::Options::create();
       nccl->timeout = Millis(options_.operation_timeout);
       auto backend = c10::make_intrusive<c10d::ProcessGroupNCCL>(prefixed, options_.rank, options_.world_size, nccl);
@@ -100,7 +105,7 @@ absl::Status ProcessGroup::ConnectPeers() {
       auto backend = c10::make_intrusive<c10d::ProcessGroupGloo>(prefixed, options_.rank, options_.world_size, gloo);
       backend->setTimeout(Millis(options_.operation_timeout));
       group->setDefaultBackend(c10d::ProcessGroup::BackendType::GLOO);
-      group->setBackend(at::kCPU, c10d::ProcessGroup::BackendType::GLOO, backend);
+      group->setBackend(options_.device.type(), c10d::ProcessGroup::BackendType::GLOO, backend);
     }
     group_ = std::move(group);
   });
@@ -199,7 +204,7 @@ absl::StatusOr<std::string> ProcessGroup::BroadcastBytes(const std::string& byte
 absl::StatusOr<std::unique_ptr<JobStore>> ProcessGroup::NewStore() {
   std::unique_ptr<JobStore> store;
   P2_RETURN_IF_ERROR(RunDist("store: connect", [&] {
-    auto connection = options_.world_size == 1 ? root_store_ : root_store_->clone();
+    auto connection = IsAlone() ? root_store_ : root_store_->clone();
     store = std::make_unique<JobStore>(c10::make_intrusive<c10d::PrefixStore>(options_.key_prefix, connection));
   }));
   return store;

@@ -28,6 +28,9 @@ struct GroupOptions {
   absl::Duration start_timeout = absl::Seconds(300);      // Until all ranks have joined.
   absl::Duration operation_timeout = absl::Seconds(120);  // Of one collective: how long a frozen peer goes unseen.
   at::Device device = at::kCPU;                           // Of the tensors that are reduced.
+  // "nccl" or "gloo"; empty: NCCL where `device` is a GPU, else Gloo. Named, a rank that is alone connects as well: the
+  // way to try a backend on one device, and two ranks on one GPU (which NCCL refuses) by Gloo.
+  std::string backend;
 };
 
 // Collectives are called by one thread, in the same order on all ranks. Each is UNAVAILABLE when a peer was killed (at
@@ -64,13 +67,15 @@ class ProcessGroup {
   // A new connection to the gang's store.
   absl::StatusOr<std::unique_ptr<JobStore>> NewStore();
 
-  // For the Reducer; null if world_size is 1.
+  // For the Reducer; null if world_size is 1 and no backend was named.
   const c10::intrusive_ptr<c10d::ProcessGroup>& c10d() const { return group_; }
   // Tells the group that a collective outside of this class failed.
   void MarkBroken() { broken_ = true; }
 
  private:
   explicit ProcessGroup(const GroupOptions& options) : options_(options) {}
+  // Needs no network.
+  bool IsAlone() const { return options_.world_size == 1 && options_.backend.empty(); }
   absl::Status Connect();
   absl::Status JoinAll();
   absl::Status ConnectPeers();

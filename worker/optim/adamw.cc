@@ -23,4 +23,12 @@ void AdamW::Step(const at::Tensor& grads, const at::Tensor& found_inf, double ra
                     /*grad_scale=*/std::nullopt, found_inf);
 }
 
+void AdamW::StepAt(const at::Tensor& rate, const at::Tensor& grads, const at::Tensor& found_inf) {
+  c10::AutoGradMode no_grad(false);
+  updates_.add_(1 - found_inf);
+  at::_fused_adamw_({params_}, {grads}, {m_}, {v_}, {}, {updates_}, rate, options_.beta1, options_.beta2,
+                    options_.weight_decay, options_.epsilon, /*amsgrad=*/false, /*maximize=*/false,
+                    /*grad_scale=*/std::nullopt, found_inf);
+}
+
 }  // namespace p2::optim

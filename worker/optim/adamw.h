@@ -24,6 +24,9 @@ class AdamW {
   // One update by `grads` (N), at `rate_scale` times the learning rate. `found_inf`: fp32 scalar on the same device,
   // exactly 0 or 1; where it is 1 nothing changes, the count of updates included. Synchronizes nothing on a GPU.
   void Step(const at::Tensor& grads, const at::Tensor& found_inf, double rate_scale = 1.0);
+  // The same at the learning rate that stands in `rate`, a fp32 scalar on that device: what is recorded once follows
+  // it.
+  void StepAt(const at::Tensor& rate, const at::Tensor& grads, const at::Tensor& found_inf);
 
   const at::Tensor& m() const { return m_; }
   const at::Tensor& v() const { return v_; }

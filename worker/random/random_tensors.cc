@@ -112,6 +112,14 @@ struct DropoutFunction : torch::autograd::Function<DropoutFunction> {
 
 }  // namespace
 
+bool HasCudaKernels() {
+#ifdef P2_CUDA_KERNELS
+  return true;
+#else
+  return false;
+#endif
+}
+
 torch::Tensor Normal(const RowKey& key, at::IntArrayRef shape, std::uint32_t first_block, torch::Device device) {
   const int64_t rows = shape[0], elements = rows > 0 ? c10::multiply_integers(shape) / rows : 0;
 #ifdef P2_CUDA_KERNELS

@@ -22,6 +22,9 @@ struct RowKey {
   torch::Tensor device_sample = {};
 };
 
+// Whether this build has the kernels for CUDA devices.
+bool HasCudaKernels();
+
 // Standard normals in `shape` = (rows, …): element j of a row comes from block first_block + j / 4.
 torch::Tensor Normal(const RowKey& key, at::IntArrayRef shape, std::uint32_t first_block = 0,
                      torch::Device device = torch::kCPU);

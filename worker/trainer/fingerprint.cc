@@ -29,17 +29,30 @@ std::string OneDnnVersion() {
   return config.substr(begin, config.find_first_not_of("0123456789.", begin) - begin);
 }
 
+const char* NameOf(spec::Precision precision) {
+  switch (precision) {
+    case spec::Precision::kBf16:
+      return "bf16";
+    case spec::Precision::kTf32:
+      return "tf32";
+    case spec::Precision::kFp32:
+      break;
+  }
+  return "fp32";
+}
+
 }  // namespace
 
-int ConfigureNumerics(const Place& place) {
+int ConfigureNumerics(const Place& place, const TrainSpec& spec) {
   const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   const int threads = place.threads > 0 ? place.threads : std::max(1, cores / std::max(1, place.local_world_size));
   at::set_num_threads(threads);
   at::globalContext().setFlushDenormal(true);
-  at::globalContext().setBenchmarkCuDNN(false);
-  at::globalContext().setDeterministicCuDNN(true);
-  at::globalContext().setAllowTF32CuDNN(false);
-  at::globalContext().setAllowTF32CuBLAS(false);
+  const bool tf32 = spec.precision == spec::Precision::kTf32 && !absl::StartsWith(place.device, "cpu") && at::hasCUDA();
+  at::globalContext().setBenchmarkCuDNN(spec.cudnn_autotune);
+  at::globalContext().setDeterministicCuDNN(!spec.cudnn_autotune);
+  at::globalContext().setAllowTF32CuDNN(tf32);
+  at::globalContext().setAllowTF32CuBLAS(tf32);
   return threads;
 }
 
@@ -58,7 +71,7 @@ std::map<std::string, std::string> NumericsFingerprint(const TrainOptions& optio
       {"cpu_capability", at::get_cpu_capability()},
       {"device", "cpu"},
       {"threads", absl::StrCat(threads)},
-      {"precision", spec.precision == spec::Precision::kBf16 ? "bf16" : "fp32"},
+      {"precision", NameOf(spec.precision)},
       {"reduction", spec.leaves > 0 ? absl::StrCat("exact, ", spec.leaves, " shards") : "fast"},
   };
   if (spec.leaves == 0) {  // `exact` does not depend on them.
@@ -66,6 +79,7 @@ std::map<std::string, std::string> NumericsFingerprint(const TrainOptions& optio
     fingerprint["microbatch"] = absl::StrCat(microbatch);
   }
   if (device.is_cuda()) {
+    if (spec.cudnn_autotune) fingerprint["cudnn_autotune"] = "on";
     fingerprint["device"] = at::cuda::getDeviceProperties(device.index())->name;
     fingerprint["cudnn"] = absl::StrCat(at::detail::getCUDAHooks().versionCuDNN());
     fingerprint["nccl"] = c10d::getNcclVersion();

@@ -56,6 +56,7 @@ struct Flags {
   bool resume = false;
   std::string device;
   std::string data_interface;
+  std::string backend;
   int threads = 0;
   absl::Duration farewell_timeout = TrainOptions().farewell_timeout;
   absl::Duration event_flush_timeout = kEventFlushTimeout;
@@ -128,6 +129,7 @@ absl::StatusOr<TrainOptions> StandaloneOptions(const Flags& flags) {
   options.farewell_timeout = flags.farewell_timeout;
   options.place.device = flags.device;
   options.place.data_interface = flags.data_interface;
+  options.place.backend = flags.backend;
   P2_RETURN_IF_ERROR(PlaceFromEnvironment(Environment, &options.place));
   std::error_code error;
   std::filesystem::create_directories(flags.out, error);
@@ -189,6 +191,10 @@ int Main(int argc, char** argv) {
       ->needs(standalone);
   app.add_option("--data-interface", flags.data_interface, "Address or interface for traffic between ranks")
       ->needs(standalone);
+  app.add_option("--backend", flags.backend,
+                 "nccl or gloo between ranks; default: nccl on GPUs, else gloo. Named, one rank alone uses it too")
+      ->needs(standalone)
+      ->check(CLI::IsMember({"nccl", "gloo"}));
   app.add_option("--threads", flags.threads, "CPU threads of this rank; default: cores / ranks on this machine")
       ->needs(standalone)
       ->check(CLI::NonNegativeNumber);

@@ -7,9 +7,12 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/logging.h"
 #include "common/status_macros.h"
 #include "worker/optim/blocked_norm.h"
+#include "worker/trainer/device_copy.h"
 #include "worker/trainer/source_weights.h"
+#include "worker/trainer/torch_status.h"
 
 namespace p2::trainer {
 namespace {
@@ -111,24 +114,42 @@ checkpoint::Snapshot RunState::TakePowerEmas() const {
 
 checkpoint::Snapshot RunState::Copy(const std::vector<Buffer>& buffers) const {
   checkpoint::Snapshot snapshot;
-  auto memory = std::make_shared<std::vector<at::Tensor>>();
-  const auto file = [&](const std::string& path) -> checkpoint::TensorFile& {
-    if (snapshot.tensors.empty() || snapshot.tensors.back().path != path) snapshot.tensors.push_back({path, {}});
-    return snapshot.tensors.back();
-  };
-  for (const Buffer& buffer : buffers) {
-    memory->push_back(buffer.flat.to(at::kCPU, /*non_blocking=*/false, /*copy=*/true));
-    for (View& view : Views(memory->back(), buffer.prefix)) {
-      file(buffer.path).tensors.push_back({std::move(view.name), std::move(view.shape), view.values});
+  snapshot.state = position_;
+  std::vector<at::Tensor> tensors;
+  for (const Buffer& buffer : buffers) tensors.push_back(buffer.flat);
+  tensors.push_back(adamw_.updates());
+  if (flat_.params().is_cuda()) {
+    try {
+      auto copy = std::make_shared<DeviceCopy>(tensors);
+      snapshot.arrive = [this, buffers, copy](checkpoint::Snapshot* arrived) {
+        return RunTorch("copy of the state to the host", [&] { Lay(buffers, copy->ToHost(), arrived); });
+      };
+      return snapshot;
+    } catch (const c10::OutOfMemoryError&) {
+      P2_LOG(kWarning) << "no room on the GPU for a second copy of the state: training waits for its way to the host";
     }
   }
-  memory->push_back(adamw_.updates().to(at::kCPU, /*non_blocking=*/false, /*copy=*/true));
-  if (!snapshot.tensors.empty() && snapshot.tensors.back().path == checkpoint::kOptimizerFile)
-    snapshot.tensors.back().tensors.push_back({"step", {}, Values(memory->back())});
-  snapshot.memory = memory;
-  snapshot.state = position_;
-  snapshot.state.updates = static_cast<int64_t>(memory->back().item<float>());
+  for (at::Tensor& tensor : tensors) tensor = tensor.to(at::kCPU, /*non_blocking=*/false, /*copy=*/true);
+  Lay(buffers, std::move(tensors), &snapshot);
   return snapshot;
+}
+
+void RunState::Lay(const std::vector<Buffer>& buffers, std::vector<at::Tensor> values,
+                   checkpoint::Snapshot* snapshot) const {
+  const auto file = [&](const std::string& path) -> checkpoint::TensorFile& {
+    if (snapshot->tensors.empty() || snapshot->tensors.back().path != path) snapshot->tensors.push_back({path, {}});
+    return snapshot->tensors.back();
+  };
+  for (size_t i = 0; i < buffers.size(); ++i) {
+    for (View& view : Views(values[i], buffers[i].prefix)) {
+      file(buffers[i].path).tensors.push_back({std::move(view.name), std::move(view.shape), view.values});
+    }
+  }
+  const at::Tensor updates = values.back();
+  if (!snapshot->tensors.empty() && snapshot->tensors.back().path == checkpoint::kOptimizerFile)
+    snapshot->tensors.back().tensors.push_back({"step", {}, Values(updates)});
+  snapshot->state.updates = static_cast<int64_t>(updates.item<float>());
+  snapshot->memory = std::make_shared<const std::vector<at::Tensor>>(std::move(values));
 }
 
 absl::Status RunState::Load(const checkpoint::Checkpoint& checkpoint) {

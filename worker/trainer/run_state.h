@@ -39,7 +39,9 @@ class RunState {
   // Adds ema_distance_<profile> = |ema - w| / |w| of each average.
   void AddEmaDistances(std::map<std::string, double>* values) const;
 
-  // A copy on the host; shares nothing with what training changes next. The caller fills in epoch, attempt and spec.
+  // A copy; shares nothing with what training changes next. On a GPU it is taken there, the host waits for nothing, and
+  // the values come over when it `arrive`s, which this must outlive; where the GPU has no room, they come at once. The
+  // caller fills in epoch, attempt and spec.
   checkpoint::Snapshot TakeSnapshot() const;
   // The same of the power-function averages alone.
   checkpoint::Snapshot TakePowerEmas() const;
@@ -61,6 +63,8 @@ class RunState {
   };
   std::vector<Buffer> Buffers() const;
   checkpoint::Snapshot Copy(const std::vector<Buffer>& buffers) const;
+  // Makes `snapshot` of the values of `buffers` and, last, the count of updates, as they lie on the host.
+  void Lay(const std::vector<Buffer>& buffers, std::vector<at::Tensor> values, checkpoint::Snapshot* snapshot) const;
   std::vector<View> Views(const at::Tensor& flat, const std::string& prefix) const;
 
   const TrainSpec spec_;

@@ -119,7 +119,8 @@ absl::StatusOr<SamplingSetup> SetUpSampling(const SamplingFlags& flags) {
 
   const at::Device device = DeviceOf(setup.place);
   if (device.is_cuda()) c10::impl::VirtualGuardImpl(device.type()).setDevice(device);
-  const int threads = ConfigureNumerics(setup.place);
+  // Images are drawn in fp32, whatever the model was trained in.
+  const int threads = ConfigureNumerics(setup.place, TrainSpec{});
   P2_ASSIGN_OR_RETURN(setup.unet, LoadUnet(setup.spec, *checkpoint, weights, device));
   setup.diffusion = std::make_unique<diffusion::GaussianDiffusion>(
       setup.spaced,

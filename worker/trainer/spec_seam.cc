@@ -72,8 +72,11 @@ TrainSpec SpecFromProto(const ::p2::v1::TrainingSpec& from) {
   to.epsilon = training.epsilon();
   to.weight_decay = training.weight_decay();
   to.seed = training.seed();
-  to.precision =
-      training.precision() == ::p2::v1::TrainingOptions::BF16 ? spec::Precision::kBf16 : spec::Precision::kFp32;
+  to.precision = training.precision() == ::p2::v1::TrainingOptions::BF16   ? spec::Precision::kBf16
+                 : training.precision() == ::p2::v1::TrainingOptions::TF32 ? spec::Precision::kTf32
+                                                                           : spec::Precision::kFp32;
+  to.cuda_graph = training.cuda_graph() == ::p2::v1::TrainingOptions::AUTO;
+  to.cudnn_autotune = training.cudnn_autotune();
   to.bitwise_required = training.bitwise() == ::p2::v1::TrainingOptions::REQUIRED;
   to.log_every_images = training.log_every_images();
   for (const auto& ema : from.ema()) {

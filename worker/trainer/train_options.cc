@@ -44,6 +44,8 @@ absl::Status Validate(const TrainOptions& options) {
   require(spec.batch >= 1, "training.batch is ", spec.batch, "; at least 1");
   require(spec.microbatch >= kAutoMicrobatch, "training.microbatch is ", spec.microbatch,
           "; auto, 0 (the whole share) or more");
+  require(!spec.cudnn_autotune || (spec.leaves == 0 && !spec.bitwise_required),
+          "training.cudnn_autotune is true; with reduction: exact or bitwise: required leave it out");
   if (spec.bitwise_required) {
     require(spec.microbatch != kAutoMicrobatch,
             "training.microbatch is auto; with bitwise: required give a number, or 0 for the device's whole share");

@@ -62,6 +62,8 @@ struct TrainSpec {
   double weight_decay = 0;
   uint64_t seed = 0;
   spec::Precision precision = spec::Precision::kFp32;
+  bool cuda_graph = false;        // Where it can be (step_graph.h).
+  bool cudnn_autotune = false;    // REQUIRES: false where leaves > 0 or bitwise_required.
   bool bitwise_required = false;  // An attempt with another numerics fingerprint than the checkpoint's is refused.
   int64_t log_every_images = 1000;
   std::vector<EmaProfile> emas;
@@ -87,6 +89,8 @@ struct Place {
   int master_port = 0;
   std::optional<int> store_fd;  // Rank 0: listening socket on master_port, taken over.
   std::string data_interface;
+  // "nccl", "gloo"; empty: NCCL between GPUs, Gloo between CPUs. Named, it is set up even for a rank that is alone.
+  std::string backend;
   std::string rendezvous_nonce;
 };
 

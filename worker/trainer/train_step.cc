@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/logging.h"
 #include "common/status_macros.h"
 #include "worker/dist/c10d_reducer.h"
 #include "worker/dist/exact_reducer.h"
@@ -39,11 +40,49 @@ TrainStep::TrainStep(const TrainSpec& spec, RunState& state, const diffusion::Ga
       group_(group),
       microbatch_(spec.leaves > 0 ? spec.batch / spec.leaves : microbatch),
       hooks_(hooks),
-      reducer_(MakeReducer(spec, state, group)) {}
+      reducer_(MakeReducer(spec, state, group)) {
+  if (!spec.cuda_graph) return;
+  if (const std::string obstacle = GraphObstacle(spec, group, hooks); !obstacle.empty()) {
+    P2_LOG(kInfo) << "no CUDA graph: " << obstacle;
+  } else {
+    graph_ = std::make_unique<StepGraph>(group.device());
+  }
+}
 
 absl::StatusOr<StepResult> TrainStep::Run(const at::Tensor& x0, int64_t first_sample, const std::function<void()>& tick,
                                           StepTimes* times) {
-  const int64_t count = x0.size(0);  // b
+  const double done = static_cast<double>(state_.position().images_seen) / static_cast<double>(spec_.images);
+  Inputs inputs{x0, first_sample, spec_.anneal_linearly ? 1.0 - done : 1.0, {}, {}};
+  const double rate = inputs.rate_scale * spec_.learning_rate;
+  if (x0.is_cpu()) return Compute(inputs, tick, times);
+  if (!graph_) {
+    inputs.on_device_sample = at::full({}, first_sample, x0.options().dtype(at::kLong));
+    inputs.on_device_rate = at::full({}, rate, x0.options().dtype(at::kFloat));
+    return Compute(inputs, tick, times);
+  }
+  const auto set_inputs = [&] {
+    if (!recorded_.x0.defined()) {
+      recorded_.x0 = at::empty_like(x0);
+      recorded_.on_device_sample = at::empty({}, x0.options().dtype(at::kLong));
+      recorded_.on_device_rate = at::empty({}, x0.options().dtype(at::kFloat));
+    }
+    recorded_.first_sample = first_sample;
+    recorded_.x0.copy_(x0);
+    recorded_.on_device_sample.fill_(first_sample);
+    recorded_.on_device_rate.fill_(rate);
+  };
+  absl::StatusOr<StepResult> result = graph_->Run(set_inputs, [&] {
+    return Compute(
+        recorded_, [] {}, /*times=*/nullptr);
+  });
+  tick();
+  return result;
+}
+
+absl::StatusOr<StepResult> TrainStep::Compute(const Inputs& inputs, const std::function<void()>& tick,
+                                              StepTimes* times) {
+  const at::Tensor& x0 = inputs.x0;
+  const int64_t first_sample = inputs.first_sample, count = x0.size(0);  // b
   const int64_t chunk = microbatch_ > 0 ? microbatch_ : count;
   std::vector<diffusion::LossTerms> parts;
   std::vector<at::Tensor> timesteps;
@@ -53,7 +92,7 @@ absl::StatusOr<StepResult> TrainStep::Run(const at::Tensor& x0, int64_t first_sa
     const at::Tensor x = x0.slice(0, i, std::min(i + chunk, count));  // (n, C, H, W)
     const uint64_t g = static_cast<uint64_t>(first_sample + i);
     at::Tensor on_device;  // g
-    if (x.is_cuda()) on_device = at::full({}, first_sample + i, x.options().dtype(at::kLong));
+    if (inputs.on_device_sample.defined()) on_device = inputs.on_device_sample + i;
     const at::Tensor t =
         random::Timesteps({spec_.seed, random::kTimestepStream, g, on_device}, x.size(0), spec_.timesteps, x.device());
     const at::Tensor noise = random::Normal({spec_.seed, random::kNoiseStream, g, on_device}, x.sizes(), 0, x.device());
@@ -85,8 +124,11 @@ absl::StatusOr<StepResult> TrainStep::Run(const at::Tensor& x0, int64_t first_sa
   if (spec_.clip_grad_norm > 0) {  // As torch.nn.utils.clip_grad_norm_.
     state_.flat().grads().mul_((spec_.clip_grad_norm / (result.grad_norm + 1e-6)).clamp_max(1.0));
   }
-  const double done = static_cast<double>(state_.position().images_seen) / static_cast<double>(spec_.images);
-  state_.adamw().Step(state_.flat().grads(), result.found_inf, spec_.anneal_linearly ? 1.0 - done : 1.0);
+  if (inputs.on_device_rate.defined()) {
+    state_.adamw().StepAt(inputs.on_device_rate, state_.flat().grads(), result.found_inf);
+  } else {
+    state_.adamw().Step(state_.flat().grads(), result.found_inf, inputs.rate_scale);
+  }
   for (optim::Ema& ema : state_.emas()) ema.Update(state_.flat().params(), state_.adamw().updates(), result.found_inf);
   if (times != nullptr) times->End("optimizer");
   return result;

@@ -10,18 +10,12 @@
 #include "worker/dist/gradient_reducer.h"
 #include "worker/dist/process_group.h"
 #include "worker/trainer/run_state.h"
+#include "worker/trainer/step_graph.h"
+#include "worker/trainer/step_result.h"
 #include "worker/trainer/step_times.h"
 #include "worker/trainer/trainer.h"
 
 namespace p2::trainer {
-
-struct StepResult {
-  diffusion::LossTerms terms;  // Of this rank's samples, detached, each (b).
-  at::Tensor t;                // (b) int64
-  at::Tensor grad_norm;        // Scalar, of the sum over all ranks, before clipping.
-  at::Tensor found_inf;  // Scalar fp32, 1 if the step changed nothing because a number was not finite, else 0; equal on
-                         // all ranks.
-};
 
 // Letters: b samples of this rank, B of the batch. Thread-compatible. May throw as torch does.
 class TrainStep {
@@ -41,6 +35,17 @@ class TrainStep {
                                  StepTimes* times);
 
  private:
+  // What differs from step to step. On a GPU kernels read it from the device, so that a recorded step stays valid.
+  struct Inputs {
+    at::Tensor x0;
+    int64_t first_sample = 0;
+    double rate_scale = 1;        // Of the learning rate.
+    at::Tensor on_device_sample;  // int64 scalar; undefined on a CPU.
+    at::Tensor on_device_rate;    // fp32 scalar; undefined on a CPU.
+  };
+
+  absl::StatusOr<StepResult> Compute(const Inputs& inputs, const std::function<void()>& tick, StepTimes* times);
+
   const TrainSpec& spec_;
   RunState& state_;
   const diffusion::GaussianDiffusion& diffusion_;
@@ -49,6 +54,8 @@ class TrainStep {
   const int64_t microbatch_;
   const TrainerHooks& hooks_;
   const std::unique_ptr<dist::GradientReducer> reducer_;
+  std::unique_ptr<StepGraph> graph_;  // Null where steps are launched kernel by kernel.
+  Inputs recorded_;                   // Those of the graph: their tensors stay.
 };
 
 }  // namespace p2::trainer

@@ -18,6 +18,7 @@
 #include "common/status_macros.h"
 #include "worker/trainer/available_memory.h"
 #include "worker/trainer/checkpointer.h"
+#include "worker/trainer/device_copy.h"
 #include "worker/trainer/ema_snapshots.h"
 #include "worker/trainer/fingerprint.h"
 #include "worker/trainer/metric_window.h"
@@ -69,7 +70,7 @@ class Trainer {
  private:
   absl::Status FormGang() {
     const Place& place = options_.place;
-    threads_ = ConfigureNumerics(place);
+    threads_ = ConfigureNumerics(place, spec_);
     P2_RETURN_IF_ERROR(WithExit(ExitCode::kBadSpec, RunTorch("device", [&] {
                                   device_ = DeviceOf(place);
                                   if (device_.is_cuda()) c10::impl::VirtualGuardImpl(device_.type()).setDevice(device_);
@@ -85,6 +86,7 @@ class Trainer {
     group.start_timeout = spec_.deadlines.start;
     group.operation_timeout = spec_.deadlines.step;
     group.device = device_;
+    group.backend = place.backend;
     monitor_.Forming();
     P2_ASSIGN_OR_RETURN(group_, dist::ProcessGroup::Create(group));
     P2_RETURN_IF_ERROR(monitor_.Formed(*group_));
@@ -386,6 +388,8 @@ class Trainer {
       return absl::OkStatus();
     });
     checkpoint_stall_ = Clock::Real().Monotonic() - begin;
+    P2_LOG(kInfo) << "checkpoint at " << images_seen() << " images: training stood still for "
+                  << absl::ToDoubleMilliseconds(*checkpoint_stall_) << " ms";
     return saved;
   }
 
@@ -420,6 +424,9 @@ class Trainer {
     P2_RETURN_IF_ERROR(Save(/*durable=*/true));
     if (done && preview_) P2_RETURN_IF_ERROR(Draw());
     P2_LOG(kInfo) << (done ? "done" : "stopped on request") << " at " << images_seen() << " images";
+    if (device_.is_cuda()) {
+      P2_LOG(kInfo) << "device memory: peak " << PeakDeviceMemory(device_) << " bytes";
+    }
     monitor_.SetPhase(Phase::kStop);
     return Farewell();
   }

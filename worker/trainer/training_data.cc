@@ -59,15 +59,16 @@ absl::Status TrainingData::Seek(int64_t images_seen) {
   const TrainSpec& spec = options_.spec;
   const Share share = ShareOfStep(spec, options_.place);
   prefetcher_.reset();
-  absl::StatusOr<std::unique_ptr<data::Prefetcher>> prefetcher =
-      data::Prefetcher::Create(*reader_, {.seed = spec.seed,
-                                          .random_flip = spec.random_flip,
-                                          .crop = CropOf(spec),
-                                          .first_sample = static_cast<uint64_t>(images_seen),
-                                          .batch = spec.batch,
-                                          .lo = share.begin,
-                                          .hi = share.end,
-                                          .threads = 1});
+  data::Prefetcher::Options reading{.seed = spec.seed,
+                                    .random_flip = spec.random_flip,
+                                    .crop = CropOf(spec),
+                                    .first_sample = static_cast<uint64_t>(images_seen),
+                                    .batch = spec.batch,
+                                    .lo = share.begin,
+                                    .hi = share.end,
+                                    .threads = 1};
+  if (upload_) reading.allocate = PinnedMemory;
+  absl::StatusOr<std::unique_ptr<data::Prefetcher>> prefetcher = data::Prefetcher::Create(*reader_, std::move(reading));
   if (!prefetcher.ok()) return WithExit(ExitCode::kData, prefetcher.status());
   prefetcher_ = *std::move(prefetcher);
   return absl::OkStatus();
@@ -80,7 +81,8 @@ absl::StatusOr<TrainingData::Samples> TrainingData::Next() {
   const int64_t count = static_cast<int64_t>((*batch)->images.size());
   const at::Tensor pixels =
       at::from_blob((*batch)->pixels.get(), {count, model.in_channels, model.image_size, model.image_size}, at::kByte);
-  return Samples{pixels.to(device_).to(at::kFloat).div_(127.5).sub_(1), static_cast<int64_t>((*batch)->first_sample)};
+  const at::Tensor here = upload_ ? upload_->Copy(pixels, *batch) : pixels;
+  return Samples{here.to(at::kFloat).div_(127.5).sub_(1), static_cast<int64_t>((*batch)->first_sample)};
 }
 
 }  // namespace p2::trainer

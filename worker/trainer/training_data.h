@@ -13,6 +13,7 @@
 #include "common/spec/random_crop.h"
 #include "worker/data/prefetcher.h"
 #include "worker/data/shard_reader.h"
+#include "worker/trainer/device_copy.h"
 #include "worker/trainer/train_options.h"
 
 namespace p2::trainer {
@@ -41,12 +42,15 @@ class TrainingData {
   // Unset without data.random_crop.
   static std::optional<data::CropOptions> CropOf(const TrainSpec& spec);
   TrainingData(const TrainOptions& options, at::Device device, std::unique_ptr<data::ShardReader> reader)
-      : options_(options), device_(device), reader_(std::move(reader)) {}
+      : options_(options), device_(device), reader_(std::move(reader)) {
+    if (device.is_cuda()) upload_ = std::make_unique<Upload>(device);
+  }
 
   const TrainOptions& options_;
   const at::Device device_;
   const std::unique_ptr<data::ShardReader> reader_;
   std::unique_ptr<data::Prefetcher> prefetcher_;
+  std::unique_ptr<Upload> upload_;  // On a GPU.
 };
 
 }  // namespace p2::trainer

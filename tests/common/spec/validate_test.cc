@@ -108,6 +108,7 @@ TEST_F(ValidateSpecTest, ExactReductionWantsShardsThatFit) {
   EXPECT_THAT(exact(", shards: 16}"), HasSubstr("training.shards: is 16"));
   EXPECT_THAT(exact(", shards: 2}\nresources: {devices: 4}"),
               HasSubstr("resources.devices: is 4, more than training.shards (2)"));
+  EXPECT_THAT(exact(", shards: 4, cudnn_autotune: true}"), HasSubstr("training.cudnn_autotune: is true"));
   EXPECT_THAT(exact(", shards: 4, microbatch: 8}"), HasSubstr("training.microbatch: is 8; with reduction: exact"));
 }
 
@@ -118,6 +119,7 @@ TEST_F(ValidateSpecTest, RequiredBitsExcludeWhatMayDifferFromAttemptToAttempt) {
   };
   EXPECT_EQ(required("}"), "");
   EXPECT_EQ(required(", microbatch: 2}\nresources: {kind: cuda}"), "");
+  EXPECT_THAT(required(", cudnn_autotune: true}"), HasSubstr("training.cudnn_autotune: is true"));
   EXPECT_THAT(required(", microbatch: auto}"), HasSubstr("training.microbatch: is auto, which may differ"));
   EXPECT_THAT(required(", microbatch: auto, reduction: exact}"), HasSubstr("is auto; with reduction: exact"));
   TrainingSpec spec = Good();

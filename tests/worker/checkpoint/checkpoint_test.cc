@@ -257,6 +257,29 @@ TEST_F(CheckpointTest, ReportsADirectoryThatCannotBeWritten) {
   EXPECT_THAT(ListCheckpoints(parent_), IsEmpty());
 }
 
+TEST_F(CheckpointTest, ValuesMayArriveWhileTheCallerGoesOn) {
+  absl::Notification caller_went_on;
+  BackgroundWriter writer(parent_, nullptr, [](const absl::StatusOr<WrittenCheckpoint>&) {});
+  Snapshot on_its_way;
+  on_its_way.arrive = [&](Snapshot* snapshot) {
+    caller_went_on.WaitForNotification();
+    *snapshot = MakeSnapshot(80);
+    return absl::OkStatus();
+  };
+  writer.Start(on_its_way);
+  caller_went_on.Notify();
+  ASSERT_TRUE(writer.Wait().ok());
+  auto checkpoint = Checkpoint::Open(Path("000000000080-e1"));
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  EXPECT_EQ((*checkpoint)->state(), MakeSnapshot(80).state);
+
+  Snapshot lost;
+  lost.arrive = [](Snapshot*) { return absl::InternalError("the device is gone"); };
+  writer.Start(lost);
+  EXPECT_EQ(writer.Wait(), absl::InternalError("the device is gone"));
+  EXPECT_THAT(ListCheckpoints(parent_), ElementsAre("000000000080-e1"));
+}
+
 TEST_F(CheckpointTest, WritesInTheBackgroundWhileTheCallerGoesOn) {
   absl::Notification caller_went_on;
   std::string name;

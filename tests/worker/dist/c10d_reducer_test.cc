@@ -83,6 +83,23 @@ TEST(C10dReducerTest, GivesTheSameBitsInEveryRunOfFourRanks) {
   for (const at::Tensor& g : all) EXPECT_TRUE(at::equal(g, all[0]));
 }
 
+TEST(C10dReducerTest, ARankAloneWithABackendGetsTheBitsOfAPlainBackwardPass) {
+  const auto expected = GradsOfOneProcess(2);
+  GroupOptions options;
+  options.backend = "gloo";
+  options.master_address = "127.0.0.1";
+  auto group = ProcessGroup::Create(options);
+  ASSERT_TRUE(group.ok()) << group.status();
+  auto net = Net();
+  auto grads = DefinedGrads(net);
+  auto reducer = MakeC10dReducer(**group, net->parameters());
+  for (int step = 0; step < 2; ++step) {
+    for (auto& g : grads) g.zero_();
+    ASSERT_TRUE(reducer->Backward(net->forward(Inputs()).square().sum(), /*last=*/true).ok());
+  }
+  for (size_t i = 0; i < grads.size(); ++i) EXPECT_TRUE(at::equal(grads[i], expected[i]));
+}
+
 TEST(C10dReducerTest, LetsErrorsOfTheModelThrough) {
   auto group = ProcessGroup::Create({});
   auto reducer = MakeC10dReducer(**group, {});

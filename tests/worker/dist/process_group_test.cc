@@ -80,6 +80,29 @@ TEST(ProcessGroupTest, NeedsNoNetworkForOneRank) {
   EXPECT_EQ(*(*store)->Get("a", absl::ZeroDuration()), "b");
 }
 
+TEST(ProcessGroupTest, ANamedBackendServesOneRankToo) {
+  GroupOptions options;
+  options.backend = "gloo";
+  options.master_address = "127.0.0.1";
+  options.start_timeout = absl::Seconds(20);
+  auto group = ProcessGroup::Create(options);
+  ASSERT_TRUE(group.ok()) << group.status();
+  EXPECT_TRUE((*group)->c10d());
+  at::Tensor x = at::full({2}, 3.0);
+  EXPECT_TRUE((*group)->AllReduceSum(x).ok());
+  EXPECT_EQ(x[0].item<float>(), 3);
+  ASSERT_TRUE((*group)->Rejoin().ok());
+  EXPECT_TRUE((*group)->AllReduceMax(x).ok());
+}
+
+TEST(ProcessGroupTest, RefusesABackendThatTheDeviceHasNot) {
+  GroupOptions options;
+  options.backend = "nccl";
+  const absl::Status status = ProcessGroup::Create(options).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("backend \"nccl\" for cpu: gloo, or nccl on a GPU"));
+}
+
 TEST(ProcessGroupTest, NamesTheRanksThatDidNotJoin) {
   const Listener listener;
   GroupOptions options = RankOptions(0, 3, listener);

@@ -43,6 +43,24 @@ TEST(AdamWTest, FollowsTheFormulaOverManySteps) {
   EXPECT_EQ(adamw.updates().item<float>(), 50);
 }
 
+TEST(AdamWTest, TakesTheRateFromATensorThatMayChange) {
+  const AdamWOptions options{.learning_rate = 0.25};  // As exact in fp32 as in double.
+  const at::Tensor grads = torch::randn({128});
+  at::Tensor params = torch::ones({128}), same = params.clone();
+  AdamW adamw(options, params), reference(options, same);
+  const at::Tensor rate = Flag(0.25f);
+  adamw.StepAt(rate, grads, Flag(0));
+  reference.Step(grads, Flag(0));
+  EXPECT_TRUE(at::equal(params, same));
+  rate.fill_(0.125);
+  adamw.StepAt(rate, grads, Flag(0));
+  reference.Step(grads, Flag(0), /*rate_scale=*/0.5);
+  EXPECT_TRUE(at::equal(params, same));
+  adamw.StepAt(rate, grads, Flag(1));
+  EXPECT_TRUE(at::equal(params, same));
+  EXPECT_EQ(adamw.updates().item<float>(), 2);
+}
+
 TEST(AdamWTest, ChangesNothingWhenTheGradientIsNotFinite) {
   at::Tensor params = torch::ones({128});
   AdamW adamw({}, params);

@@ -94,6 +94,23 @@ TEST(SpecSeamTest, CarriesTheOptionsOfAStep) {
   EXPECT_EQ(required->place.threads, 1);
 }
 
+TEST(SpecSeamTest, CarriesTheOptionsOfAGpu) {
+  std::vector<std::string> warnings;
+  const auto plain = OptionsFromSpec("ffhq-gamma0.5", {}, &warnings);
+  ASSERT_TRUE(plain.ok()) << plain.status();
+  EXPECT_EQ(plain->spec.precision, spec::Precision::kFp32);
+  EXPECT_FALSE(plain->spec.cuda_graph);
+  EXPECT_FALSE(plain->spec.cudnn_autotune);
+  const auto options = OptionsFromSpec(
+      "ffhq-gamma0.5",
+      std::vector<std::string>{"training.precision=tf32", "training.cuda_graph=auto", "training.cudnn_autotune=true"},
+      &warnings);
+  ASSERT_TRUE(options.ok()) << options.status();
+  EXPECT_EQ(options->spec.precision, spec::Precision::kTf32);
+  EXPECT_TRUE(options->spec.cuda_graph);
+  EXPECT_TRUE(options->spec.cudnn_autotune);
+}
+
 TEST(SpecSeamTest, ReadsALaunchFile) {
   p2::v1::Launch launch;
   launch.set_job_id("job-a");
