@@ -208,7 +208,7 @@ def train(runner, result):
                     f"training.log_every_images={BATCH * WARMUP}", f"checkpoint.every_images={10 * images}"])
                 rate = measured(out, name)
                 peak = re.search(r"device memory: peak (\d+) bytes", log)
-                fallback = re.search(r"no CUDA graph: ([^"\n]*)", log)
+                fallback = re.search(r'no CUDA graph: ([^"\n]*)', log)
                 result["variants"][name] = {
                     "images_per_second": rate, "mfu": mfu(result["gpu"], precision, rate), "peak_memory_bytes": int(peak[1]) if peak else None,
                     "graph_fallback": fallback[1] if fallback else None}
