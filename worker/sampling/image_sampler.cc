@@ -17,8 +17,9 @@
 namespace p2::sampling {
 
 int64_t CellSize(torch::Device device, int image_size) {
-  constexpr int64_t kPixels = 8 * 256 * 256;
-  return device.is_cpu() ? 1 : std::clamp<int64_t>(kPixels / (int64_t{1} * image_size * image_size), 1, 128);
+  const int64_t pixels = int64_t{1} * image_size * image_size;
+  if (device.is_cpu()) return std::clamp<int64_t>(8 * 32 * 32 / pixels, 1, 8);
+  return std::clamp<int64_t>(8 * 256 * 256 / pixels, 1, 128);
 }
 
 ChainStart FromNoise(const diffusion::GaussianDiffusion& diffusion) {

@@ -44,10 +44,10 @@ class ImageSamplerTest : public ::testing::Test {
 };
 
 TEST_F(ImageSamplerTest, AnImageHasTheSameBitsInAnyCompany) {
-  const Images all = Draw({0, 1, 2, 3, 4, 5, 6}, 1);
-  EXPECT_EQ(all.size(), 7u);
-  const Images company[] = {Draw({0, 1, 2, 3, 4, 5, 6}, 2), Draw({0, 1, 2, 3, 4, 5, 6}, 3), Draw({3}, 2),
-                            Draw({5, 6}, 1), Draw({0, 6}, 4)};
+  const Images all = Draw({0, 1, 2, 3, 4, 5, 6, 7, 8, 9}, 1);
+  EXPECT_EQ(all.size(), 10u);
+  const Images company[] = {Draw({0, 1, 2, 3, 4, 5, 6, 7, 8, 9}, 2), Draw({0, 1, 2, 3, 4, 5, 6, 7, 8}, 3), Draw({3}, 2),
+                            Draw({5, 6}, 1), Draw({0, 6, 9}, 4)};
   for (const Images& images : company) {
     for (const auto& [index, image] : images) EXPECT_TRUE(at::equal(image, all.at(index))) << index;
   }
@@ -57,14 +57,14 @@ TEST_F(ImageSamplerTest, AnImageHasTheSameBitsInAnyCompany) {
 TEST_F(ImageSamplerTest, DrawsWhatTheSamplerDrawsFromStreamSample) {
   at::set_num_threads(1);
   const auto expected = Sample([&](const torch::Tensor& x, const torch::Tensor& t) { return unet_->forward(x, t); },
-                               diffusion_, CounterNoise(5, random::kSampleStream, 9, {1, 3, 32, 32}));
-  EXPECT_TRUE(at::equal(Draw({9}).at(9), (*expected)[0]));
+                               diffusion_, CounterNoise(5, random::kSampleStream, 8, {8, 3, 32, 32}));
+  EXPECT_TRUE(at::equal(Draw({9}).at(9), (*expected)[1]));
 }
 
 TEST_F(ImageSamplerTest, StopsBetweenSteps) {
   int steps = 0, images = 0;
   const auto done = ImageSampler(*unet_, diffusion_, {})
-                        .Draw({0, 1, 2}, FromNoise(diffusion_),
+                        .Draw({0, 8, 16}, FromNoise(diffusion_),
                               {.on_image =
                                    [&](uint64_t, const torch::Tensor&) {
                                      ++images;
@@ -82,21 +82,25 @@ TEST_F(ImageSamplerTest, TheFirstErrorEndsAllThreads) {
   for (const int threads : {1, 2}) {
     const auto failed =
         ImageSampler(*unet_, diffusion_, {.threads = threads})
-            .Draw({0, 1, 2, 3}, FromNoise(diffusion_),
+            .Draw({0, 8, 16, 24}, FromNoise(diffusion_),
                   {.on_image = [](uint64_t, const torch::Tensor&) { return absl::ResourceExhaustedError("full"); }});
     EXPECT_EQ(failed.status().code(), absl::StatusCode::kResourceExhausted);
-    EXPECT_THROW(
-        ImageSampler(*unet_, diffusion_, {.threads = threads})
-            .Draw({0, 1, 2, 3}, FromNoise(diffusion_), {.on_image = [](uint64_t, const torch::Tensor&) -> absl::Status {
-                    throw std::runtime_error("torch");
-                  }})
-            .IgnoreError(),
-        std::runtime_error);
+    EXPECT_THROW(ImageSampler(*unet_, diffusion_, {.threads = threads})
+                     .Draw({0, 8, 16, 24}, FromNoise(diffusion_),
+                           {.on_image = [](uint64_t, const torch::Tensor&) -> absl::Status {
+                             throw std::runtime_error("torch");
+                           }})
+                     .IgnoreError(),
+                 std::runtime_error);
   }
 }
 
-TEST(CellSizeTest, IsOneOnACpuAndFollowsThePixelsOnAGpu) {
+TEST(CellSizeTest, FollowsThePixels) {
   EXPECT_EQ(CellSize(torch::kCPU, 256), 1);
+  EXPECT_EQ(CellSize(torch::kCPU, 128), 1);
+  EXPECT_EQ(CellSize(torch::kCPU, 64), 2);
+  EXPECT_EQ(CellSize(torch::kCPU, 32), 8);
+  EXPECT_EQ(CellSize(torch::kCPU, 16), 8);
   EXPECT_EQ(CellSize(torch::kCUDA, 256), 8);
   EXPECT_EQ(CellSize(torch::kCUDA, 512), 2);
   EXPECT_EQ(CellSize(torch::kCUDA, 32), 128);
