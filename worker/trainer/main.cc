@@ -22,6 +22,7 @@
 #include "common/status_macros.h"
 #include "worker/checkpoint/checkpoint_reader.h"
 #include "worker/trainer/event_pipe.h"
+#include "worker/trainer/host_memory.h"
 #include "worker/trainer/launch_env.h"
 #include "worker/trainer/run_files.h"
 #include "worker/trainer/spec_seam.h"
@@ -243,6 +244,7 @@ int Main(int argc, char** argv) {
 }  // namespace p2::trainer
 
 int main(int argc, char** argv) {
+  p2::trainer::KeepFreedMemory();
   const int code = p2::trainer::Main(argc, argv);
   std::fflush(nullptr);
   std::_Exit(code);  // Without the destructors of libraries, which may wait for threads of a group that broke.
