@@ -178,7 +178,7 @@ class PrometheusTest(unittest.TestCase):
                 wait_for(f"{daemon}'s series", lambda: exposed_series(http_get(f"http://{target}/metrics")).keys() >= documented.keys(), 60)
                 self.assertEqual(exposed_series(http_get(f"http://{target}/metrics")), documented)
             phases = re.findall(r'p2_step_seconds\{job_id="[^"]+",phase="(\w+)"\}', http_get(f"http://{targets[0]}/metrics"))
-            self.assertEqual(sorted(phases), ["data", "forward_backward", "optimizer", "other"])
+            self.assertEqual(sorted(phases), ["data", "ema", "forward_backward", "optimizer", "other"])
             with socket.socket() as free:
                 free.bind(("127.0.0.1", 0))
                 port = free.getsockname()[1]

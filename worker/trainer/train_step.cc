@@ -129,8 +129,9 @@ absl::StatusOr<StepResult> TrainStep::Compute(const Inputs& inputs, const std::f
   } else {
     state_.adamw().Step(state_.flat().grads(), result.found_inf, inputs.rate_scale);
   }
-  for (optim::Ema& ema : state_.emas()) ema.Update(state_.flat().params(), state_.adamw().updates(), result.found_inf);
   if (times != nullptr) times->End("optimizer");
+  for (optim::Ema& ema : state_.emas()) ema.Update(state_.flat().params(), state_.adamw().updates(), result.found_inf);
+  if (times != nullptr) times->End("ema");
   return result;
 }
 

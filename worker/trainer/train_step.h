@@ -30,7 +30,7 @@ class TrainStep {
   // is
   //   (sum over the B samples of loss_i) / B, whatever the microbatches and ranks.
   // UNAVAILABLE if a peer left or was frozen. `tick` is called after each microbatch. `times`: takes the phases
-  // `forward_backward` and `optimizer`; null: where the host only enqueues them.
+  // `forward_backward`, `optimizer` and `ema`; null: where the host only enqueues them.
   absl::StatusOr<StepResult> Run(const at::Tensor& x0, int64_t first_sample, const std::function<void()>& tick,
                                  StepTimes* times);
 

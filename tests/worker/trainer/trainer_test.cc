@@ -185,7 +185,7 @@ TEST_F(TrainerTest, ReportsMetricsOfEachIntervalOnce) {
   EXPECT_GT(values.at("grad_norm"), 0);
   EXPECT_GT(values.at("images_per_second"), 0);
   double phases = 0;
-  for (const char* phase : {"data", "forward_backward", "optimizer", "other"}) {
+  for (const char* phase : {"data", "forward_backward", "optimizer", "ema", "other"}) {
     phases += values.at(absl::StrCat("step_seconds_", phase));
   }
   EXPECT_NEAR(phases, values.at("step_seconds"), 1e-6);
