@@ -2,8 +2,9 @@
 """Images/s of `p2ctl dataset prepare` against Pillow with the same work (decode, box halves, bicubic, crop).
 
 Makes JPEGs and PNGs, then for each kind and for 1 and 2 threads runs the two in turn, several rounds; prints JSON with
-the median rate of each and their ratio, for one thread also by CPU seconds (which a busy machine disturbs less). Pillow runs in as many processes as p2 has threads, its files read and its
-records hashed and written in this program, as p2ctl does. Needs Pillow and numpy (.venv), and a built p2ctl.
+the median rate of each and their ratio, for one thread also by CPU seconds (which a busy machine disturbs less), and
+beside p2's two threads over one what two independent processes give. Pillow runs in as many processes as p2 has threads,
+its files read and its records hashed and written in this program, as p2ctl does. Needs Pillow and numpy (.venv), and a built p2ctl.
 
   .venv/bin/python bench/prepare_bench.py --p2ctl build/release/bin/p2ctl
 """
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from multiprocessing.pool import ThreadPool
 
 import numpy as np
 import PIL
@@ -91,6 +93,12 @@ def run_p2(p2ctl, folder, root, resolution, threads):
     return count / seconds, count / (usage.ru_utime + usage.ru_stime), records.hexdigest()
 
 
+def run_two_processes(p2ctl, folder, roots, resolution):
+    """Images/s of two prepares at once, each of the whole folder on one thread: what two cores of this machine give."""
+    with ThreadPool(2) as pool:
+        return sum(rate for rate, _, _ in pool.starmap(run_p2, [(p2ctl, folder, root, resolution, 1) for root in roots]))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--p2ctl", default="build/release/bin/p2ctl")
@@ -100,13 +108,17 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     width, height = map(int, options.size.split("x"))
-    results, per_core = [], {}
+    results, per_core, limit = [], {}, {}
     with tempfile.TemporaryDirectory() as work:
-        root = os.path.join(work, "root")
-        subprocess.run([options.p2ctl, "root", "init", root], check=True, capture_output=True)
+        root, other = os.path.join(work, "root"), os.path.join(work, "other")
+        for directory in (root, other):
+            subprocess.run([options.p2ctl, "root", "init", directory], check=True, capture_output=True)
         for kind in ("jpg", "png"):
             folder = os.path.join(work, kind)
             make_images(folder, kind, options.images, width, height)
+            limit[kind] = round(statistics.median(
+                run_two_processes(options.p2ctl, folder, (root, other), options.resolution)
+                / run_p2(options.p2ctl, folder, root, options.resolution, 1)[0] for _ in range(options.rounds)), 3)
             for threads in (1, 2):
                 p2, pillow, p2_cpu, pillow_cpu = [], [], [], []
                 pool = multiprocessing.Pool(threads) if threads > 1 else None
@@ -131,7 +143,8 @@ def main():
     scaling = {kind: round(by[kind, 2] / by[kind, 1], 3) for kind in ("jpg", "png")}
     print(json.dumps({"pillow": PIL.__version__, "size": options.size, "resolution": options.resolution, "images": options.images,
                       "cpu": platform.processor() or platform.machine(), "cores": os.cpu_count(), "load_average": os.getloadavg(),
-                      "ratio_per_cpu_second": per_core, "p2_two_threads_over_one": scaling, "results": results}, indent=1))
+                      "ratio_per_cpu_second": per_core, "p2_two_threads_over_one": scaling,
+                      "p2_two_processes_over_one": limit, "results": results}, indent=1))
 
 
 if __name__ == "__main__":
