@@ -178,7 +178,7 @@ class Bench {
   // As the trainer does.
   absl::Status Build() {
     const trainer::TrainSpec& spec = options_.spec;
-    trainer::ConfigureNumerics(options_.place);
+    trainer::ConfigureNumerics(options_.place, options_.spec);
     P2_ASSIGN_OR_RETURN(group_, dist::ProcessGroup::Create({}));
     P2_ASSIGN_OR_RETURN(data_, trainer::TrainingData::Open(options_, at::kCPU));
     P2_ASSIGN_OR_RETURN(const spec::NoiseSchedule schedule,
