@@ -57,12 +57,20 @@ absl::StatusOr<std::vector<double>> Gammas(const std::string& text, std::vector<
   return gammas;
 }
 
+// Whether another gamma is another weight.
+absl::StatusOr<bool> ReadsGamma(const std::string& weight, double gamma, double k,
+                                const spec::NoiseSchedule& schedule) {
+  P2_ASSIGN_OR_RETURN(const std::vector<double> one, spec::ObjectiveWeights(weight, gamma, k, schedule));
+  const absl::StatusOr<std::vector<double>> other = spec::ObjectiveWeights(weight, gamma + 1, k, schedule);
+  return !other.ok() || *other != one;
+}
+
 // Every weight, once for each gamma where it reads one.
 absl::StatusOr<std::vector<Curve>> Curves(Context& context, const CurveFlags& flags,
                                           const spec::NoiseSchedule& schedule, const std::vector<double>& gammas) {
   std::vector<Curve> curves;
   for (const std::string& weight : flags.weights) {
-    const bool reads = spec::UsesGammaAndK(weight);
+    P2_ASSIGN_OR_RETURN(const bool reads, ReadsGamma(weight, gammas.front(), flags.k, schedule));
     for (size_t i = 0; i < (reads ? gammas.size() : 1); ++i) {
       Curve curve{reads ? absl::StrCat(weight, " gamma=", gammas[i]) : weight, {}, {}};
       if (reads && gammas[i] > kNoisyGamma) {

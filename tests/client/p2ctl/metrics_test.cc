@@ -80,7 +80,7 @@ TEST_F(MetricsTest, AMetricThatAJobHasNotIsRefusedOnceItHasPoints) {
                                                     {"wait", "a", "--for", "metric:los<=0.1"}}) {
     const P2ctlResult result = P2ctl(arguments);
     EXPECT_EQ(result.exit_code, 2);
-    EXPECT_THAT(result.err, HasSubstr("no metric \"los\"; did you mean \"loss\"? it has loss, mse, bins of the SNR"));
+    EXPECT_THAT(result.err, HasSubstr("no metric \"los\"; did you mean \"loss\"? it has loss, mse, parts of the loss"));
   }
 }
 

@@ -43,7 +43,6 @@ TEST_F(UsageTest, NamesTheNearestOptionAndVerb) {
 TEST_F(UsageTest, SaysOfAFlagThatComesLaterWithWhat) {
   for (const std::vector<std::string>& arguments :
        std::vector<std::vector<std::string>>{{"submit", "mnist-demo", "--priority", "3"},
-                                             {"submit", "mnist-demo", "--init-from", "a"},
                                              {"submit", "mnist-demo", "--devices", "1:4"},
                                              {"list", "--group", "g"},
                                              {"list", "--all-projects"},
