@@ -31,14 +31,6 @@ struct AverageOptions : SubmitFlow {
   double sigma_rel = 0;
 };
 
-// `png` as the enum's value PNG.
-template <typename Parse, typename Format>
-Format FormatOf(Parse parse, const std::string& name) {
-  Format format{};
-  parse(absl::AsciiStrToUpper(name), &format);  // CLI11 checked the name.
-  return format;
-}
-
 absl::StatusOr<int> MakeSamples(Context& context, const SampleOptions& options) {
   v1::CreateJobRequest request;
   v1::SampleTask& task = *request.mutable_task()->mutable_sample();
@@ -51,8 +43,9 @@ absl::StatusOr<int> MakeSamples(Context& context, const SampleOptions& options) 
   task.set_ema(options.ema);
   task.set_raw(options.raw);
   task.set_no_clip(options.no_clip);
-  task.set_format(FormatOf<decltype(&v1::SampleTask::Format_Parse), v1::SampleTask::Format>(
-      &v1::SampleTask::Format_Parse, options.format));
+  v1::SampleTask::Format format{};
+  v1::SampleTask::Format_Parse(absl::AsciiStrToUpper(options.format), &format);  // CLI11 checked the name.
+  task.set_format(format);
   P2_RETURN_IF_ERROR(FillRequest(context, options, request));
   P2_ASSIGN_OR_RETURN(*request.mutable_source(), CheckpointSource(context, options.from));
   return Submit(context, request, options);
@@ -72,8 +65,9 @@ absl::StatusOr<int> ImportFiles(Context& context, const ImportOptions& options) 
 absl::StatusOr<int> ExportFiles(Context& context, const ExportOptions& options) {
   v1::CreateJobRequest request;
   v1::ExportTask& task = *request.mutable_task()->mutable_export_();
-  task.set_format(FormatOf<decltype(&v1::ExportTask::Format_Parse), v1::ExportTask::Format>(
-      &v1::ExportTask::Format_Parse, options.format));
+  v1::ExportTask::Format format{};
+  v1::ExportTask::Format_Parse(absl::AsciiStrToUpper(options.format), &format);  // CLI11 checked the name.
+  task.set_format(format);
   task.set_ema(options.ema);
   task.set_raw(options.raw);
   P2_RETURN_IF_ERROR(FillRequest(context, options, request));

@@ -16,6 +16,7 @@
 #include "common/spec/validate.h"
 #include "common/status_macros.h"
 #include "common/storage_layout.h"
+#include "server/rpc/validation.h"
 
 namespace p2::rpc {
 namespace {
@@ -35,13 +36,6 @@ absl::Status NoCheckpoint(absl::string_view job, absl::string_view checkpoint) {
           ? absl::StrCat("job \"", job, "\" has no checkpoint yet; they come every checkpoint.every_images images")
           : absl::StrCat("job \"", job, "\" has no good checkpoint \"", checkpoint, "\"; `p2ctl ckpt list ", job,
                          "` shows them"));
-}
-
-bool IsPathBelowRoot(absl::string_view path) {
-  const std::vector<absl::string_view> parts = absl::StrSplit(path, '/');
-  return path.size() <= 1000 && std::none_of(parts.begin(), parts.end(), [](absl::string_view part) {
-           return part.empty() || part == "." || part == ".." || absl::StrContains(part, '\0');
-         });
 }
 
 absl::StatusOr<ResolvedSource> FilesBelowRoot(const std::string& text) {

@@ -69,6 +69,13 @@ void CheckText(absl::string_view field, absl::string_view text, std::vector<Fiel
   }
 }
 
+bool IsPathBelowRoot(absl::string_view path) {
+  const std::vector<absl::string_view> parts = absl::StrSplit(path, '/');
+  return path.size() <= 1000 && std::none_of(parts.begin(), parts.end(), [](absl::string_view part) {
+           return part.empty() || part == "." || part == ".." || absl::StrContains(part, '\0');
+         });
+}
+
 absl::Status ValidateCreateJob(const p2::v1::CreateJobRequest& request) {
   std::vector<FieldViolation> violations;
   CheckTask(request, violations);
@@ -119,10 +126,7 @@ absl::Status ValidateDataset(const p2::v1::RegisterDatasetRequest& request) {
   if (dataset.root_id().empty() || dataset.root_id().size() > 64) {
     violations.emplace_back("dataset.root_id", "must be the UUID in the root's .p2-root-id");
   }
-  const std::vector<absl::string_view> parts = absl::StrSplit(dataset.path(), '/');
-  if (dataset.path().size() > 1000 || std::any_of(parts.begin(), parts.end(), [](absl::string_view part) {
-        return part.empty() || part == "." || part == ".." || absl::StrContains(part, '\0');
-      })) {
+  if (!IsPathBelowRoot(dataset.path())) {
     violations.emplace_back("dataset.path", absl::StrCat("is ", Quote(dataset.path()),
                                                          "; must be a directory below the root, without . and .."));
   }

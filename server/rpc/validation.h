@@ -26,6 +26,9 @@ void CheckLabels(const std::map<std::string, std::string>& labels, std::vector<F
 // Text for people that ends up in events: no control characters, at most 500 bytes.
 void CheckText(absl::string_view field, absl::string_view text, std::vector<FieldViolation>& violations);
 
+// At most 1000 bytes, relative, without empty parts, . and ..
+bool IsPathBelowRoot(absl::string_view path);
+
 // Everything about the request but its spec.
 absl::Status ValidateCreateJob(const p2::v1::CreateJobRequest& request);
 absl::Status ValidateDataset(const p2::v1::RegisterDatasetRequest& request);

@@ -90,7 +90,7 @@ absl::StatusOr<PublishedFiles> FindPublishedFiles(const std::string& directory, 
     }
   }
   if (files.model.empty()) {
-    return absl::NotFoundError(
+    return absl::InvalidArgumentError(
         absl::StrCat(directory, step.has_value() ? absl::StrCat(" holds no save ", *step) : " holds no modelNNNNNN.pt",
                      models.empty() ? "" : absl::StrCat("; it has ", absl::StrJoin(models, ", "))));
   }
