@@ -12,6 +12,7 @@ namespace p2 {
 
 inline constexpr absl::string_view kJobs = "jobs";
 inline constexpr absl::string_view kWorkers = "workers";
+inline constexpr absl::string_view kQueues = "queues";
 inline constexpr absl::string_view kDatasets = "datasets";
 inline constexpr absl::string_view kPresets = "presets";
 inline constexpr absl::string_view kCheckpoints = "checkpoints";

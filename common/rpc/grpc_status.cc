@@ -106,6 +106,12 @@ void AddDetail(absl::Status& status, const google::protobuf::Message& detail) {
   status.SetPayload(DetailTypeUrl(detail), absl::Cord(detail.SerializeAsString()));
 }
 
+absl::Status WithPrefix(absl::string_view prefix, const absl::Status& status) {
+  absl::Status prefixed(status.code(), absl::StrCat(prefix, status.message()));
+  status.ForEachPayload([&](absl::string_view url, const absl::Cord& payload) { prefixed.SetPayload(url, payload); });
+  return prefixed;
+}
+
 absl::Status BadRequestError(const std::vector<FieldViolation>& violations) {
   if (violations.empty()) return absl::OkStatus();
   google::rpc::BadRequest detail;

@@ -31,6 +31,8 @@ std::optional<T> GetDetail(const absl::Status& status);
 
 // A bad field: path in the request (`spec.training.batch`) and what is wrong with it.
 using FieldViolation = std::pair<std::string, std::string>;
+// The same status with `prefix` before its message, details kept.
+absl::Status WithPrefix(absl::string_view prefix, const absl::Status& status);
 // INVALID_ARGUMENT that names every bad field at once, in the message and as google.rpc.BadRequest. OK if there are
 // none.
 absl::Status BadRequestError(const std::vector<FieldViolation>& violations);

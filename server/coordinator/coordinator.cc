@@ -78,6 +78,14 @@ absl::StatusOr<Coordinator::Answer> Coordinator::Execute(scheduler::Event comman
   return reply.Wait();
 }
 
+absl::Status Coordinator::Inquire(const std::string& job, std::function<void(const Inside&)> inquiry) {
+  Reply<bool> reply;
+  P2_RETURN_IF_ERROR(impl_->loop_.Push(Loop::Inquiry{job, std::move(inquiry), [&reply](const absl::Status& status) {
+                                                       reply.Set(status.ok() ? absl::StatusOr<bool>(true) : status);
+                                                     }}));
+  return reply.Wait().status();
+}
+
 absl::StatusOr<std::shared_ptr<WorkerSession>> Coordinator::ConnectWorker(const p2::v1::Hello& hello) {
   if (hello.protocol_version() != kProtocolVersion) {
     return Error(ErrorReason::kProtocolUnsupported,

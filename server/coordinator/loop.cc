@@ -4,6 +4,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "common/error_reason.h"
@@ -46,11 +47,15 @@ absl::Status Loop::Recover() {
   for (auto& dataset : stored.datasets) state_.Apply(scheduler::PutDataset{std::move(dataset)});
   for (auto& job : stored.jobs) state_.Apply(scheduler::PutJob{std::move(job)});
   for (auto& checkpoint : stored.checkpoints) state_.Apply(scheduler::PutCheckpoint{std::move(checkpoint)});
+  for (auto& queue : stored.queues) state_.Apply(scheduler::PutQueue{std::move(queue)});
+  for (auto& share : stored.shares) state_.Apply(scheduler::PutShare{std::move(share)});
+  for (auto& quota : stored.quotas) state_.Apply(scheduler::PutQuota{std::move(quota)});
   for (auto& deletion : stored.deletions) state_.Apply(scheduler::PutDeletion{std::move(deletion)});
   state_.Apply(stored.counters);
   hub_.Reset({}, stored.counters.job_revision, stored.counters.event_revision);
   Batch batch;
   P2_RETURN_IF_ERROR(Step(batch, scheduler::Recovered{}).status());
+  Schedule(batch);
   P2_RETURN_IF_ERROR(options_.store->Apply(batch.mutations));
   view_.Reset(state_);
   std::vector<scheduler::JobPtr> live = view_.Jobs();
@@ -101,6 +106,7 @@ void Loop::Stop() {
     if (auto* command = std::get_if<Command>(&item); command != nullptr && command->done) command->done(Stopping());
     if (auto* greeting = std::get_if<Greeting>(&item)) greeting->done(Stopping());
     if (auto* message = std::get_if<Message>(&item)) message->session->Close(Stopping());
+    if (auto* inquiry = std::get_if<Inquiry>(&item)) inquiry->done(Stopping());
   }
 }
 
@@ -112,6 +118,7 @@ void Loop::RunBatch(std::vector<Item> items) {
     std::visit([&](auto& it) { Take(batch, it); }, item);
     if (failed_) return;
   }
+  Schedule(batch);
   if (!Commit(batch)) return;
   Publish(batch);
   for (const auto& tell : batch.after) tell();
@@ -125,17 +132,24 @@ void Loop::RunBatch(std::vector<Item> items) {
   state_.DropFinished();
 }
 
+void Loop::Schedule(Batch& batch) {
+  while (state_.pass_due()) Step(batch, scheduler::SchedulePass{}).IgnoreError();  // It has no errors.
+}
+
 void Loop::Take(Batch& batch, Command& command) {
-  absl::StatusOr<Coordinator::Answer> answer;
+  absl::StatusOr<std::string> answer;
   if (absl::Status prepared = PrepareCommand(batch, command.event); !prepared.ok()) {
     answer = prepared;
   } else if (absl::StatusOr<scheduler::StepResult> result = Step(batch, command.event); result.ok()) {
-    answer = AnswerOf(result->answer);
+    answer = std::move(result->answer);
   } else {
     answer = result.status();
   }
   if (command.done) {
-    batch.after.push_back([done = std::move(command.done), answer = std::move(answer)] { done(answer); });
+    // The records as they stand when the batch is done: a job may have got its devices in it.
+    batch.after.push_back([this, done = std::move(command.done), answer = std::move(answer)] {
+      done(answer.ok() ? absl::StatusOr<Coordinator::Answer>(AnswerOf(*answer)) : answer.status());
+    });
   }
 }
 
@@ -188,6 +202,14 @@ void Loop::Take(Batch& batch, Farewell& farewell) {
   auto current = sessions_.find(farewell.session->worker());
   if (current != sessions_.end() && current->second == farewell.session) sessions_.erase(current);
   Step(batch, scheduler::WorkerDisconnected{farewell.session->worker(), farewell.session->id()}).IgnoreError();
+}
+
+void Loop::Take(Batch& batch, Inquiry& inquiry) {
+  Load(batch, inquiry.job);
+  batch.after.push_back([this, look = std::move(inquiry.look), done = std::move(inquiry.done)] {
+    look({state_, Now(), options_.step});
+    done(absl::OkStatus());
+  });
 }
 
 void Loop::TakeSpool(Batch& batch, const SessionPtr& session, const v1::SpoolRecord& record) {
@@ -248,12 +270,29 @@ void Loop::Load(const Batch& batch, absl::string_view id) {
   state_.LoadFinished(*std::move(job), *checkpoints);
 }
 
+void Loop::PrepareNewJob(const Batch& batch, scheduler::CreateJob& job, std::set<std::string>& drawn) {
+  Load(batch, job.needs.source.job);
+  Load(batch, job.lineage.job);
+  job.id = ids_.Draw(job.id, [&](const std::string& id) {
+    return drawn.count(id) > 0 || state_.FindJob(id) != nullptr ||
+           !absl::IsNotFound(options_.store->GetJob(id).status());
+  });
+  drawn.insert(job.id);
+}
+
 absl::Status Loop::PrepareCommand(Batch& batch, Event& event) {
   return std::visit(
       [&](auto& command) -> absl::Status {
+        using Type = std::decay_t<decltype(command)>;
+        std::set<std::string> drawn;
         Load(batch, JobOf(command));
-        if constexpr (std::is_same_v<std::decay_t<decltype(command)>, scheduler::CreateJob>)
-          Load(batch, command.needs.source.job);
+        if constexpr (std::is_same_v<Type, scheduler::CreateJob>) PrepareNewJob(batch, command, drawn);
+        if constexpr (std::is_same_v<Type, scheduler::CreateJobs>) {
+          for (scheduler::CreateJob& job : command.jobs) PrepareNewJob(batch, job, drawn);
+        }
+        if constexpr (std::is_same_v<Type, scheduler::ControlJobs>) {
+          for (const std::string& job : command.jobs) Load(batch, job);
+        }
         if constexpr (requires { command.info; }) {
           scheduler::CommandInfo& info = command.info;
           if (!info.request_id.empty()) {
@@ -263,22 +302,25 @@ absl::Status Loop::PrepareCommand(Batch& batch, Event& event) {
               P2_ASSIGN_OR_RETURN(info.previous, options_.store->GetRequest(info.request_id));
             }
           }
-          if (info.previous.has_value()) Load(batch, absl::StripPrefix(info.previous->resource, "jobs/"));
-        }
-        if constexpr (std::is_same_v<std::decay_t<decltype(command)>, scheduler::CreateJob>) {
-          command.id = ids_.Draw(command.id, [&](const std::string& id) {
-            return state_.FindJob(id) != nullptr || !absl::IsNotFound(options_.store->GetJob(id).status());
-          });
+          if (info.previous.has_value()) {
+            for (absl::string_view name : absl::StrSplit(info.previous->resource, ',', absl::SkipEmpty()))
+              Load(batch, absl::StripPrefix(name, "jobs/"));
+          }
         }
         return absl::OkStatus();
       },
       event);
 }
 
-Coordinator::Answer Loop::AnswerOf(const std::string& resource) const {
-  absl::string_view id = resource;
+Coordinator::Answer Loop::AnswerOf(const std::string& resources) const {
   Coordinator::Answer answer;
-  if (absl::ConsumePrefix(&id, "jobs/")) answer.job = state_.FindJob(id);
+  for (absl::string_view id : absl::StrSplit(resources, ',', absl::SkipEmpty())) {
+    answer.names.emplace_back(id);
+    if (!absl::ConsumePrefix(&id, "jobs/")) continue;
+    answer.job = state_.FindJob(id);
+    if (answer.job != nullptr) answer.jobs.push_back(answer.job);
+  }
+  absl::string_view id = resources;
   if (absl::ConsumePrefix(&id, "workers/")) answer.worker = state_.FindWorker(id);
   if (absl::ConsumePrefix(&id, "datasets/")) answer.dataset = state_.FindDataset(id);
   return answer;

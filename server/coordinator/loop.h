@@ -45,7 +45,12 @@ class Loop {
   struct Farewell {
     SessionPtr session;
   };
-  using Item = std::variant<Command, Greeting, Message, Farewell>;
+  struct Inquiry {
+    std::string job;
+    std::function<void(const Coordinator::Inside&)> look;
+    std::function<void(const absl::Status&)> done;
+  };
+  using Item = std::variant<Command, Greeting, Message, Farewell, Inquiry>;
 
   // `view` and `hub` must outlive the loop.
   Loop(const Coordinator::Options& options, ReadView& view, WatchHub& hub);
@@ -78,14 +83,19 @@ class Loop {
   void Take(Batch& batch, Greeting& greeting);
   void Take(Batch& batch, Message& message);
   void Take(Batch& batch, Farewell& farewell);
+  void Take(Batch& batch, Inquiry& inquiry);
   void TakeSpool(Batch& batch, const SessionPtr& session, const v1::SpoolRecord& record);
 
   // Steps the event and applies what it decided; actions are queued behind the sync.
   absl::StatusOr<scheduler::StepResult> Step(Batch& batch, const scheduler::Event& event);
+  // Gives away what the events of the batch have freed.
+  void Schedule(Batch& batch);
   // Makes a job that is not live visible to Step.
   void Load(const Batch& batch, absl::string_view job);
+  // Draws the job's ID, none of `drawn`, and loads what it starts from.
+  void PrepareNewJob(const Batch& batch, scheduler::CreateJob& job, std::set<std::string>& drawn);
   absl::Status PrepareCommand(Batch& batch, scheduler::Event& event);
-  Coordinator::Answer AnswerOf(const std::string& resource) const;
+  Coordinator::Answer AnswerOf(const std::string& resources) const;
   void Send(WorkerSession& session, const scheduler::Action& action);
   absl::StatusOr<v1::TrainingSpec> SpecOf(const std::string& sha256);
   // Syncs the batch. False if the store failed: nothing of it may be told.

@@ -218,6 +218,7 @@ v1::ConnectResponse ToMessage(const scheduler::StartGang& start, const v1::Train
   if (!start.task.empty()) launch.mutable_task()->ParseFromString(start.task);
   launch.set_dataset_fingerprint(start.dataset_fingerprint);
   for (const std::string& candidate : start.resume_candidates) launch.add_resume_candidates(candidate);
+  launch.set_source_is_run(start.source_is_run);
   for (const scheduler::SampleRange& range : start.skipped_ranges) {
     v1::SampleRange& skipped = *launch.add_skipped_ranges();
     skipped.set_begin(range.begin);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "server/rpc/page_token.h"
 #include "server/rpc/unary_call.h"
 #include "server/rpc/validation.h"
+#include "server/scheduler/retention.h"
 
 namespace p2::rpc {
 
@@ -47,6 +49,72 @@ absl::StatusOr<p2::v1::Checkpoint> CheckpointService::Get(const p2::v1::GetCheck
     if (checkpoint->id == id) return ToProto(*checkpoint);
   }
   return ResourceNotFoundError("Checkpoint", request.name(), absl::StrCat("`p2ctl ckpt list ", job, "` shows them"));
+}
+
+template <typename Response, typename Command>
+absl::StatusOr<Response> CheckpointService::Run(const grpc::CallbackServerContext& call, const std::string& request_id,
+                                                const google::protobuf::Message& request, const std::string& name,
+                                                Command command) const {
+  P2_RETURN_IF_ERROR(ValidateCommand(request_id, ""));
+  const auto parsed = ParseChildName(kCheckpoints, name);
+  if (!parsed.ok()) return BadRequestError({{"name", std::string(parsed.status().message())}});
+  std::tie(command.job, command.checkpoint) = *parsed;
+  command.info = MakeCommandInfo(call, request_id, request);
+  P2_RETURN_IF_ERROR(context_.coordinator.Execute(std::move(command)).status());
+  return Response();
+}
+
+absl::StatusOr<p2::v1::CollectCheckpointsResponse> CheckpointService::Collect(
+    const grpc::CallbackServerContext& call, const p2::v1::CollectCheckpointsRequest& request) const {
+  P2_RETURN_IF_ERROR(ValidateCommand(request.request_id(), ""));
+  P2_ASSIGN_OR_RETURN(const scheduler::JobPtr job, context_.FindJob(request.parent()));
+  p2::v1::CollectCheckpointsResponse response;
+  P2_RETURN_IF_ERROR(context_.coordinator.Inquire(job->id, [&](const coordinator::Coordinator::Inside& inside) {
+    for (const scheduler::RetentionVerdict& verdict : scheduler::JudgeCheckpoints(inside.state, job->id)) {
+      p2::v1::CollectCheckpointsResponse::Verdict& m = *response.add_verdicts();
+      m.set_name(ChildName(job->id, kCheckpoints, verdict.checkpoint->id));
+      m.set_keep(verdict.keep);
+      m.set_why(verdict.why);
+      m.set_size_bytes(verdict.checkpoint->size_bytes);
+    }
+  }));
+  if (request.validate_only()) return response;
+  P2_RETURN_IF_ERROR(context_.coordinator
+                         .Execute(scheduler::CollectCheckpoints{MakeCommandInfo(call, request.request_id(), request),
+                                                                job->id})
+                         .status());
+  return response;
+}
+
+grpc::ServerUnaryReactor* CheckpointService::PinCheckpoint(grpc::CallbackServerContext* call,
+                                                           const p2::v1::PinCheckpointRequest* request,
+                                                           p2::v1::Checkpoint* response) {
+  std::vector<FieldViolation> violations;
+  CheckText("note", request->note(), violations);
+  absl::Status status = BadRequestError(violations);
+  if (status.ok()) {
+    scheduler::PinCheckpoint command;
+    command.note = request->note();
+    command.pinned = request->pinned();
+    status = Run<p2::v1::Checkpoint>(*call, request->request_id(), *request, request->name(), std::move(command)).status();
+  }
+  p2::v1::GetCheckpointRequest get;
+  get.set_name(request->name());
+  return Reply(call, response, status.ok() ? Get(get) : absl::StatusOr<p2::v1::Checkpoint>(status));
+}
+
+grpc::ServerUnaryReactor* CheckpointService::DeleteCheckpoint(grpc::CallbackServerContext* call,
+                                                              const p2::v1::DeleteCheckpointRequest* request,
+                                                              p2::v1::DeleteCheckpointResponse* response) {
+  return Reply(call, response,
+               Run<p2::v1::DeleteCheckpointResponse>(*call, request->request_id(), *request, request->name(),
+                                                     scheduler::DeleteCheckpoint()));
+}
+
+grpc::ServerUnaryReactor* CheckpointService::CollectCheckpoints(grpc::CallbackServerContext* call,
+                                                                const p2::v1::CollectCheckpointsRequest* request,
+                                                                p2::v1::CollectCheckpointsResponse* response) {
+  return Reply(call, response, Collect(*call, *request));
 }
 
 grpc::ServerUnaryReactor* CheckpointService::ListCheckpoints(grpc::CallbackServerContext* call,

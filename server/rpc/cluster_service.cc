@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "common/resource_name.h"
 #include "common/rpc/grpc_status.h"
 #include "common/status_macros.h"
@@ -160,7 +161,18 @@ grpc::ServerUnaryReactor* ClusterService::UncordonWorker(grpc::CallbackServerCon
 grpc::ServerUnaryReactor* ClusterService::DrainWorker(grpc::CallbackServerContext* call,
                                                       const p2::v1::DrainWorkerRequest* request,
                                                       p2::v1::Worker* response) {
-  return Run(call, *request, scheduler::CordonWorker{.reason = request->reason(), .drain = true}, response);
+  scheduler::CordonWorker command{.reason = request->reason(), .drain = true};
+  if (request->has_deadline()) {
+    command.deadline =
+        absl::Seconds(request->deadline().seconds()) + absl::Nanoseconds(request->deadline().nanos());
+    if (command.deadline <= absl::ZeroDuration()) {
+      return Reply<p2::v1::Worker>(
+          call, response,
+          BadRequestError({{"deadline", absl::StrCat("is ", absl::FormatDuration(command.deadline),
+                                                     "; must be above 0: kill jobs with `p2ctl kill`")}}));
+    }
+  }
+  return Run(call, *request, std::move(command), response);
 }
 
 }  // namespace p2::rpc

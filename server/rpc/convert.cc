@@ -9,6 +9,7 @@
 #include "common/spec/proto_bytes.h"
 #include "common/status_macros.h"
 #include "common/storage_layout.h"
+#include "server/scheduler/shares.h"
 
 namespace p2::rpc {
 namespace {
@@ -56,6 +57,7 @@ p2::v1::Attempt ToProto(const scheduler::Attempt& record) {
     placed->set_slot(rank.slot);
   }
   m.mutable_fingerprint()->insert(record.fingerprint.begin(), record.fingerprint.end());
+  m.set_backfill(record.backfill);
   return m;
 }
 
@@ -67,6 +69,14 @@ google::protobuf::Timestamp ToTimestamp(absl::Time time) {
   timestamp.set_seconds(seconds);
   timestamp.set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(time - absl::FromUnixSeconds(seconds))));
   return timestamp;
+}
+
+void SetLineage(const scheduler::Lineage& lineage, p2::v1::Job& job) {
+  if (lineage.kind == scheduler::Lineage::Kind::kNone) return;
+  p2::v1::Lineage& m = *job.mutable_lineage();
+  m.set_kind(static_cast<p2::v1::Lineage::Kind>(lineage.kind));
+  m.set_job(ResourceName(kJobs, lineage.job));
+  if (!lineage.checkpoint.empty()) m.set_checkpoint(ChildName(lineage.job, kCheckpoints, lineage.checkpoint));
 }
 
 void SetTask(const std::string& task, const scheduler::JobNeeds& needs, p2::v1::Job& job) {
@@ -108,6 +118,13 @@ p2::v1::Job ToProto(const scheduler::JobRecord& record) {
   if (record.needs.writes_output) {
     m.set_output(absl::StrCat(record.needs.checkpoint_root, ":", JobOutput(record.id)));
   }
+  m.set_project(record.project);
+  m.set_queue(ResourceName(kQueues, record.queue));
+  m.set_priority(record.priority);
+  SetLineage(record.lineage, m);
+  m.set_note(record.note);
+  m.set_preemptions(record.preemptions);
+  m.set_devices_held(scheduler::HeldDevices(record));
   m.set_etag(absl::StrCat(record.revision));
   for (const scheduler::SampleRange& range : record.skipped_ranges) {
     p2::v1::SampleRange* out = m.add_skipped_ranges();
@@ -199,6 +216,8 @@ p2::v1::Checkpoint ToProto(const scheduler::CheckpointRecord& record) {
   m.set_manifest_sha256(record.manifest_sha256);
   SetTime(m, &p2::v1::Checkpoint::mutable_create_time, record.create_time);
   m.set_pinned(record.pinned);
+  m.set_pin_note(record.pin_note);
+  if (record.metric.has_value()) m.set_metric(*record.metric);
   return m;
 }
 
@@ -223,6 +242,19 @@ p2::v1::Event ToProto(const scheduler::EventRecord& record) {
   m.set_reason(record.reason);
   m.set_message(record.message);
   m.set_actor(record.actor);
+  m.set_request_id(record.request_id);
+  m.set_before(record.before);
+  m.set_after(record.after);
+  return m;
+}
+
+p2::v1::FairShare ToProto(const scheduler::ShareNumbers& record) {
+  p2::v1::FairShare m;
+  m.set_id(record.id);
+  m.set_usage(record.usage);
+  m.set_devices(record.devices);
+  m.set_weight(record.weight);
+  m.set_score(record.score);
   return m;
 }
 

@@ -13,6 +13,8 @@
 #include "p2/v1/dataset_service.pb.h"
 #include "p2/v1/event_service.pb.h"
 #include "p2/v1/job.pb.h"
+#include "p2/v1/job_service.pb.h"
+#include "server/scheduler/explain.h"
 #include "server/scheduler/types.h"
 #include "server/store/job_store.h"
 
@@ -20,6 +22,8 @@ namespace p2::rpc {
 
 // Without spec and origins, which JobViews adds.
 p2::v1::Job ToProto(const scheduler::JobRecord& record);
+// `lineage` of the message.
+void SetLineage(const scheduler::Lineage& lineage, p2::v1::Job& job);
 // The job's task and source. `task` as JobRecord.task.
 void SetTask(const std::string& task, const scheduler::JobNeeds& needs, p2::v1::Job& job);
 // Without `job` of its slots.
@@ -28,6 +32,7 @@ p2::v1::Dataset ToProto(const scheduler::DatasetRecord& record);
 p2::v1::Checkpoint ToProto(const scheduler::CheckpointRecord& record);
 p2::v1::Artifact ToProto(const scheduler::ArtifactRecord& record);
 p2::v1::Event ToProto(const scheduler::EventRecord& record);
+p2::v1::FairShare ToProto(const scheduler::ShareNumbers& record);
 
 // REQUIRES: a request that ValidateDataset takes. create_time is not set.
 scheduler::DatasetRecord FromProto(const p2::v1::Dataset& dataset);

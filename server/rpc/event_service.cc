@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "common/rpc/grpc_status.h"
 #include "common/status_macros.h"
@@ -13,24 +14,39 @@
 #include "server/rpc/validation.h"
 
 namespace p2::rpc {
+namespace {
+
+constexpr int kMaxLookedAt = 100'000;
+
+}  // namespace
 
 absl::StatusOr<p2::v1::ListEventsResponse> EventService::List(const p2::v1::ListEventsRequest& request) const {
   P2_ASSIGN_OR_RETURN(const int page_size, PageSize(request.page_size(), 100));
-  const std::string list = absl::StrCat("events?", request.resource());
-  P2_ASSIGN_OR_RETURN(const int64_t from, DecodePageNumber(list, request.page_token(), 0));
-  P2_ASSIGN_OR_RETURN(const std::vector<scheduler::EventRecord> events,
-                      context_.store.ListEvents(request.resource(), from, page_size + 1));
+  const std::string list =
+      absl::StrCat("events?", request.resource(), request.audit() ? "&audit&" : "&", request.actor());
+  P2_ASSIGN_OR_RETURN(int64_t from, DecodePageNumber(list, request.page_token(), 0));
+  const auto wanted = [&](const scheduler::EventRecord& event) {
+    return (!request.audit() || absl::StartsWith(event.actor, "user:")) &&
+           (request.actor().empty() || event.actor == request.actor());
+  };
   p2::v1::ListEventsResponse response;
   size_t bytes = 0;
-  for (const scheduler::EventRecord& event : events) {
-    if (response.events_size() == page_size || bytes >= kMaxPageBytes) {
-      response.set_next_page_token(EncodePageToken(list, absl::StrCat(event.revision)));
-      break;
+  for (int looked_at = 0;;) {
+    P2_ASSIGN_OR_RETURN(const std::vector<scheduler::EventRecord> events,
+                        context_.store.ListEvents(request.resource(), from, page_size + 1));
+    if (events.empty()) return response;
+    for (const scheduler::EventRecord& event : events) {
+      const bool full = response.events_size() == page_size || bytes >= kMaxPageBytes;
+      if (full || ++looked_at > kMaxLookedAt) {  // A page of rare events ends early.
+        response.set_next_page_token(EncodePageToken(list, absl::StrCat(event.revision)));
+        return response;
+      }
+      from = event.revision + 1;
+      if (!wanted(event)) continue;
+      *response.add_events() = ToProto(event);
+      bytes += response.events(response.events_size() - 1).ByteSizeLong();
     }
-    *response.add_events() = ToProto(event);
-    bytes += response.events(response.events_size() - 1).ByteSizeLong();
   }
-  return response;
 }
 
 absl::Status EventService::Follow(const grpc::ServerContext& call, const p2::v1::FollowEventsRequest& request,

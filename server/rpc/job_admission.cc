@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
+#include "absl/strings/strip.h"
 #include "absl/time/time.h"
 #include "common/error_reason.h"
 #include "common/resource_name.h"
@@ -19,6 +20,7 @@
 #include "common/spec/validate.h"
 #include "common/status_macros.h"
 #include "server/rpc/convert.h"
+#include "server/rpc/derive_admission.h"
 #include "server/rpc/task_admission.h"
 #include "server/rpc/validation.h"
 
@@ -132,19 +134,36 @@ std::string FindRoot(const std::string& name, const std::string& id, const std::
   return "";
 }
 
+// `ffhq` of `jobs/ffhq-k3x7a/checkpoints/…`: a job made from another is named like it, less the drawn letters.
+std::string IdPrefixOf(absl::string_view name) {
+  absl::ConsumePrefix(&name, "jobs/");
+  const std::string id(name.substr(0, name.find('/')));
+  const size_t dash = id.rfind('-');
+  return dash == std::string::npos || dash == 0 ? id : id.substr(0, dash);
+}
+
 std::string IdPrefix(const p2::v1::CreateJobRequest& request, const p2::v1::TrainingSpec& spec) {
   if (!request.name_prefix().empty()) return request.name_prefix();
   if (request.has_task()) return spec::TaskName(request.task());
+  if (request.has_derive_from()) return IdPrefixOf(request.derive_from().name());
   if (!request.preset().empty()) return absl::StrReplaceAll(request.preset(), {{".", "-"}, {"_", "-"}});
   return spec.name().empty() ? "job" : spec.name();
 }
 
 // What a training needs; a task needs no dataset, and counts otherwise.
 scheduler::JobNeeds ToNeeds(const p2::v1::TrainingSpec& spec) {
-  return {.devices = spec.resources().devices(),
-          .kind = spec.resources().kind(),
+  const p2::v1::ResourceSpec& resources = spec.resources();
+  return {.devices = resources.devices(),
+          .devices_min = resources.min_devices(),
+          .kind = resources.kind(),
+          .device_memory_min = resources.min_device_memory(),
+          .selector = {resources.node_selector().begin(), resources.node_selector().end()},
+          .preemptible = !resources.has_preemptible() || resources.preemptible(),
           .checkpoint_root = spec.checkpoint().root(),
           .keep_last = spec.checkpoint().keep_last(),
+          .keep_every = spec.checkpoint().keep_every_images(),
+          .keep_best = spec.checkpoint().keep_best(),
+          .keep_best_metric = spec.checkpoint().keep_best_metric(),
           .restart_budget = spec.restart().budget(),
           .backoff_initial = ToDuration(spec.restart().backoff_initial()),
           .backoff_max = ToDuration(spec.restart().backoff_max()),
@@ -170,7 +189,13 @@ absl::StatusOr<Admission> Admit(const p2::v1::CreateJobRequest& request,
     from.source.root_id = FindRoot(from.source.root, from.source.root_id, workers, misfits);
   }
   spec::ResolvedSpec resolved;
-  if (TakesSpecOfSource(request)) {
+  scheduler::Lineage lineage;
+  if (request.has_derive_from()) {
+    P2_ASSIGN_OR_RETURN(DerivedSpec derived, DeriveSpec(request, resolve, find_source));
+    resolved = std::move(derived.resolved);
+    from.source = std::move(derived.source);
+    lineage = std::move(derived.lineage);
+  } else if (TakesSpecOfSource(request)) {
     P2_ASSIGN_OR_RETURN(resolved, SpecOfTask(from, resolve, request.task()));
   } else {
     P2_ASSIGN_OR_RETURN(resolved, spec::Resolve(resolve));
@@ -208,6 +233,9 @@ absl::StatusOr<Admission> Admit(const p2::v1::CreateJobRequest& request,
     needs.images_total = request.task().sample().count();
     needs.writes_output = !request.task().has_import();
     needs.bitwise = false;
+    // A task goes on where it was only if it draws images; and its gang is as large as its spec says.
+    needs.preemptible = request.task().has_sample() && needs.preemptible;
+    needs.devices_min = 0;
   }
   P2_RETURN_IF_ERROR(Unfit(misfits));
   needs.source = std::move(from.source);
@@ -226,7 +254,12 @@ absl::StatusOr<Admission> Admit(const p2::v1::CreateJobRequest& request,
   if (request.has_task()) command.task = spec::DeterministicBytes(request.task());
   command.labels = {request.labels().begin(), request.labels().end()};
   command.owner = request.owner();
-  command.project = "default";
+  command.project = request.project().empty() ? "default" : request.project();
+  command.queue = request.queue().empty() ? std::string(scheduler::kDefaultQueue)
+                                          : request.queue().substr(kQueues.size() + 1);
+  command.priority = request.priority();
+  command.lineage = std::move(lineage);
+  command.note = request.note();
   command.paused = request.paused();
 
   p2::v1::Job& job = *admission.answer.mutable_job();
@@ -236,6 +269,11 @@ absl::StatusOr<Admission> Admit(const p2::v1::CreateJobRequest& request,
   job.set_spec_sha256(command.spec_sha256);
   job.mutable_labels()->insert(command.labels.begin(), command.labels.end());
   job.set_owner(command.owner);
+  job.set_project(command.project);
+  job.set_queue(ResourceName(kQueues, command.queue));
+  job.set_priority(command.priority);
+  job.set_note(command.note);
+  SetLineage(command.lineage, job);
   SetTask(command.task, command.needs, job);
   return admission;
 }

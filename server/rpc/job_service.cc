@@ -1,7 +1,6 @@
 #include "server/rpc/job_service.h"
 
 #include <algorithm>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -9,6 +8,7 @@
 #include "common/resource_name.h"
 #include "common/rpc/grpc_status.h"
 #include "common/rpc/labels.h"
+#include "common/spec/validate.h"
 #include "common/status_macros.h"
 #include "server/rpc/job_admission.h"
 #include "server/rpc/page_token.h"
@@ -22,18 +22,22 @@ using coordinator::Coordinator;
 absl::StatusOr<SourceJob> JobService::FindSource(absl::string_view name) const {
   P2_ASSIGN_OR_RETURN(const scheduler::JobPtr job, context_.FindJobByPrefix(name));
   P2_ASSIGN_OR_RETURN(p2::v1::Job view, context_.views.View(*job));
-  SourceJob source{job->id, std::move(*view.mutable_spec()), {}};
+  SourceJob source{job->id, std::move(*view.mutable_spec()), {}, scheduler::IsTerminal(job->state), !job->task.empty()};
   P2_ASSIGN_OR_RETURN(source.checkpoints, context_.coordinator.Checkpoints(job->id));
   return source;
+}
+
+absl::StatusOr<Admission> JobService::AdmitRequest(const p2::v1::CreateJobRequest& request) const {
+  return Admit(request, context_.coordinator.Datasets(), context_.coordinator.Workers(),
+               [this](absl::string_view name) { return FindSource(name); });
 }
 
 grpc::ServerUnaryReactor* JobService::CreateJob(grpc::CallbackServerContext* call,
                                                 const p2::v1::CreateJobRequest* request,
                                                 p2::v1::CreateJobResponse* response) {
-  absl::StatusOr<Admission> admission = Admit(*request, context_.coordinator.Datasets(), context_.coordinator.Workers(),
-                                              [this](absl::string_view name) { return FindSource(name); });
+  absl::StatusOr<Admission> admission = AdmitRequest(*request);
   if (!admission.ok()) return Reply<p2::v1::CreateJobResponse>(call, response, admission.status());
-  if (request->validate_only()) return Reply<p2::v1::CreateJobResponse>(call, response, std::move(admission->answer));
+  if (request->validate_only()) return Reply<p2::v1::CreateJobResponse>(call, response, Forecast(*std::move(admission)));
   admission->command.info = MakeCommandInfo(*call, request->request_id(), *request, request->owner());
   auto pending = UnaryCall<p2::v1::CreateJobResponse>::Start(call, response, context_.times.timeout);
   context_.coordinator.Post(std::move(admission->command), [this, pending, answer = std::move(admission->answer)](
@@ -65,7 +69,10 @@ absl::StatusOr<p2::v1::ListJobsResponse> JobService::List(const p2::v1::ListJobs
   const std::set<int> states(request.states().begin(), request.states().end());
   const auto wanted = [&](const scheduler::JobRecord& job) {
     return (states.empty() || states.count(static_cast<int>(job.state)) > 0) &&
-           (request.owner().empty() || job.owner == request.owner()) && selector.Matches(job.labels);
+           (request.owner().empty() || job.owner == request.owner()) &&
+           (request.project().empty() || job.project == request.project()) &&
+           (request.queue().empty() || ResourceName(kQueues, job.queue) == request.queue()) &&
+           selector.Matches(job.labels);
   };
 
   // Live jobs are listed before the store is read: one that ends meanwhile is in both, and shown once.
@@ -111,17 +118,16 @@ grpc::ServerUnaryReactor* JobService::ListJobs(grpc::CallbackServerContext* call
 
 template <typename Command, typename Request>
 grpc::ServerUnaryReactor* JobService::Run(grpc::CallbackServerContext* call, const Request& request,
-                                          const std::string& reason, p2::v1::Job* response) {
+                                          const std::string& reason, Command command, p2::v1::Job* response) {
   const absl::StatusOr<std::string> id = ParseResourceName(kJobs, request.name());
   if (!id.ok())
     return Reply<p2::v1::Job>(call, response, BadRequestError({{"name", std::string(id.status().message())}}));
   if (absl::Status status = ValidateCommand(request.request_id(), reason); !status.ok()) {
     return Reply<p2::v1::Job>(call, response, status);
   }
-  Command command;
   command.info = MakeCommandInfo(*call, request.request_id(), request);
   command.job = *id;
-  if constexpr (!std::is_same_v<Command, scheduler::ResumeJob>) command.reason = reason;
+  if constexpr (requires { command.reason; }) command.reason = reason;
   auto pending = UnaryCall<p2::v1::Job>::Start(call, response, context_.times.timeout);
   context_.coordinator.Post(std::move(command), [this, pending](absl::StatusOr<Coordinator::Answer> result) {
     pending->Finish(result.ok() ? context_.views.View(*result->job) : absl::StatusOr<p2::v1::Job>(result.status()));
@@ -131,22 +137,24 @@ grpc::ServerUnaryReactor* JobService::Run(grpc::CallbackServerContext* call, con
 
 grpc::ServerUnaryReactor* JobService::StopJob(grpc::CallbackServerContext* call, const p2::v1::StopJobRequest* request,
                                               p2::v1::Job* response) {
-  return Run<scheduler::StopJob>(call, *request, request->reason(), response);
+  return Run(call, *request, request->reason(), scheduler::StopJob(), response);
 }
 
 grpc::ServerUnaryReactor* JobService::KillJob(grpc::CallbackServerContext* call, const p2::v1::KillJobRequest* request,
                                               p2::v1::Job* response) {
-  return Run<scheduler::KillJob>(call, *request, request->reason(), response);
+  return Run(call, *request, request->reason(), scheduler::KillJob(), response);
 }
 
 grpc::ServerUnaryReactor* JobService::PauseJob(grpc::CallbackServerContext* call,
                                                const p2::v1::PauseJobRequest* request, p2::v1::Job* response) {
-  return Run<scheduler::PauseJob>(call, *request, request->reason(), response);
+  return Run(call, *request, request->reason(), scheduler::PauseJob(), response);
 }
 
 grpc::ServerUnaryReactor* JobService::ResumeJob(grpc::CallbackServerContext* call,
                                                 const p2::v1::ResumeJobRequest* request, p2::v1::Job* response) {
-  return Run<scheduler::ResumeJob>(call, *request, "", response);
+  absl::StatusOr<scheduler::ResumeJob> command = ToResume(*request);
+  if (!command.ok()) return Reply<p2::v1::Job>(call, response, command.status());
+  return Run(call, *request, "", *std::move(command), response);
 }
 
 grpc::ServerUnaryReactor* JobService::DeleteJob(grpc::CallbackServerContext* call,
@@ -164,6 +172,46 @@ grpc::ServerUnaryReactor* JobService::DeleteJob(grpc::CallbackServerContext* cal
                                     : absl::StatusOr<p2::v1::DeleteJobResponse>(result.status()));
       });
   return pending->reactor();
+}
+
+absl::StatusOr<scheduler::ResumeJob> JobService::ToResume(const p2::v1::ResumeJobRequest& request) const {
+  scheduler::ResumeJob command;
+  std::vector<FieldViolation> violations;
+  if (request.has_priority()) {
+    CheckPriority(request.priority(), violations);
+    command.priority = request.priority();
+  }
+  if (request.has_devices()) {
+    P2_ASSIGN_OR_RETURN(const scheduler::JobPtr job, context_.FindJob(request.name()));
+    P2_ASSIGN_OR_RETURN(p2::v1::Job view, context_.views.View(*job));
+    p2::v1::ResourceSpec& resources = *view.mutable_spec()->mutable_resources();
+    resources.set_devices(request.devices());
+    resources.set_min_devices(request.min_devices());
+    for (const spec::FieldViolation& violation : spec::ValidateSpec(view.spec(), /*require_dataset=*/false))
+      violations.emplace_back(violation.field, violation.message);
+    command.devices = request.devices();
+    command.devices_min = request.min_devices();
+  } else if (request.has_min_devices()) {
+    violations.emplace_back("min_devices", "is set without devices; give both");
+  }
+  P2_RETURN_IF_ERROR(BadRequestError(violations));
+  return command;
+}
+
+grpc::ServerUnaryReactor* JobService::UpdateJob(grpc::CallbackServerContext* call,
+                                                const p2::v1::UpdateJobRequest* request, p2::v1::Job* response) {
+  std::vector<FieldViolation> violations;
+  CheckLabels({request->set_labels().begin(), request->set_labels().end()}, violations);
+  CheckText("note", request->note(), violations);
+  if (request->has_priority()) CheckPriority(request->priority(), violations);
+  if (absl::Status status = BadRequestError(violations); !status.ok())
+    return Reply<p2::v1::Job>(call, response, status);
+  scheduler::UpdateJob command;
+  if (request->has_priority()) command.priority = request->priority();
+  command.set_labels = {request->set_labels().begin(), request->set_labels().end()};
+  command.erase_labels = {request->erase_labels().begin(), request->erase_labels().end()};
+  if (request->has_note()) command.note = request->note();
+  return Run(call, *request, "", std::move(command), response);
 }
 
 grpc::Status JobService::WatchJobs(grpc::ServerContext* call, const p2::v1::WatchJobsRequest* request,

@@ -2,8 +2,10 @@
 
 #include <set>
 #include <string>
+#include <vector>
 
 #include "p2/v1/job_service.grpc.pb.h"
+#include "server/rpc/job_admission.h"
 #include "server/rpc/service_context.h"
 #include "server/rpc/task_admission.h"
 
@@ -15,7 +17,9 @@ using JobServiceBase = p2::v1::JobService::WithCallbackMethod_CreateJob<
     p2::v1::JobService::WithCallbackMethod_GetJob<p2::v1::JobService::WithCallbackMethod_ListJobs<
         p2::v1::JobService::WithCallbackMethod_StopJob<p2::v1::JobService::WithCallbackMethod_KillJob<
             p2::v1::JobService::WithCallbackMethod_DeleteJob<p2::v1::JobService::WithCallbackMethod_PauseJob<
-                p2::v1::JobService::WithCallbackMethod_ResumeJob<p2::v1::JobService::Service>>>>>>>>;
+                p2::v1::JobService::WithCallbackMethod_ResumeJob<p2::v1::JobService::WithCallbackMethod_BatchCreateJobs<
+                    p2::v1::JobService::WithCallbackMethod_ControlJobs<p2::v1::JobService::WithCallbackMethod_UpdateJob<
+                        p2::v1::JobService::WithCallbackMethod_ExplainJob<p2::v1::JobService::Service>>>>>>>>>>>>;
 
 // Thread-safe.
 class JobService final : public JobServiceBase {
@@ -38,18 +42,33 @@ class JobService final : public JobServiceBase {
                                      p2::v1::Job* response) override;
   grpc::ServerUnaryReactor* ResumeJob(grpc::CallbackServerContext* call, const p2::v1::ResumeJobRequest* request,
                                       p2::v1::Job* response) override;
+  grpc::ServerUnaryReactor* BatchCreateJobs(grpc::CallbackServerContext* call,
+                                            const p2::v1::BatchCreateJobsRequest* request,
+                                            p2::v1::BatchCreateJobsResponse* response) override;
+  grpc::ServerUnaryReactor* ControlJobs(grpc::CallbackServerContext* call, const p2::v1::ControlJobsRequest* request,
+                                        p2::v1::ControlJobsResponse* response) override;
+  grpc::ServerUnaryReactor* UpdateJob(grpc::CallbackServerContext* call, const p2::v1::UpdateJobRequest* request,
+                                      p2::v1::Job* response) override;
+  grpc::ServerUnaryReactor* ExplainJob(grpc::CallbackServerContext* call, const p2::v1::ExplainJobRequest* request,
+                                       p2::v1::JobExplanation* response) override;
   grpc::Status WatchJobs(grpc::ServerContext* call, const p2::v1::WatchJobsRequest* request,
                          grpc::ServerWriter<p2::v1::WatchJobsResponse>* writer) override;
 
  private:
   absl::StatusOr<SourceJob> FindSource(absl::string_view name) const;
+  absl::StatusOr<Admission> AdmitRequest(const p2::v1::CreateJobRequest& request) const;
+  absl::StatusOr<p2::v1::CreateJobResponse> Forecast(Admission admission) const;
+  absl::StatusOr<scheduler::ResumeJob> ToResume(const p2::v1::ResumeJobRequest& request) const;
+  // The jobs that a request with a selector means, as they are now.
+  absl::StatusOr<std::vector<std::string>> Select(const p2::v1::ControlJobsRequest& request) const;
+  absl::StatusOr<p2::v1::JobExplanation> Explain(const p2::v1::ExplainJobRequest& request) const;
   absl::StatusOr<p2::v1::ListJobsResponse> List(const p2::v1::ListJobsRequest& request) const;
   absl::Status Watch(const grpc::ServerContext& call, const p2::v1::WatchJobsRequest& request,
                      grpc::ServerWriter<p2::v1::WatchJobsResponse>& writer) const;
-  // A command on one job whose answer is that job.
+  // A command on one job whose answer is that job; `command` with all but its job and info.
   template <typename Command, typename Request>
   grpc::ServerUnaryReactor* Run(grpc::CallbackServerContext* call, const Request& request, const std::string& reason,
-                                p2::v1::Job* response);
+                                Command command, p2::v1::Job* response);
 
   ServiceContext& context_;
 };

@@ -28,6 +28,7 @@
 #include "server/rpc/log_service.h"
 #include "server/rpc/metric_service.h"
 #include "server/rpc/preset_service.h"
+#include "server/rpc/queue_service.h"
 #include "server/rpc/service_context.h"
 #include "server/rpc/worker_service.h"
 
@@ -48,6 +49,7 @@ struct RpcServer::Impl {
   LogService logs{context};
   ClusterService cluster{context};
   EventService events{context};
+  QueueService queues{context};
   WorkerService workers{context};
   int port = 0;
   std::unique_ptr<grpc::Server> server;  // Last: ends before what it serves.
@@ -109,7 +111,7 @@ absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(RpcServerOptions opt
   }
   for (grpc::Service* service : std::initializer_list<grpc::Service*>{
            &impl->jobs, &impl->presets, &impl->datasets, &impl->metrics, &impl->checkpoints, &impl->artifacts,
-           &impl->logs, &impl->cluster, &impl->events, &impl->workers}) {
+           &impl->logs, &impl->cluster, &impl->events, &impl->queues, &impl->workers}) {
     builder.RegisterService(service);
   }
   impl->server = builder.BuildAndStart();

@@ -52,17 +52,6 @@ absl::StatusOr<ResolvedSource> FilesBelowRoot(const std::string& text) {
   return resolved;
 }
 
-// The newest good checkpoint of `job`, or the one of that ID.
-absl::StatusOr<scheduler::CheckpointPtr> FindCheckpoint(const SourceJob& job, const std::string& id) {
-  scheduler::CheckpointPtr found;
-  for (const scheduler::CheckpointPtr& checkpoint : job.checkpoints) {
-    if (checkpoint->state != scheduler::CheckpointState::kCommitted) continue;
-    if (id.empty() ? found == nullptr || found->id < checkpoint->id : checkpoint->id == id) found = checkpoint;
-  }
-  if (found == nullptr) return NoCheckpoint(job.id, id);
-  return found;
-}
-
 void CheckSample(const p2::v1::SampleTask& sample, std::vector<FieldViolation>& violations) {
   if (sample.count() < 1 || sample.count() > kMaxSamples) {
     violations.emplace_back("task.sample.count",
@@ -115,6 +104,16 @@ bool IsOwnField(absl::string_view path) {
 }
 
 }  // namespace
+
+absl::StatusOr<scheduler::CheckpointPtr> FindCheckpoint(const SourceJob& job, const std::string& id) {
+  scheduler::CheckpointPtr found;
+  for (const scheduler::CheckpointPtr& checkpoint : job.checkpoints) {
+    if (checkpoint->state != scheduler::CheckpointState::kCommitted) continue;
+    if (id.empty() ? found == nullptr || found->id < checkpoint->id : checkpoint->id == id) found = checkpoint;
+  }
+  if (found == nullptr) return NoCheckpoint(job.id, id);
+  return found;
+}
 
 bool TakesSpecOfSource(const p2::v1::CreateJobRequest& request) {
   return request.has_task() && !request.task().has_import();

@@ -19,7 +19,11 @@ struct SourceJob {
   std::string id;
   p2::v1::TrainingSpec spec;
   std::vector<scheduler::CheckpointPtr> checkpoints;  // In any order and state.
+  bool ended = false, is_task = false;
 };
+// The newest good checkpoint of `job`, or the one of that ID. NOT_FOUND.
+absl::StatusOr<scheduler::CheckpointPtr> FindCheckpoint(const SourceJob& job, const std::string& id);
+
 // By `jobs/{job}`; a unique prefix of the ID also serves. NOT_FOUND, INVALID_ARGUMENT.
 using FindSourceJob = absl::FunctionRef<absl::StatusOr<SourceJob>(absl::string_view name)>;
 

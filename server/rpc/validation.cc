@@ -14,6 +14,7 @@
 #include "common/spec/proto_bytes.h"
 #include "common/spec/task_name.h"
 #include "common/spec/yaml_to_proto.h"
+#include "server/rpc/derive_admission.h"
 #include "server/rpc/task_admission.h"
 
 namespace p2::rpc {
@@ -21,6 +22,7 @@ namespace {
 
 constexpr size_t kMaxLabels = 32;
 constexpr size_t kMaxTextBytes = 500;
+constexpr int kMaxPriority = 1000;
 // Leaves room for '-' and seven letters in a job's 63.
 constexpr size_t kMaxPrefixBytes = 55;
 
@@ -69,6 +71,12 @@ void CheckText(absl::string_view field, absl::string_view text, std::vector<Fiel
   }
 }
 
+void CheckPriority(int priority, std::vector<FieldViolation>& violations) {
+  if (priority >= -kMaxPriority && priority <= kMaxPriority) return;
+  violations.emplace_back("priority",
+                          absl::StrCat("is ", priority, "; must be ", -kMaxPriority, " to ", kMaxPriority));
+}
+
 bool IsPathBelowRoot(absl::string_view path) {
   const std::vector<absl::string_view> parts = absl::StrSplit(path, '/');
   return path.size() <= 1000 && std::none_of(parts.begin(), parts.end(), [](absl::string_view part) {
@@ -79,7 +87,10 @@ bool IsPathBelowRoot(absl::string_view path) {
 absl::Status ValidateCreateJob(const p2::v1::CreateJobRequest& request) {
   std::vector<FieldViolation> violations;
   CheckTask(request, violations);
-  if (TakesSpecOfSource(request)) {
+  CheckDerived(request, violations);
+  if (request.has_derive_from()) {
+    // The spec comes from the job that is named.
+  } else if (TakesSpecOfSource(request)) {
     if (!request.preset().empty() || !request.spec_yaml().empty()) {
       violations.emplace_back(request.preset().empty() ? "spec_yaml" : "preset",
                               absl::StrCat("is set, but a ", spec::TaskName(request.task()),
@@ -110,6 +121,16 @@ absl::Status ValidateCreateJob(const p2::v1::CreateJobRequest& request) {
   CheckLabels({request.labels().begin(), request.labels().end()}, violations);
   CheckRequestId(request.request_id(), violations);
   CheckText("owner", request.owner(), violations);
+  CheckText("note", request.note(), violations);
+  CheckPriority(request.priority(), violations);
+  if (!request.project().empty() && !IsResourceId(request.project())) {
+    violations.emplace_back("project", absl::StrCat("is ", Quote(request.project()),
+                                                    "; must be of the form [a-z]([a-z0-9-]{0,61}[a-z0-9])?"));
+  }
+  if (!request.queue().empty()) {
+    if (absl::Status name = ParseResourceName(kQueues, request.queue()).status(); !name.ok())
+      violations.emplace_back("queue", std::string(name.message()));
+  }
   CheckText("spec_file_name", request.spec_file_name(), violations);
   return BadRequestError(violations);
 }

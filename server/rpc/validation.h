@@ -29,6 +29,9 @@ void CheckText(absl::string_view field, absl::string_view text, std::vector<Fiel
 // At most 1000 bytes, relative, without empty parts, . and ..
 bool IsPathBelowRoot(absl::string_view path);
 
+// -1000 to 1000.
+void CheckPriority(int priority, std::vector<FieldViolation>& violations);
+
 // Everything about the request but its spec.
 absl::Status ValidateCreateJob(const p2::v1::CreateJobRequest& request);
 absl::Status ValidateDataset(const p2::v1::RegisterDatasetRequest& request);

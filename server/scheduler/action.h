@@ -83,9 +83,38 @@ struct SetDiskFull {
   std::string message;
 };
 
+struct PutQueue {
+  QueuePtr queue;
+};
+struct EraseQueue {
+  std::string queue;
+};
+struct PutShare {
+  ShareRecord share;
+  bool durable = true;
+};
+struct PutQuota {
+  QuotaRecord quota;
+};
+struct EraseQuota {
+  std::string id;
+};
+// Not stored.
+struct PutReservation {
+  Reservation reservation;
+};
+struct EraseReservation {
+  std::string job;
+};
+// Not stored: whether a scheduling pass is due.
+struct SetPassDue {
+  bool due = false;
+};
+
 using Mutation = std::variant<PutJob, EraseJob, PutSpec, PutWorker, PutDataset, PutCheckpoint, EraseCheckpoint,
                               PutDeletion, EraseDeletion, PutArtifact, AppendEvent, PutRequest, AppendMetrics,
-                              SupersedeMetrics, SetSpoolAck, SetCounters, SetDiskFull>;
+                              SupersedeMetrics, SetSpoolAck, SetCounters, SetDiskFull, PutQueue, EraseQueue, PutShare, PutQuota,
+                              EraseQuota, PutReservation, EraseReservation, SetPassDue>;
 
 // False for what lives in memory only.
 bool IsDurable(const Mutation& mutation);
@@ -121,6 +150,7 @@ struct StartGang {
   std::string task;  // As JobRecord.task.
   std::string dataset_fingerprint;
   std::vector<std::string> resume_candidates;  // Checkpoint IDs, best first.
+  bool source_is_run = false;                  // As JobSource.is_run.
   std::vector<SampleRange> skipped_ranges;
   bool operator==(const StartGang&) const = default;
 };

@@ -1,6 +1,8 @@
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "server/scheduler/decisions.h"
 #include "server/scheduler/exit_class.h"
 #include "server/scheduler/placement.h"
@@ -8,7 +10,7 @@
 namespace p2::scheduler {
 namespace {
 
-constexpr int kSigkillExit = 128 + 9;
+constexpr int kSigkillExit = 128 + 9, kSigtermExit = 128 + 15;
 constexpr size_t kTailInAttempt = 1024;  // Bytes of the log that an attempt keeps; a FAILED job keeps all that came.
 
 // 64-bit FNV-1a: the jitter of a backoff is a function of the attempt, so that a replay decides alike.
@@ -83,12 +85,26 @@ void BlameExits(Attempt& attempt, const AttemptEnded& ended, absl::string_view w
     if (IsStoppedExit(exit.exit_code)) attempt.reported_stopped = true;
     const StatusReason reason = exit.frozen ? StatusReason::kRankFrozen : ClassifyExit(exit.exit_code);
     if (reason == StatusReason::kUnspecified || (ended.worker_stopped && ExcusedByWorker(reason))) continue;
+    if (Severity(reason) > Severity(attempt.reason)) attempt.culprit = std::string(worker);
     Blame(attempt, reason, DescribeExit(exit, worker), exit.exit_code);
   }
   if (ended.worker_stopped) {
     Blame(attempt, StatusReason::kWorkerStopped, absl::StrCat("worker ", worker, " was stopped or restarted"));
   }
   if (Severity(attempt.reason) > before || attempt.log_tail.empty()) attempt.log_tail = ended.log_tail;
+}
+
+// The node may be the cause. Who is killed by SIGKILL or SIGTERM was killed by somebody.
+bool MayBeTheNode(const Attempt& ended) {
+  switch (ended.reason) {
+    case StatusReason::kDeviceError:
+    case StatusReason::kRankFrozen:
+      return true;
+    case StatusReason::kRankDied:
+      return ended.exit_code != kSigkillExit && ended.exit_code != kSigtermExit;
+    default:
+      return false;
+  }
 }
 
 // Ends the rest of a gang after one member has ended, if it did not end well.
@@ -135,6 +151,39 @@ void Restart(Draft& draft, absl::string_view id, StatusReason reason, const std:
        absl::StrCat("waits ", absl::FormatDuration(job.backoff), " after ", ReasonName(reason), budget, ": ", message));
 }
 
+// What p2d says of an attempt that it stopped itself, by the cause.
+struct StopStory {
+  StatusReason reason = StatusReason::kUnspecified;
+  absl::string_view attempt, job;
+};
+
+StopStory StoryOf(StopCause cause) {
+  switch (cause) {
+    case StopCause::kNone:
+      return {StatusReason::kPausedByUser, "", ""};
+    case StopCause::kDrain:
+      return {StatusReason::kWorkerDrained, "its worker is drained", "its worker is drained; goes on elsewhere"};
+    case StopCause::kPreempt:
+      return {StatusReason::kPreempted, "made room for another job", "made room for another job; goes on"};
+    case StopCause::kYield:
+      return {StatusReason::kYielded, "gave reserved devices back", "gave reserved devices back; goes on"};
+    case StopCause::kGrow:
+      return {StatusReason::kResizing, "starts again on more devices", "starts again on more devices; goes on"};
+  }
+  return {};
+}
+
+void LeavePausing(Draft& draft, absl::string_view id) {
+  JobRecord& job = draft.EditJob(id);
+  const StopCause cause = std::exchange(job.stop_cause, StopCause::kNone);
+  if (cause == StopCause::kNone) {
+    return Move(draft, id, JobState::kPaused, StatusReason::kPausedByUser, job.message);
+  }
+  const StopStory story = StoryOf(cause);
+  Move(draft, id, JobState::kQueued, story.reason,
+       absl::StrCat(story.job, " from ", job.progress.images_seen, " images"));
+}
+
 // What the attempt's end means for its job.
 void MoveOn(Draft& draft, absl::string_view id, const Attempt& ended, const std::string& log_tail) {
   const JobRecord& job = *draft.Job(id);
@@ -152,10 +201,7 @@ void MoveOn(Draft& draft, absl::string_view id, const Attempt& ended, const std:
     case JobState::kPausing:
       if (success) return Move(draft, id, JobState::kSucceeded, StatusReason::kCompleted, completed);
       if (IsFatal(ended.reason)) return Fail(draft, id, ended.reason, ended.message, log_tail);
-      if (!job.stop_is_drain) return Move(draft, id, JobState::kPaused, StatusReason::kPausedByUser, job.message);
-      draft.EditJob(id).stop_is_drain = false;
-      return Move(draft, id, JobState::kQueued, StatusReason::kWorkerDrained,
-                  absl::StrCat("its worker is drained; goes on elsewhere from ", job.progress.images_seen, " images"));
+      return LeavePausing(draft, id);
     default:
       if (!success) return Restart(draft, id, ended.reason, ended.message, log_tail);
       if (job.state == JobState::kStarting) Move(draft, id, JobState::kRunning, StatusReason::kUnspecified, "");
@@ -186,6 +232,27 @@ Outcome OutcomeOf(Attempt& attempt, JobState state) {
 }
 
 }  // namespace
+
+void WatchNodes(Draft& draft, absl::string_view id, const Attempt& ended) {
+  if (ended.outcome == Outcome::kSucceeded || ended.outcome == Outcome::kStopped) {
+    for (const Member& member : ended.members) {
+      if (!draft.Worker(member.worker)->failed_jobs.empty()) draft.EditWorker(member.worker).failed_jobs.clear();
+    }
+    return;
+  }
+  if (ended.outcome != Outcome::kFailed || ended.culprit.empty() || !MayBeTheNode(ended)) return;
+  WorkerRecord& worker = draft.EditWorker(ended.culprit);
+  std::vector<std::string>& jobs = worker.failed_jobs;
+  if (std::count(jobs.begin(), jobs.end(), id) == 0) jobs.emplace_back(id);
+  const int limit = draft.options().cordon_after_jobs;
+  if (limit <= 0 || static_cast<int>(jobs.size()) < limit || worker.cordoned) return;
+  worker.cordoned = true;
+  worker.cordon_reason = absl::StrCat("cordoned by p2d: the last attempts of jobs ", absl::StrJoin(jobs, ", "),
+                                      " broke on it, now with ", ReasonName(ended.reason),
+                                      "; look at the node, then `p2ctl node uncordon ", worker.id, "`");
+  draft.Event(WorkerName(worker.id), "WORKER_CORDONED", worker.cordon_reason);
+  draft.RequestPass();
+}
 
 void Blame(Attempt& attempt, StatusReason reason, std::string message, std::optional<int> exit_code) {
   if (Severity(reason) <= Severity(attempt.reason)) return;
@@ -298,10 +365,11 @@ void Settle(Draft& draft, absl::string_view id) {
     return;
   }
   attempt->outcome = OutcomeOf(*attempt, job.state);
-  if (attempt->outcome == Outcome::kStopped && job.state == JobState::kPausing && job.stop_is_drain &&
-      attempt->message.empty()) {
-    attempt->reason = StatusReason::kWorkerDrained;
-    attempt->message = "its worker is drained";
+  if (attempt->outcome == Outcome::kStopped && job.state == JobState::kPausing &&
+      job.stop_cause != StopCause::kNone && attempt->message.empty()) {
+    const StopStory story = StoryOf(job.stop_cause);
+    attempt->reason = story.reason;
+    attempt->message = std::string(story.attempt);
   }
   attempt->end_time = draft.now().wall;
   attempt->end_images_seen = job.progress.images_seen;
@@ -318,6 +386,7 @@ void Settle(Draft& draft, absl::string_view id) {
   }
   job.progress.phase.clear();
   job.progress.images_per_second = 0;
+  WatchNodes(draft, id, ended);
   draft.Event(JobName(id), "ATTEMPT_ENDED", DescribeEnd(ended));
   draft.RequestPass();
   MoveOn(draft, id, ended, log_tail);

@@ -2,14 +2,15 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "common/error_reason.h"
+#include "common/status_macros.h"
 #include "common/storage_layout.h"
 #include "server/scheduler/decisions.h"
 #include "server/scheduler/placement.h"
+#include "server/scheduler/retention.h"
 
 namespace p2::scheduler {
 namespace {
-
-constexpr int kLeastKept = 2;  // A bad newest one must have a predecessor.
 
 // Sends the deletion to the first worker that is connected and sees the root; without one it waits.
 void SendDeletion(Draft& draft, Deletion deletion) {
@@ -21,20 +22,28 @@ void SendDeletion(Draft& draft, Deletion deletion) {
   }
 }
 
-// A live job starts from it and has no checkpoint of its own to go on from yet.
-bool IsSourceOfLiveJob(const Draft& draft, const CheckpointRecord& checkpoint) {
-  const std::vector<const JobRecord*> jobs = draft.LiveJobs();
-  return std::any_of(jobs.begin(), jobs.end(), [&](const JobRecord* job) {
-    const JobSource& source = job->needs.source;
-    return source.job == checkpoint.job && source.checkpoint == checkpoint.id && job->ReadsSource();
-  });
-}
-
 // Registers the deletion and sends it; `retry_mono` is set here.
 void DeletePathOf(Draft& draft, Deletion deletion) {
   deletion.retry_mono = draft.now().mono + draft.options().delete_retry;
   draft.Mutate(PutDeletion{deletion});
   SendDeletion(draft, std::move(deletion));
+}
+
+void BeginDelete(Draft& draft, const CheckpointRecord& checkpoint) {
+  CheckpointRecord deleting = checkpoint;
+  deleting.state = CheckpointState::kDeleting;
+  Delete(draft, deleting);
+  draft.PutCheckpoint(std::move(deleting));
+}
+
+// NOT_FOUND if there is no committed one of that ID.
+absl::StatusOr<CheckpointPtr> FindGood(const Draft& draft, const std::string& job, const std::string& id) {
+  if (draft.Job(job) == nullptr) return JobNotFound(job);
+  for (const CheckpointPtr& good : ResumeCandidates(draft, job)) {
+    if (good->id == id) return good;
+  }
+  return Error(ErrorReason::kCheckpointNotFound, absl::StrCat("job \"", job, "\" has no good checkpoint \"", id,
+                                                              "\"; `p2ctl ckpt list ", job, "` shows them"));
 }
 
 void RefreshLatest(Draft& draft, absl::string_view id) {
@@ -65,6 +74,7 @@ void CheckpointSaved(Draft& draft, const SpoolReport& report, const CheckpointRe
   checkpoint.root = job.needs.checkpoint_root;
   checkpoint.root_id = job.needs.checkpoint_root_id;
   checkpoint.create_time = draft.now().wall;
+  checkpoint.metric = job.last_metric;
   checkpoint.size_bytes = 0;
   for (const CheckpointFile& file : checkpoint.files) checkpoint.size_bytes += file.size_bytes;
   const std::vector<CheckpointPtr> before = ResumeCandidates(draft, report.job);
@@ -77,6 +87,11 @@ void CheckpointSaved(Draft& draft, const SpoolReport& report, const CheckpointRe
               WorkerName(report.worker));
   draft.PutCheckpoint(std::move(checkpoint));
   RefreshLatest(draft, report.job);
+  const Attempt* live = job.live_attempt();
+  if (live != nullptr && live->epoch == report.epoch && static_cast<int>(live->ranks.size()) < job.needs.devices) {
+    job.may_grow = true;
+    draft.RequestPass();
+  }
   job.update_time = draft.now().wall;
   Collect(draft, report.job);
 }
@@ -93,19 +108,8 @@ void MarkCorrupt(Draft& draft, const SpoolReport& report, absl::string_view text
 }
 
 void Collect(Draft& draft, absl::string_view id) {
-  const JobRecord& job = *draft.Job(id);
-  const size_t keep = static_cast<size_t>(std::max(kLeastKept, job.needs.keep_last));
-  const Attempt* attempt = job.live_attempt();
-  const std::vector<CheckpointPtr> good = ResumeCandidates(draft, id);
-  for (size_t i = keep; i < good.size(); ++i) {
-    const CheckpointRecord& old = *good[i];
-    const bool in_use = attempt != nullptr &&
-                        std::count(attempt->resume_candidates.begin(), attempt->resume_candidates.end(), old.id) > 0;
-    if (old.pinned || in_use || IsSourceOfLiveJob(draft, old)) continue;
-    CheckpointRecord deleting = old;
-    deleting.state = CheckpointState::kDeleting;
-    Delete(draft, deleting);
-    draft.PutCheckpoint(std::move(deleting));
+  for (const RetentionVerdict& verdict : JudgeCheckpoints(draft, id)) {
+    if (!verdict.keep) BeginDelete(draft, *verdict.checkpoint);
   }
 }
 
@@ -144,6 +148,46 @@ absl::Status Handle(Draft& draft, const DeleteDone& event) {
   }
   draft.Mutate(EraseDeletion{event.root_id, event.path});
   if (!deletion.checkpoint.empty()) draft.Mutate(EraseCheckpoint{deletion.job, deletion.checkpoint});
+  return absl::OkStatus();
+}
+
+absl::Status Handle(Draft& draft, const PinCheckpoint& command) {
+  P2_ASSIGN_OR_RETURN(const CheckpointPtr known, FindGood(draft, command.job, command.checkpoint));
+  CheckpointRecord checkpoint = *known;
+  checkpoint.pinned = command.pinned;
+  checkpoint.pin_note = command.pinned ? command.note : "";
+  draft.Event(JobName(command.job), command.pinned ? "CHECKPOINT_PINNED" : "CHECKPOINT_UNPINNED",
+              absl::StrCat(command.checkpoint, command.note.empty() ? "" : ": ", command.note), command.info.actor,
+              known->pinned ? "pinned" : "not pinned", command.pinned ? "pinned" : "not pinned");
+  draft.PutCheckpoint(std::move(checkpoint));
+  draft.set_answer(JobName(command.job));
+  return absl::OkStatus();
+}
+
+absl::Status Handle(Draft& draft, const DeleteCheckpoint& command) {
+  P2_ASSIGN_OR_RETURN(const CheckpointPtr known, FindGood(draft, command.job, command.checkpoint));
+  const JobRecord& job = *draft.Job(command.job);
+  const std::vector<RetentionVerdict> verdicts = JudgeCheckpoints(draft, command.job);
+  const auto verdict = std::find_if(verdicts.begin(), verdicts.end(),
+                                    [&](const RetentionVerdict& it) { return it.checkpoint->id == known->id; });
+  const bool only = verdicts.size() == 1 && !IsTerminal(job.state);
+  if (known->pinned || only || verdict->in_use) {
+    return Error(ErrorReason::kCheckpointInUse,
+                 absl::StrCat("checkpoint \"", known->id, "\" of job \"", job.id, "\" is kept: ",
+                              only && !known->pinned && !verdict->in_use ? "the only good one of a live job" : verdict->why,
+                              known->pinned ? "; `p2ctl ckpt unpin` it first" : ""));
+  }
+  BeginDelete(draft, *known);
+  draft.Event(JobName(command.job), "CHECKPOINT_DELETED", known->id, command.info.actor);
+  if (!IsTerminal(job.state)) RefreshLatest(draft, command.job);
+  draft.set_answer(JobName(command.job));
+  return absl::OkStatus();
+}
+
+absl::Status Handle(Draft& draft, const CollectCheckpoints& command) {
+  if (draft.Job(command.job) == nullptr) return JobNotFound(command.job);
+  Collect(draft, command.job);
+  draft.set_answer(JobName(command.job));
   return absl::OkStatus();
 }
 

@@ -1,7 +1,12 @@
 #include "server/scheduler/cluster_state.h"
 
+#include <algorithm>
 #include <memory>
 #include <variant>
+
+#include "absl/strings/str_cat.h"
+#include "server/scheduler/placement.h"
+#include "server/scheduler/shares.h"
 
 namespace p2::scheduler {
 namespace {
@@ -29,6 +34,8 @@ bool IsDurable(const Mutation& mutation) {
   return std::visit(
       Overloaded{[](const PutJob& put) { return put.durable; }, [](const PutWorker& put) { return put.durable; },
                  [](const PutDeletion& put) { return put.durable; }, [](const SetDiskFull&) { return false; },
+                 [](const PutShare& put) { return put.durable; }, [](const PutReservation&) { return false; },
+                 [](const EraseReservation&) { return false; }, [](const SetPassDue&) { return false; },
                  [](const auto&) { return true; }},
       mutation);
 }
@@ -41,7 +48,15 @@ void ClusterState::Apply(const Mutation& mutation) {
             finished_jobs_.erase(erase.job);
             checkpoints_.erase(erase.job);
           },
-          [&](const PutWorker& put) { workers_[put.worker->id] = put.worker; },
+          [&](const PutWorker& put) { PutWorkerRecord(put.worker); },
+          [&](const PutQueue& put) { queues_[put.queue->id] = put.queue; },
+          [&](const EraseQueue& erase) { queues_.erase(erase.queue); },
+          [&](const PutShare& put) { shares_[put.share.id] = put.share; },
+          [&](const PutQuota& put) { quotas_[put.quota.id] = put.quota; },
+          [&](const EraseQuota& erase) { quotas_.erase(erase.id); },
+          [&](const PutReservation& put) { reservations_[put.reservation.job] = put.reservation; },
+          [&](const EraseReservation& erase) { reservations_.erase(erase.job); },
+          [&](const SetPassDue& set) { pass_due_ = set.due; },
           [&](const PutDataset& put) { datasets_[put.dataset->id] = put.dataset; },
           [&](const PutCheckpoint& put) { checkpoints_[put.checkpoint->job][KeyOf(*put.checkpoint)] = put.checkpoint; },
           [&](const EraseCheckpoint& erase) {
@@ -73,26 +88,94 @@ void ClusterState::Apply(const Mutation& mutation) {
       mutation);
 }
 
+namespace {
+
+// Whether the same slots are held under both records.
+bool HoldSameSlots(const JobRecord& a, const JobRecord& b) {
+  const Attempt *of_a = a.live_attempt(), *of_b = b.live_attempt();
+  if (of_a == nullptr || of_b == nullptr) return of_a == of_b;
+  return of_a->epoch == of_b->epoch && of_a->members == of_b->members;
+}
+
+bool OfferSameSlots(const WorkerRecord& a, const WorkerRecord& b) {
+  const auto same_root = [](const RootRecord& x, const RootRecord& y) { return x.name == y.name && x.id == y.id; };
+  return TakesGangs(a) == TakesGangs(b) && a.slots == b.slots && a.orphans == b.orphans && a.version == b.version &&
+         a.labels == b.labels && std::equal(a.roots.begin(), a.roots.end(), b.roots.begin(), b.roots.end(), same_root);
+}
+
+}  // namespace
+
 void ClusterState::PutJobRecord(const JobPtr& job) {
-  if (auto old = live_jobs_.find(job->id); old != live_jobs_.end()) IndexAttempt(*old->second, false);
+  JobPtr old;
+  if (auto it = live_jobs_.find(job->id); it != live_jobs_.end()) {
+    old = it->second;
+    Index(*old, false);
+  }
   if (IsTerminal(job->state)) {
     live_jobs_.erase(job->id);
     finished_jobs_[job->id] = job;
-    return;
+  } else {
+    live_jobs_[job->id] = job;
+    Index(*job, true);
   }
-  live_jobs_[job->id] = job;
-  IndexAttempt(*job, true);
+  if (old != nullptr && HoldSameSlots(*old, *job)) return;
+  std::set<std::string> workers;
+  for (const JobRecord* record : {old.get(), job.get()}) {
+    if (record == nullptr || record->live_attempt() == nullptr) continue;
+    for (const Member& member : record->live_attempt()->members) workers.insert(member.worker);
+  }
+  for (const std::string& worker : workers) UpdateSlots(worker);
 }
 
-void ClusterState::IndexAttempt(const JobRecord& job, bool add) {
-  const Attempt* attempt = job.live_attempt();
-  if (attempt == nullptr) return;
-  for (const Member& member : attempt->members) {
+void ClusterState::PutWorkerRecord(const WorkerPtr& worker) {
+  WorkerPtr& entry = workers_[worker->id];
+  const WorkerPtr old = std::exchange(entry, worker);
+  if (old == nullptr || !OfferSameSlots(*old, *worker)) UpdateSlots(worker->id);
+}
+
+void ClusterState::UpdateSlots(const std::string& id) {
+  const WorkerPtr worker = FindWorker(id);
+  if (worker == nullptr) return;
+  std::vector<const JobRecord*> jobs;
+  for (const std::string& job : JobsOn(id)) jobs.push_back(live_jobs_.at(job).get());
+  slots_.Update(*worker, HeldSlots(*worker, jobs));
+}
+
+void ClusterState::Count(Counts& counts, const JobRecord& job, int by) {
+  if (by == 0) return;
+  for (std::string account : {absl::StrCat("projects/", job.project), absl::StrCat("users/", job.owner)}) {
+    const auto it = counts.emplace(std::move(account), 0).first;
+    it->second += by;
+    if (it->second == 0) counts.erase(it);
+  }
+}
+
+int ClusterState::CountOf(const Counts& counts, absl::string_view account) {
+  const auto it = counts.find(account);
+  return it == counts.end() ? 0 : it->second;
+}
+
+void ClusterState::Index(const JobRecord& job, bool add) {
+  const auto enter = [&](std::set<std::string>& ids) {
     if (add) {
-      jobs_on_[member.worker].insert(job.id);
+      ids.insert(job.id);
     } else {
-      jobs_on_[member.worker].erase(job.id);
+      ids.erase(job.id);
     }
+  };
+  if (const Attempt* attempt = job.live_attempt(); attempt != nullptr) {
+    for (const Member& member : attempt->members) enter(jobs_on_[member.worker]);
+    Count(held_by_, job, (add ? 1 : -1) * HeldDevices(job));
+  }
+  if (!job.needs.source.job.empty() && job.ReadsSource()) enter(readers_of_[job.needs.source.job]);
+  if (job.state == JobState::kStarting) enter(starting_jobs_);
+  if (job.may_grow) enter(growing_jobs_);
+  if (job.state == JobState::kQueued || job.state == JobState::kPaused) Count(queued_by_, job, add ? 1 : -1);
+  if (job.state != JobState::kQueued) return;
+  if (add) {
+    queue_.Add(job);
+  } else {
+    queue_.Remove(job);
   }
 }
 
@@ -124,6 +207,26 @@ const std::set<std::string>& ClusterState::JobsOn(absl::string_view worker) cons
   static const std::set<std::string>* const none = new std::set<std::string>;
   auto it = jobs_on_.find(worker);
   return it == jobs_on_.end() ? *none : it->second;
+}
+
+const std::set<std::string>& ClusterState::ReadersOf(absl::string_view source) const {
+  static const std::set<std::string>* const none = new std::set<std::string>;
+  auto it = readers_of_.find(source);
+  return it == readers_of_.end() ? *none : it->second;
+}
+
+const std::map<std::string, std::string>& ClusterState::SelectorOf(absl::string_view queue) const {
+  static const auto* const none = new std::map<std::string, std::string>;
+  const auto it = queues_.find(queue);
+  return it == queues_.end() ? *none : it->second->selector;
+}
+
+ShareRecord ClusterState::ShareOf(absl::string_view id) const {
+  const auto it = shares_.find(id);
+  if (it != shares_.end()) return it->second;
+  ShareRecord share;
+  share.id = std::string(id);
+  return share;
 }
 
 }  // namespace p2::scheduler

@@ -10,6 +10,8 @@
 
 #include "absl/strings/string_view.h"
 #include "server/scheduler/action.h"
+#include "server/scheduler/queue_index.h"
+#include "server/scheduler/slot_index.h"
 #include "server/scheduler/types.h"
 
 namespace p2::scheduler {
@@ -29,6 +31,10 @@ class ClusterState {
   using Jobs = std::map<std::string, JobPtr, std::less<>>;
   using Workers = std::map<std::string, WorkerPtr, std::less<>>;
   using Datasets = std::map<std::string, DatasetPtr, std::less<>>;
+  using Queues = std::map<std::string, QueuePtr, std::less<>>;
+  using Shares = std::map<std::string, ShareRecord, std::less<>>;
+  using Quotas = std::map<std::string, QuotaRecord, std::less<>>;
+  using Reservations = std::map<std::string, Reservation, std::less<>>;  // By job.
   // Of one job by (images seen, epoch, ID): oldest first.
   using Checkpoints = std::map<std::tuple<int64_t, int64_t, std::string>, CheckpointPtr>;
   // By (root ID, path).
@@ -53,6 +59,26 @@ class ClusterState {
   const Jobs& finished_jobs() const { return finished_jobs_; }  // Loaded ones only.
   // IDs of live jobs that hold or await devices on a worker: those with a live attempt that names it.
   const std::set<std::string>& JobsOn(absl::string_view worker) const;
+  // IDs of live jobs that read a checkpoint of job `source`, or would at their next start.
+  const std::set<std::string>& ReadersOf(absl::string_view source) const;
+  // IDs of jobs that are STARTING, and of those with JobRecord.may_grow.
+  const std::set<std::string>& starting_jobs() const { return starting_jobs_; }
+  const std::set<std::string>& growing_jobs() const { return growing_jobs_; }
+  const QueueIndex& queue() const { return queue_; }
+  const SlotIndex& slots() const { return slots_; }
+  // Devices held and jobs QUEUED or PAUSED, by `projects/{project}` and `users/{owner}`.
+  int HeldBy(absl::string_view account) const { return CountOf(held_by_, account); }
+  int QueuedBy(absl::string_view account) const { return CountOf(queued_by_, account); }
+  const Queues& queues() const { return queues_; }
+  // Of the queue's workers; empty for `default` and unknown ones.
+  const std::map<std::string, std::string>& SelectorOf(absl::string_view queue) const;
+  const Shares& shares() const { return shares_; }
+  // With defaults if nothing is known of it.
+  ShareRecord ShareOf(absl::string_view id) const;
+  const Quotas& quotas() const { return quotas_; }
+  const Reservations& reservations() const { return reservations_; }
+  // Something changed that a scheduling pass has not seen: step SchedulePass until it is false.
+  bool pass_due() const { return pass_due_; }
   const Workers& workers() const { return workers_; }
   const Datasets& datasets() const { return datasets_; }
   const Deletions& deletions() const { return deletions_; }
@@ -61,8 +87,15 @@ class ClusterState {
   const std::string& disk_message() const { return disk_message_; }
 
  private:
+  using Counts = std::map<std::string, int, std::less<>>;
+  static int CountOf(const Counts& counts, absl::string_view account);
+
   void PutJobRecord(const JobPtr& job);
-  void IndexAttempt(const JobRecord& job, bool add);
+  void PutWorkerRecord(const WorkerPtr& worker);
+  // Enters the job into, or takes it out of, everything that is derived from live jobs.
+  void Index(const JobRecord& job, bool add);
+  void Count(Counts& counts, const JobRecord& job, int by);
+  void UpdateSlots(const std::string& worker);
 
   Jobs live_jobs_, finished_jobs_;
   Workers workers_;
@@ -72,8 +105,17 @@ class ClusterState {
   Counters counters_;
   bool disk_full_ = false;
   std::string disk_message_;
-  // Derived from the live attempts of live_jobs_.
-  std::map<std::string, std::set<std::string>, std::less<>> jobs_on_;
+  Queues queues_;
+  Shares shares_;
+  Quotas quotas_;
+  Reservations reservations_;
+  bool pass_due_ = false;
+  // Derived from live_jobs_ and workers_.
+  std::map<std::string, std::set<std::string>, std::less<>> jobs_on_, readers_of_;
+  std::set<std::string> starting_jobs_, growing_jobs_;
+  QueueIndex queue_;
+  SlotIndex slots_;
+  Counts held_by_, queued_by_;
 };
 
 }  // namespace p2::scheduler

@@ -8,11 +8,12 @@
 #include "server/scheduler/decisions.h"
 
 namespace p2::scheduler {
-namespace {
 
 absl::Status JobNotFound(absl::string_view id) {
   return Error(ErrorReason::kJobNotFound, absl::StrCat("job \"", id, "\" not found; `p2ctl list` shows them"));
 }
+
+namespace {
 
 absl::Status WorkerNotFound(absl::string_view id) {
   return Error(ErrorReason::kWorkerNotFound,
@@ -79,20 +80,59 @@ std::string DescribeCreated(const CreateJob& command) {
 
 // A live job that still reads a checkpoint of `id`; null if there is none.
 const JobRecord* ReaderOf(const Draft& draft, absl::string_view id) {
-  for (const JobRecord* job : draft.LiveJobs()) {
-    if (job->needs.source.job == id && job->ReadsSource()) return job;
+  const std::set<std::string>& readers = draft.base().ReadersOf(id);
+  return readers.empty() ? nullptr : draft.Job(*readers.begin());
+}
+
+absl::Status CheckQueue(const Draft& draft, const std::string& queue) {
+  if (queue == kDefaultQueue || draft.base().queues().count(queue) > 0) return absl::OkStatus();
+  std::vector<std::string> names = {std::string(kDefaultQueue)};
+  for (const auto& [id, record] : draft.base().queues()) names.push_back(id);
+  return Error(ErrorReason::kQueueNotFound,
+               absl::StrCat("queue \"", queue, "\" not found; there are ", absl::StrJoin(names, ", ")));
+}
+
+absl::Status CheckQueuedQuota(const Draft& draft, const CreateJob& command) {
+  for (const std::string& account :
+       {absl::StrCat("projects/", command.project), absl::StrCat("users/", command.owner)}) {
+    const auto quota = draft.base().quotas().find(account);
+    if (quota == draft.base().quotas().end() || !quota->second.queued_jobs.has_value()) continue;
+    const int limit = *quota->second.queued_jobs;
+    const int queued = draft.base().QueuedBy(account) + draft.AddedBy(account);
+    if (queued < limit) continue;
+    return Error(ErrorReason::kQuotaExceeded,
+                 absl::StrCat(account, " may have ", limit, " jobs queued and has ", queued,
+                              "; wait until some have started, or ask for more (`p2ctl quota list`)"));
   }
-  return nullptr;
+  return absl::OkStatus();
 }
 
 }  // namespace
+
+absl::Status Handle(Draft& draft, const CreateJobs& command) {
+  std::vector<std::string> names;
+  for (const CreateJob& job : command.jobs) {
+    absl::Status status = Handle(draft, job);
+    if (!status.ok()) {
+      absl::Status placed(status.code(), absl::StrCat("job ", names.size() + 1, " of ", command.jobs.size(), ": ",
+                                                      status.message(), "; none was made"));
+      status.ForEachPayload([&](absl::string_view url, const absl::Cord& payload) { placed.SetPayload(url, payload); });
+      return placed;
+    }
+    names.push_back(JobName(job.id));
+  }
+  draft.set_answer(absl::StrJoin(names, ","));
+  return absl::OkStatus();
+}
 
 absl::Status Handle(Draft& draft, const CreateJob& command) {
   if (draft.base().disk_full()) return Error(ErrorReason::kDiskFull, draft.base().disk_message());
   if (draft.Job(command.id) != nullptr) {
     return absl::AlreadyExistsError(absl::StrCat("job \"", command.id, "\" exists"));
   }
-  if (absl::Status status = CheckSource(draft, command.needs.source); !status.ok()) return status;
+  P2_RETURN_IF_ERROR(CheckSource(draft, command.needs.source));
+  P2_RETURN_IF_ERROR(CheckQueue(draft, command.queue));
+  P2_RETURN_IF_ERROR(CheckQueuedQuota(draft, command));
   JobRecord job;
   job.id = command.id;
   job.state = command.paused ? JobState::kPaused : JobState::kQueued;
@@ -106,9 +146,13 @@ absl::Status Handle(Draft& draft, const CreateJob& command) {
   job.labels = command.labels;
   job.owner = command.owner;
   job.project = command.project;
+  job.queue = command.queue;
+  job.lineage = command.lineage;
+  job.note = command.note;
   job.priority = command.priority;
   job.request_id = command.info.request_id;
   job.create_order = draft.NextCreateOrder();
+  job.order_key = DefaultOrderKey(job.create_order);
   job.create_time = job.update_time = draft.now().wall;
   draft.AddJob(std::move(job));
   draft.Mutate(PutSpec{command.spec_sha256, command.spec_bytes});
@@ -144,9 +188,9 @@ absl::Status Handle(Draft& draft, const PauseJob& command) {
       StopGang(draft, command.job, StopMode::kCheckpoint);
       return absl::OkStatus();
     case JobState::kPausing:
-      if (job->stop_is_drain) {
+      if (job->stop_cause != StopCause::kNone) {
         JobRecord& edited = draft.EditJob(command.job);
-        edited.stop_is_drain = false;
+        edited.stop_cause = StopCause::kNone;
         edited.reason = StatusReason::kPausedByUser;
         edited.message = std::move(message);
         edited.update_time = draft.now().wall;
@@ -166,8 +210,61 @@ absl::Status Handle(Draft& draft, const ResumeJob& command) {
     return Forbidden(*job, "resumed",
                      job->state == JobState::kPausing ? "wait until it is PAUSED" : "only a PAUSED job can");
   }
+  JobRecord& edited = draft.EditJob(command.job);
+  if (command.devices.has_value()) edited.needs.devices = *command.devices;
+  if (command.devices_min.has_value()) edited.needs.devices_min = *command.devices_min;
+  if (command.priority.has_value()) edited.priority = *command.priority;
   Move(draft, command.job, JobState::kQueued, StatusReason::kUnspecified, "", command.info.actor);
   draft.set_answer(JobName(command.job));
+  return absl::OkStatus();
+}
+
+namespace {
+
+bool Allows(JobState state, ControlJobs::Verb verb) {
+  using Verb = ControlJobs::Verb;
+  switch (verb) {
+    case Verb::kStop:
+    case Verb::kKill:
+      return !IsTerminal(state);
+    case Verb::kPause:
+      return !IsTerminal(state) && state != JobState::kCancelling;
+    case Verb::kResume:
+      return state == JobState::kPaused;
+    case Verb::kDelete:
+      return IsTerminal(state);
+  }
+  return false;
+}
+
+absl::Status Control(Draft& draft, const ControlJobs& command, const std::string& id) {
+  using Verb = ControlJobs::Verb;
+  switch (command.verb) {
+    case Verb::kStop:
+      return Handle(draft, StopJob{command.info, id, command.reason});
+    case Verb::kKill:
+      return Handle(draft, KillJob{command.info, id, command.reason});
+    case Verb::kPause:
+      return Handle(draft, PauseJob{command.info, id, command.reason});
+    case Verb::kResume:
+      return Handle(draft, ResumeJob{command.info, id, {}, {}, {}});
+    case Verb::kDelete:
+      return Handle(draft, DeleteJob{command.info, id});
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status Handle(Draft& draft, const ControlJobs& command) {
+  std::vector<std::string> names;
+  for (const std::string& id : command.jobs) {
+    const JobRecord* job = draft.Job(id);
+    if (command.skip && (job == nullptr || !Allows(job->state, command.verb))) continue;
+    P2_RETURN_IF_ERROR(Control(draft, command, id));
+    names.push_back(JobName(id));
+  }
+  draft.set_answer(absl::StrJoin(names, ","));
   return absl::OkStatus();
 }
 
@@ -193,6 +290,10 @@ absl::Status Handle(Draft& draft, const CordonWorker& command) {
   WorkerRecord& worker = draft.EditWorker(command.worker);
   worker.cordoned = true;
   worker.draining |= command.drain;
+  if (command.drain) {
+    worker.drain_within = command.deadline;
+    worker.drain_by_mono = draft.now().mono + command.deadline;
+  }
   worker.cordon_reason = WithReason(command.drain ? "drained" : "cordoned", command.info.actor, command.reason);
   draft.Event(WorkerName(command.worker), command.drain ? "WORKER_DRAINED" : "WORKER_CORDONED", worker.cordon_reason,
               command.info.actor);
@@ -206,7 +307,7 @@ absl::Status Handle(Draft& draft, const CordonWorker& command) {
   for (const std::string& id : moving) {
     Move(draft, id, JobState::kPausing, StatusReason::kWorkerDrained,
          absl::StrCat("worker ", command.worker, " is drained: checkpoints and moves elsewhere"));
-    draft.EditJob(id).stop_is_drain = true;
+    draft.EditJob(id).stop_cause = StopCause::kDrain;
     StopGang(draft, id, StopMode::kCheckpoint);
   }
   return absl::OkStatus();
@@ -217,6 +318,9 @@ absl::Status Handle(Draft& draft, const UncordonWorker& command) {
   WorkerRecord& worker = draft.EditWorker(command.worker);
   worker.cordoned = worker.draining = false;
   worker.cordon_reason.clear();
+  worker.failed_jobs.clear();
+  worker.drain_within = absl::InfiniteDuration();
+  worker.drain_by_mono = absl::InfiniteFuture();
   draft.Event(WorkerName(command.worker), "WORKER_UNCORDONED", "", command.info.actor);
   draft.set_answer(WorkerName(command.worker));
   draft.RequestPass();

@@ -13,6 +13,7 @@ namespace p2::scheduler {
 std::string JobName(absl::string_view id);          // `jobs/{id}`
 std::string WorkerName(absl::string_view id);       // `workers/{id}`
 absl::string_view ReasonName(StatusReason reason);  // As in p2.v1.StatusReason: `RANK_DIED`.
+absl::Status JobNotFound(absl::string_view id);
 
 // The only place where a job changes its state; an illegal move is a Bug. Records the event JOB_STATE.
 void Move(Draft& draft, absl::string_view job, JobState to, StatusReason reason, std::string message,
@@ -28,6 +29,16 @@ absl::Status Handle(Draft& draft, const DeleteJob& command);
 absl::Status Handle(Draft& draft, const CordonWorker& command);
 absl::Status Handle(Draft& draft, const UncordonWorker& command);
 absl::Status Handle(Draft& draft, const RegisterDataset& command);
+absl::Status Handle(Draft& draft, const CreateJobs& command);
+absl::Status Handle(Draft& draft, const ControlJobs& command);
+
+// --- queue_commands.cc ---
+absl::Status Handle(Draft& draft, const UpdateJob& command);
+absl::Status Handle(Draft& draft, const MoveJob& command);
+absl::Status Handle(Draft& draft, const SetQueue& command);
+absl::Status Handle(Draft& draft, const DeleteQueue& command);
+absl::Status Handle(Draft& draft, const SetQuota& command);
+absl::Status Handle(Draft& draft, const SetWeight& command);
 
 // --- workers.cc: streams, silence, what a worker says that it runs ---
 absl::Status Handle(Draft& draft, const WorkerConnected& event);
@@ -36,11 +47,14 @@ absl::Status Handle(Draft& draft, const Heartbeat& event);
 absl::Status Handle(Draft& draft, const Recovered& event);
 // Silent workers become SUSPECT, then LOST.
 void WatchSilence(Draft& draft);
+// What still runs on a worker when its drain's deadline has passed is killed.
+void WatchDrains(Draft& draft);
 
 // --- gang.cc: two-phase start and stop of an attempt ---
 absl::Status Handle(Draft& draft, const PrepareReply& event);
 // REQUIRES: QUEUED, and the slots are free. Raises the epoch and sends Prepare to every worker.
-void StartAttempt(Draft& draft, absl::string_view job, std::vector<RankPlacement> ranks);
+// `backfill`: it runs on devices that are reserved for another job.
+void StartAttempt(Draft& draft, absl::string_view job, std::vector<RankPlacement> ranks, bool backfill);
 void MemberStarted(Draft& draft, const SpoolReport& report);
 // What member `worker` of the job's live attempt needs to hear (again) in its state. `listed`: it says that it has the
 // attempt; `prepared`: without processes.
@@ -64,10 +78,14 @@ void AbandonLostMembers(Draft& draft, absl::string_view job);
 void ReviewLost(Draft& draft);
 // Keeps the worst reason of the attempt.
 void Blame(Attempt& attempt, StatusReason reason, std::string message, std::optional<int> exit_code = std::nullopt);
+// A worker on which attempts of several jobs broke, one after the other, is cordoned.
+void WatchNodes(Draft& draft, absl::string_view job, const Attempt& ended);
 // If no member is left: the attempt ends and the job moves on.
 void Settle(Draft& draft, absl::string_view job);
 
 // --- reports.cc: what trainers say ---
+// The job's rate, as it runs now.
+void SetRate(JobRecord& job, double images_per_second);
 absl::Status Handle(Draft& draft, const SpoolReport& report);
 
 // --- checkpoints.cc ---
@@ -76,8 +94,11 @@ void CheckpointSaved(Draft& draft, const SpoolReport& report, const CheckpointRe
 void MarkCorrupt(Draft& draft, const SpoolReport& report, absl::string_view text);
 // IDs of good checkpoints, best first.
 std::vector<CheckpointPtr> ResumeCandidates(const Draft& draft, absl::string_view job);
-// Deletes what keep_last and the attempts in progress do not protect.
+// Deletes what nothing protects (retention.h).
 void Collect(Draft& draft, absl::string_view job);
+absl::Status Handle(Draft& draft, const PinCheckpoint& command);
+absl::Status Handle(Draft& draft, const DeleteCheckpoint& command);
+absl::Status Handle(Draft& draft, const CollectCheckpoints& command);
 // Registers the deletion and sends it to a worker that sees the root.
 void Delete(Draft& draft, const CheckpointRecord& checkpoint);
 // The same of what a job's runs leave beside its checkpoints: a training (worker/trainer/run_files.h, ema_snapshots.h),
@@ -88,9 +109,12 @@ void RetryDeletions(Draft& draft);
 absl::Status Handle(Draft& draft, const DeleteDone& event);
 
 // --- schedule.cc ---
-// Starts what fits, in queue order, and gives every other queued job its reason.
-void SchedulingPass(Draft& draft);
-// True if the job would fit on ready workers, its own slots there counted as free.
+// Offers the free devices to the queued jobs in their order, makes room for those that come first, and gives every other
+// ready job the reason why it waits.
+void RunSchedulingPass(Draft& draft);
+
+// --- capacity.cc ---
+// True if the job would fit on workers that take gangs, its own slots there counted as free.
 bool FitsElsewhere(const Draft& draft, const JobRecord& job);
 
 }  // namespace p2::scheduler

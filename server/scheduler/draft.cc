@@ -5,6 +5,9 @@
 #include <memory>
 #include <set>
 
+#include "absl/strings/str_cat.h"
+#include "server/scheduler/shares.h"
+
 namespace p2::scheduler {
 namespace {
 
@@ -28,7 +31,7 @@ void Bug(absl::string_view message) {
 }
 
 Draft::Draft(const ClusterState& state, const Moment& now, const StepOptions& options)
-    : state_(state), now_(now), options_(options), counters_(state.counters()) {}
+    : state_(state), now_(now), options_(options), counters_(state.counters()), pass_(state.pass_due()) {}
 
 const JobRecord* Draft::Job(absl::string_view id) const {
   if (auto it = jobs_.find(id); it != jobs_.end()) return &it->second.record;
@@ -49,7 +52,14 @@ WorkerRecord& Draft::TouchWorker(absl::string_view id) {
 
 void Draft::AddJob(JobRecord job) {
   const std::string id = job.id;
+  ++added_by_[absl::StrCat("projects/", job.project)];
+  ++added_by_[absl::StrCat("users/", job.owner)];
   jobs_[id] = {std::move(job), true};
+}
+
+int Draft::AddedBy(absl::string_view account) const {
+  const auto it = added_by_.find(account);
+  return it == added_by_.end() ? 0 : it->second;
 }
 
 void Draft::AddWorker(WorkerRecord worker) {
@@ -115,12 +125,37 @@ void Draft::PutCheckpoint(CheckpointRecord checkpoint) {
   slot = std::make_shared<const CheckpointRecord>(std::move(checkpoint));
 }
 
-void Draft::Event(std::string resource, absl::string_view reason, std::string message, absl::string_view actor) {
+void Draft::Event(std::string resource, absl::string_view reason, std::string message, absl::string_view actor,
+                  std::string before, std::string after) {
   events_.push_back({++counters_.event_revision, now_.wall, std::move(resource), std::string(reason),
-                     std::move(message), std::string(actor)});
+                     std::move(message), std::string(actor), request_id_, std::move(before), std::move(after)});
+}
+
+void Draft::ChargeShares() {
+  std::map<std::string, int> taken;
+  std::set<std::string> durable;
+  for (const auto& [id, changed] : jobs_) {
+    const JobRecord& job = changed.record;
+    const JobPtr base = state_.FindJob(id);
+    const int after = HeldDevices(job), more = after - (base == nullptr ? 0 : HeldDevices(*base));
+    const bool saved = checkpoints_.count(id) > 0 && after > 0;
+    if (more == 0 && !saved) continue;
+    for (const std::string& share : {ProjectShare(job.project), OwnerShare(job.project, job.owner)}) {
+      taken[share] += more;
+      if (more < 0 || saved) durable.insert(share);
+    }
+  }
+  for (const auto& [id, more] : taken) {
+    ShareRecord share = state_.ShareOf(id);
+    share.usage = UsageAt(share, now_.mono, options_.share_half_life);
+    share.as_of_mono = now_.mono;
+    share.devices += more;
+    others_.push_back(PutShare{std::move(share), durable.count(id) > 0});
+  }
 }
 
 StepResult Draft::Finish() && {
+  ChargeShares();
   for (auto& [id, changed] : jobs_) {
     changed.record.revision = ++counters_.job_revision;
     result_.mutations.push_back(PutJob{std::make_shared<const JobRecord>(std::move(changed.record)), changed.durable});
@@ -140,6 +175,7 @@ StepResult Draft::Finish() && {
   if (!(counters_ == state_.counters())) {
     result_.mutations.push_back(SetCounters{counters_.job_revision, counters_.event_revision, counters_.create_order});
   }
+  if (pass_ != state_.pass_due()) result_.mutations.push_back(SetPassDue{pass_});
   return std::move(result_);
 }
 

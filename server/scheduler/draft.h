@@ -29,10 +29,12 @@ class Draft {
   WorkerRecord& EditWorker(absl::string_view id);
   WorkerRecord& TouchWorker(absl::string_view id);
   void AddJob(JobRecord job);
+  // Jobs added in this step under an account, `users/{owner}` or `projects/{project}`.
+  int AddedBy(absl::string_view account) const;
   void AddWorker(WorkerRecord worker);
   void EraseJob(const std::string& id);
 
-  // Live jobs by ID, those of this draft included.
+  // Live jobs by ID, those of this draft included. Looks at all of them.
   std::vector<const JobRecord*> LiveJobs() const;
   // All workers by ID.
   std::vector<const WorkerRecord*> Workers() const;
@@ -45,11 +47,15 @@ class Draft {
   // Other mutations, written in this order after the records above.
   void Mutate(Mutation mutation) { others_.push_back(std::move(mutation)); }
   void Act(Action action) { result_.actions.push_back(std::move(action)); }
-  void Event(std::string resource, absl::string_view reason, std::string message, absl::string_view actor = "p2d");
+  void Event(std::string resource, absl::string_view reason, std::string message, absl::string_view actor = "p2d",
+             std::string before = "", std::string after = "");
+  // Whose request this step is about: its ID stands in the events.
+  void set_request_id(std::string request_id) { request_id_ = std::move(request_id); }
 
-  // The capacity or the queue changed: run the scheduling pass at the end of this step.
+  // The capacity or the queue changed: a scheduling pass is due.
   void RequestPass() { pass_ = true; }
-  bool pass_requested() const { return pass_; }
+  // The pass itself ends with this; `again`: it made room that it has not given away yet.
+  void PassDone(bool again) { pass_ = again; }
 
   int64_t NextCreateOrder() { return ++counters_.create_order; }
   void SkipRevisions(int64_t count) { counters_.job_revision += count; }
@@ -59,6 +65,9 @@ class Draft {
   StepResult Finish() &&;
 
  private:
+  // Device time of the accounts whose jobs took or gave back devices, or saved a checkpoint.
+  void ChargeShares();
+
   template <typename Record>
   struct Changed {
     Record record;
@@ -75,7 +84,9 @@ class Draft {
   std::map<std::string, ClusterState::Checkpoints, std::less<>> checkpoints_;
   std::vector<Mutation> others_;
   std::vector<EventRecord> events_;
-  bool pass_ = false;
+  std::map<std::string, int, std::less<>> added_by_;
+  std::string request_id_;
+  bool pass_;
   StepResult result_;
 };
 

@@ -32,10 +32,18 @@ struct CreateJob {
   std::string origins_sha256, origins_bytes;  // A serialized map of origins; empty: none.
   std::string task;                           // As JobRecord.task.
   std::map<std::string, std::string> labels;
-  std::string owner, project;
+  std::string owner, project = "default", queue = std::string(kDefaultQueue);
   int priority = 0;
   bool paused = false;
+  Lineage lineage;
+  std::string note;
   bool operator==(const CreateJob&) const = default;
+};
+// All or none.
+struct CreateJobs {
+  CommandInfo info;
+  std::vector<CreateJob> jobs;  // Their own infos count for nothing but the actor.
+  bool operator==(const CreateJobs&) const = default;
 };
 
 struct StopJob {  // Checkpoint, then CANCELLED.
@@ -56,7 +64,79 @@ struct PauseJob {
 struct ResumeJob {
   CommandInfo info;
   std::string job;
+  // Left as they are if unset; both of the devices or none.
+  std::optional<int> devices, devices_min, priority;
   bool operator==(const ResumeJob&) const = default;
+};
+// A verb for several jobs in one batch. The caller chose the jobs just before the step.
+struct ControlJobs {
+  enum class Verb { kStop, kKill, kPause, kResume, kDelete };
+  CommandInfo info;
+  Verb verb = Verb::kStop;
+  std::vector<std::string> jobs;
+  bool skip = false;  // Those whose state forbids it are passed over; else one of them fails all.
+  std::string reason;
+  bool operator==(const ControlJobs&) const = default;
+};
+struct UpdateJob {  // Of a live job; labels and note of an ended one too.
+  CommandInfo info;
+  std::string job;
+  std::optional<int> priority;
+  std::map<std::string, std::string> set_labels;
+  std::vector<std::string> erase_labels;
+  std::optional<std::string> note;
+  bool operator==(const UpdateJob&) const = default;
+};
+// Within the line of its owner's jobs of its priority.
+struct MoveJob {
+  enum class Where { kFirst, kLast, kBefore, kAfter };
+  CommandInfo info;
+  std::string job;
+  Where where = Where::kFirst;
+  std::string other;  // Of kBefore and kAfter.
+  bool operator==(const MoveJob&) const = default;
+};
+
+struct SetQueue {  // NOT_FOUND or ALREADY_EXISTS as `create` says.
+  CommandInfo info;
+  QueueRecord queue;  // create_time is set by Step.
+  bool create = false;
+  bool operator==(const SetQueue&) const = default;
+};
+struct DeleteQueue {  // FAILED_PRECONDITION while a live job is in it.
+  CommandInfo info;
+  std::string queue;
+  bool operator==(const DeleteQueue&) const = default;
+};
+struct SetQuota {  // With no limit in it: the quota goes.
+  CommandInfo info;
+  QuotaRecord quota;
+  bool operator==(const SetQuota&) const = default;
+};
+struct SetWeight {
+  CommandInfo info;
+  std::string share;  // As ShareRecord.id.
+  double weight = 1;  // > 0.
+  bool operator==(const SetWeight&) const = default;
+};
+
+struct PinCheckpoint {
+  CommandInfo info;
+  std::string job, checkpoint, note;
+  bool pinned = true;
+  bool operator==(const PinCheckpoint&) const = default;
+};
+// FAILED_PRECONDITION if it is pinned, in use, or the only good one of a live job.
+struct DeleteCheckpoint {
+  CommandInfo info;
+  std::string job, checkpoint;
+  bool operator==(const DeleteCheckpoint&) const = default;
+};
+// What the job's retention no longer keeps goes now.
+struct CollectCheckpoints {
+  CommandInfo info;
+  std::string job;
+  bool operator==(const CollectCheckpoints&) const = default;
 };
 struct DeleteJob {  // Of a terminal job.
   CommandInfo info;
@@ -68,6 +148,8 @@ struct CordonWorker {
   CommandInfo info;
   std::string worker, reason;
   bool drain = false;  // Also checkpoint what runs there and requeue it.
+  // Of a drain: what still runs after so long is killed. Infinite: never.
+  absl::Duration deadline = absl::InfiniteDuration();
   bool operator==(const CordonWorker&) const = default;
 };
 struct UncordonWorker {
@@ -228,14 +310,20 @@ struct Tick {  // Time passes: silence, backoffs, deadlines.
 struct Recovered {  // First event of a process: monotonic times start anew, actions still needed are issued again.
   bool operator==(const Recovered&) const = default;
 };
+// Gives away what is free, while ClusterState::pass_due().
+struct SchedulePass {
+  bool operator==(const SchedulePass&) const = default;
+};
 struct DiskState {  // The data directory crossed a watermark.
   bool full = false;
   std::string message;
   bool operator==(const DiskState&) const = default;
 };
 
-using Event = std::variant<CreateJob, StopJob, KillJob, PauseJob, ResumeJob, DeleteJob, CordonWorker, UncordonWorker,
+using Event = std::variant<CreateJob, CreateJobs, StopJob, KillJob, PauseJob, ResumeJob, ControlJobs, UpdateJob, MoveJob,
+                           SetQueue, DeleteQueue, SetQuota, SetWeight, PinCheckpoint, DeleteCheckpoint,
+                           CollectCheckpoints, DeleteJob, CordonWorker, UncordonWorker,
                            RegisterDataset, WorkerConnected, WorkerDisconnected, Heartbeat, PrepareReply, DeleteDone,
-                           SpoolReport, Tick, Recovered, DiskState>;
+                           SpoolReport, Tick, Recovered, SchedulePass, DiskState>;
 
 }  // namespace p2::scheduler

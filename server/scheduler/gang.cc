@@ -48,6 +48,7 @@ StartGang StartFor(const JobRecord& job, const Attempt& attempt, absl::string_vi
   start.task = job.task;
   start.dataset_fingerprint = job.needs.dataset_fingerprint;
   start.resume_candidates = attempt.resume_candidates;
+  start.source_is_run = job.ReadsSource() && job.needs.source.is_run;
   start.skipped_ranges = job.skipped_ranges;
   return start;
 }
@@ -63,12 +64,14 @@ bool HasProcesses(const Member& member) {
 
 }  // namespace
 
-void StartAttempt(Draft& draft, absl::string_view id, std::vector<RankPlacement> ranks) {
+void StartAttempt(Draft& draft, absl::string_view id, std::vector<RankPlacement> ranks, bool backfill) {
   JobRecord& job = draft.EditJob(id);
   Attempt attempt;
   attempt.number = ++job.attempt_count;
   attempt.epoch = ++job.epoch;
   attempt.create_time = draft.now().wall;
+  attempt.create_mono = draft.now().mono;
+  attempt.backfill = backfill;
   attempt.deadline_mono = draft.now().mono + draft.options().gang_timeout;
   for (const RankPlacement& rank : ranks) {
     if (attempt.FindMember(rank.worker) == nullptr) attempt.members.push_back({rank.worker});
@@ -79,6 +82,8 @@ void StartAttempt(Draft& draft, absl::string_view id, std::vector<RankPlacement>
     if (attempt.resume_candidates.empty()) job.progress.images_seen = checkpoint->images_seen;
     attempt.resume_candidates.push_back(checkpoint->id);
   }
+  if (attempt.resume_candidates.empty() && job.needs.source.is_run)
+    job.progress.images_seen = job.needs.source.images_seen;
   attempt.start_images_seen = attempt.end_images_seen = job.progress.images_seen;
   job.attempts.push_back(attempt);
   if (job.attempts.size() > kAttemptsKept) job.attempts.erase(job.attempts.begin());
@@ -191,7 +196,8 @@ void FailGang(Draft& draft, absl::string_view id, absl::string_view worker, Stat
 
 void WatchGangs(Draft& draft) {
   std::vector<std::pair<std::string, std::string>> late;  // Job, worker.
-  for (const JobRecord* job : draft.LiveJobs()) {
+  for (const std::string& id : draft.base().starting_jobs()) {
+    const JobRecord* job = draft.Job(id);
     const Attempt* attempt = job->live_attempt();
     if (job->state != JobState::kStarting || attempt->deadline_mono > draft.now().mono) continue;
     if (attempt->stop_mode != StopMode::kNone) continue;

@@ -60,7 +60,11 @@ void TakeMetrics(Draft& draft, const SpoolReport& report, const MetricsReported&
     return it->second;
   };
   if (const auto loss = value("loss"); loss.has_value() && std::isfinite(*loss)) job.progress.loss = loss;
-  if (const auto rate = value("images_per_second")) job.progress.images_per_second = *rate;
+  if (!job.needs.keep_best_metric.empty()) {
+    const auto metric = value(job.needs.keep_best_metric);
+    if (metric.has_value() && std::isfinite(*metric)) job.last_metric = metric;
+  }
+  if (const auto rate = value("images_per_second")) SetRate(job, *rate);
 }
 
 // Adds `more` to the sorted, disjoint `ranges`; what touches becomes one.
@@ -141,6 +145,14 @@ void Take(Draft& draft, const SpoolReport& report) {
 }
 
 }  // namespace
+
+void SetRate(JobRecord& job, double images_per_second) {
+  job.progress.images_per_second = images_per_second;
+  const Attempt* attempt = job.live_attempt();
+  if (attempt != nullptr && std::isfinite(images_per_second) && images_per_second > 0) {
+    job.device_rate = images_per_second / static_cast<double>(attempt->ranks.size());
+  }
+}
 
 absl::Status Handle(Draft& draft, const SpoolReport& report) {
   const WorkerRecord* worker = draft.Worker(report.worker);

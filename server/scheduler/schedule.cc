@@ -1,91 +1,30 @@
+// One scheduling pass. Within it every queued job is looked at in its order, but of those that are the same to placement
+// (owner, priority, shape) only the first that does not fit.
 #include <algorithm>
+#include <set>
+#include <tuple>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "server/scheduler/capacity.h"
 #include "server/scheduler/decisions.h"
-#include "server/scheduler/placement.h"
-#include "server/scheduler/queue_order.h"
+#include "server/scheduler/queue_cursor.h"
 
 namespace p2::scheduler {
 namespace {
 
-// The workers that take gangs, as one pass sees them.
-struct Offer {
-  const WorkerRecord* worker = nullptr;
-  FreeSlots free;
-  std::string reserved_for;  // The job before in the queue that waits for devices here; empty: none.
+// Why a line of jobs waits, for people; numbers that change all the time are `why`'s to tell.
+struct Blocked {
+  StatusReason reason = StatusReason::kUnspecified;
+  std::string message;
 };
 
-std::vector<Offer> Offers(const Draft& draft) {
-  std::vector<Offer> offers;
-  for (const WorkerRecord* worker : draft.Workers()) {
-    if (!TakesGangs(*worker)) continue;
-    offers.push_back({worker, FreeSlotsOf(*worker, HeldSlots(*worker, draft.JobsOn(worker->id)))});
-  }
-  return offers;
-}
-
-// Slots of one kind that a gang of the job could ever use on these workers, busy ones included.
-int SlotsThatExist(const JobRecord& job, const std::vector<const Offer*>& offers) {
-  std::map<std::string, int> by_kind;
-  for (const Offer* offer : offers) {
-    for (const SlotRecord& slot : offer->worker->slots) {
-      if (Suits(job, *offer->worker, slot)) ++by_kind[slot.kind];
-    }
-  }
-  int most = 0;
-  for (const auto& [kind, count] : by_kind) most = std::max(most, count);
-  return most;
-}
-
-// What of the free slots suits the job.
-FreeSlots SuitingOf(const JobRecord& job, const WorkerRecord& worker, const FreeSlots& free) {
-  FreeSlots suiting{free.worker, {}};
-  for (const SlotRecord& slot : worker.slots) {
-    const auto of_kind = free.by_kind.find(slot.kind);
-    if (of_kind == free.by_kind.end() || !Suits(job, worker, slot)) continue;
-    if (std::count(of_kind->second.begin(), of_kind->second.end(), slot.id) > 0)
-      suiting.by_kind[slot.kind].push_back(slot.id);
-  }
-  return suiting;
-}
-
-int FreeOf(const JobRecord& job, const std::vector<const Offer*>& offers) {
-  int free = 0;
-  for (const Offer* offer : offers) {
-    for (const auto& [kind, slots] : SuitingOf(job, *offer->worker, offer->free).by_kind)
-      free += static_cast<int>(slots.size());
-  }
-  return free;
-}
-
 std::string Devices(const JobNeeds& needs) {
-  return absl::StrCat(needs.devices, needs.kind.empty() ? "" : " ", needs.kind,
-                      needs.devices == 1 ? " device" : " devices");
-}
-
-// Workers that are known but take no gangs, for people.
-std::string Unavailable(const Draft& draft) {
-  std::vector<std::string> names;
-  for (const WorkerRecord* worker : draft.Workers()) {
-    if (TakesGangs(*worker)) continue;
-    names.push_back(absl::StrCat(worker->id, worker->draining                       ? " (draining)"
-                                             : worker->cordoned                     ? " (cordoned)"
-                                             : worker->state == WorkerState::kReady ? " (not connected)"
-                                                                                    : " (silent)"));
-  }
-  return names.empty() ? "" : absl::StrCat("; not available: ", absl::StrJoin(names, ", "));
-}
-
-std::string RootsOf(const JobRecord& job) {
-  const JobNeeds& needs = job.needs;
-  std::vector<absl::string_view> names = {needs.checkpoint_root};
-  const auto add = [&names](absl::string_view name) {
-    if (!name.empty() && std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
-  };
-  add(needs.dataset_root);
-  if (job.ReadsSource()) add(needs.source.root);
-  return absl::StrCat(names.size() == 1 ? "root " : "roots ", absl::StrJoin(names, " and "));
+  const std::string count = needs.least_devices() < needs.devices
+                                ? absl::StrCat(needs.least_devices(), " to ", needs.devices)
+                                : absl::StrCat(needs.devices);
+  return absl::StrCat(count, needs.kind.empty() ? "" : " ", needs.kind, needs.devices == 1 ? " device" : " devices");
 }
 
 // ` (NVIDIA H100, p2 0.1.0: training.bitwise is required)`.
@@ -95,90 +34,366 @@ std::string NumericsOf(const JobRecord& job) {
                       ": training.bitwise is required)");
 }
 
-void SetReason(Draft& draft, const JobRecord& job, StatusReason reason, std::string message) {
-  if (job.reason == reason && job.message == message) return;
-  JobRecord& touched = draft.TouchJob(job.id);
-  touched.reason = reason;
-  touched.message = std::move(message);
-}
-
-std::optional<std::vector<RankPlacement>> PlaceOn(const JobRecord& job, const std::vector<const Offer*>& offers) {
-  std::vector<FreeSlots> free;
-  for (const Offer* offer : offers) free.push_back(SuitingOf(job, *offer->worker, offer->free));
-  return Place(job.needs.devices, job.needs.kind, free);
-}
-
-void Take(std::vector<Offer>& offers, const std::vector<RankPlacement>& ranks) {
-  for (const RankPlacement& rank : ranks) {
-    for (Offer& offer : offers) {
-      if (offer.worker->id != rank.worker) continue;
-      for (auto& [kind, slots] : offer.free.by_kind) std::erase(slots, rank.slot);
-    }
-  }
-}
-
-// Starts the job or says why not. A job that waits for devices that exist reserves the workers it could run on, so that
-// nothing behind it in the queue can keep it waiting for ever.
-void Consider(Draft& draft, const JobRecord& job, std::vector<Offer>& offers) {
+std::string RootsOf(const JobRecord& job) {
+  std::set<std::string> names;
   const JobNeeds& needs = job.needs;
-  if (job.ready_mono > draft.now().mono) return;  // Keeps the reason and message of its failure.
-  if (draft.base().disk_full()) return SetReason(draft, job, StatusReason::kDiskFull, draft.base().disk_message());
+  for (const std::string& name : {needs.checkpoint_root, needs.dataset_root}) names.insert(name);
+  if (job.ReadsSource()) names.insert(needs.source.root);
+  names.erase("");
+  return absl::StrCat(names.size() == 1 ? "root " : "roots ", absl::StrJoin(names, " and "));
+}
 
-  std::vector<const Offer*> all, seeing, usable;
-  std::string ahead;
-  for (const Offer& offer : offers) {
-    all.push_back(&offer);
-    if (!SeesRoots(*offer.worker, job)) continue;
-    seeing.push_back(&offer);
-    if (offer.reserved_for.empty()) {
-      usable.push_back(&offer);
-    } else {
-      ahead = offer.reserved_for;
+class Pass {
+ public:
+  explicit Pass(Draft& draft) : draft_(draft), state_(draft.base()), free_(state_.slots()) {}
+
+  void Run() {
+    WakeFromBackoff();
+    KeepReservations();
+    for (const auto& [priority, projects] : state_.queue().ready()) {
+      Hide(priority);
+      Offer(projects);
+    }
+    Explain();
+    GrowElasticJobs();
+    draft_.PassDone(made_room_);
+  }
+
+ private:
+  using ShapeId = QueueIndex::ShapeId;
+  using ClassId = SlotIndex::ClassId;
+
+  absl::Time now() const { return draft_.now().mono; }
+
+  void WakeFromBackoff() {
+    for (const auto& [ready, id] : state_.queue().backing_off()) {
+      if (ready > now()) break;
+      draft_.TouchJob(id).ready_mono = absl::InfinitePast();
+      made_room_ = true;  // It is in the queue's order only after this pass.
     }
   }
-  if (const int exist = SlotsThatExist(job, all); exist < needs.devices) {
-    return SetReason(draft, job, StatusReason::kNotEnoughDevices,
-                     absl::StrCat("needs ", Devices(needs), NumericsOf(job), "; all ready workers together have ",
-                                  exist, Unavailable(draft)));
+
+  const Suitable& SuitableOf(ShapeId id) {
+    const auto [it, added] = suitable_.try_emplace(id);
+    if (added) it->second = SuitableFor(state_, state_.queue().Shape(id));
+    return it->second;
   }
-  if (const int exist = SlotsThatExist(job, seeing); exist < needs.devices) {
-    return SetReason(
-        draft, job, StatusReason::kRootNotVisible,
-        absl::StrCat("needs ", Devices(needs), " on workers that see ", RootsOf(job), "; ",
-                     seeing.empty() ? "no ready worker does" : absl::StrCat("those have ", exist), Unavailable(draft)));
+
+  // The job whose live attempt, as of the pass's beginning, holds the slot; null: it is free or held by an orphan.
+  const JobRecord* HolderOf(const RankPlacement& rank) const {
+    for (const std::string& id : state_.JobsOn(rank.worker)) {
+      const JobRecord* job = draft_.Job(id);
+      const std::vector<RankPlacement> held = HeldRanks(*job);
+      if (std::any_of(held.begin(), held.end(), [&](const RankPlacement& it) {
+            return it.worker == rank.worker && it.slot == rank.slot;
+          })) {
+        return job;
+      }
+    }
+    return nullptr;
   }
-  if (auto ranks = PlaceOn(job, usable); ranks.has_value()) {
-    Take(offers, *ranks);
-    return StartAttempt(draft, job.id, std::move(*ranks));
+
+  // Drops reservations whose job no longer waits, whose time has passed, or whose devices went to somebody else.
+  void KeepReservations() {
+    for (const auto& [id, reservation] : state_.reservations()) {
+      const JobRecord* job = draft_.Job(id);
+      const bool waits = job != nullptr && job->state == JobState::kQueued && job->ready_mono == absl::InfinitePast();
+      const bool late = reservation.start_mono + kGrace < now();
+      const bool there = std::all_of(reservation.ranks.begin(), reservation.ranks.end(), [&](const RankPlacement& rank) {
+        const auto node = state_.slots().FindNode(rank.worker);
+        if (!node.has_value() || !state_.slots().ClassWith(*node, rank.slot).has_value()) return false;
+        if (free_.IsFree(rank)) return true;
+        const JobRecord* holder = HolderOf(rank);
+        return holder != nullptr && (holder->live_attempt()->create_mono <= reservation.made_mono ||
+                                     holder->live_attempt()->backfill);
+      });
+      if (waits && !late && there) {
+        kept_[id] = reservation;
+      } else {
+        draft_.Mutate(EraseReservation{id});
+      }
+    }
   }
-  SetReason(draft, job, StatusReason::kWaitingForDevices,
-            absl::StrCat("needs ", Devices(needs), "; ", FreeOf(job, seeing), " of ", SlotsThatExist(job, seeing),
-                         " are free", ahead.empty() ? "" : absl::StrCat(", and job ", ahead, " is before it")));
-  for (Offer& offer : offers) {
-    if (offer.reserved_for.empty() && SeesRoots(*offer.worker, job)) offer.reserved_for = job.id;
+
+  // From here on, down the queue, what is reserved for jobs of this priority is not there for others.
+  void Hide(int priority) {
+    for (const auto& [id, reservation] : kept_) {
+      if (draft_.Job(id)->priority != priority) continue;
+      HideOf(id);
+      const Suitable& suitable = SuitableOf(state_.queue().ShapeIdOf(*draft_.Job(id)));
+      reserved_classes_.insert(suitable.classes.begin(), suitable.classes.end());
+    }
   }
-}
+
+  void HideOf(const std::string& id) {
+    std::vector<RankPlacement>& hidden = hidden_[id];
+    hidden = kept_.at(id).ranks;
+    std::erase_if(hidden, [&](const RankPlacement& rank) { return !free_.IsFree(rank); });
+    free_.Take(hidden);
+  }
+
+  // In two rounds, the second for those who borrow.
+  void Offer(const QueueIndex::Projects& level) {
+    QueueCursor cursor(state_, level, now(), draft_.options());
+    for (const bool borrowing : {false, true}) {
+      if (borrowing) cursor.NextRound();
+      while (const auto turn = cursor.Next()) {
+        const JobRecord& job = *draft_.Job(turn->job);
+        if (const int started = Consider(job, turn->shape, borrowing); started > 0) {
+          cursor.Started(started);
+        } else if (has_to_borrow_) {
+          cursor.LineRests();
+        } else {
+          reasons_[&turn->line] = blocked_;
+          cursor.LineWaits();
+        }
+      }
+    }
+  }
+
+  int Block(StatusReason reason, std::string message) {
+    blocked_ = {reason, std::move(message)};
+    return 0;
+  }
+
+  // Devices that the job got; 0: none, for the reason in blocked_, or since it has to borrow them.
+  int Consider(const JobRecord& job, ShapeId shape, bool borrowing) {
+    has_to_borrow_ = false;
+    const JobNeeds& needs = job.needs;
+    const int least = needs.least_devices();
+    if (state_.disk_full()) return Block(StatusReason::kDiskFull, state_.disk_message());
+    const Suitable& suitable = SuitableOf(shape);
+    if (suitable.exist < least) {
+      if (suitable.exist_but_for_roots < least) {
+        return Block(StatusReason::kNotEnoughDevices, absl::StrCat("needs ", Devices(needs), NumericsOf(job),
+                                                                   ", more than all ready workers have"));
+      }
+      return Block(StatusReason::kRootNotVisible,
+                   absl::StrCat("needs ", Devices(needs), " on workers that see ", RootsOf(job)));
+    }
+    const Allowance allowance = AllowanceOf(state_, job, more_held_);
+    const std::optional<int>& allowed = borrowing ? allowance.borrowed : allowance.within;
+    if (allowed.has_value() && *allowed < least) {
+      if (!borrowing && (!allowance.borrowed.has_value() || *allowance.borrowed >= least)) {
+        has_to_borrow_ = true;
+        return 0;
+      }
+      return Block(StatusReason::kQuotaExceeded,
+                   absl::StrCat("needs ", Devices(needs), ", more than the quota of ", allowance.limit, " leaves"));
+    }
+    const int most = std::min(needs.devices, allowed.value_or(needs.devices));
+
+    const auto own = kept_.find(job.id);
+    if (own != kept_.end()) free_.Give(hidden_.at(job.id));
+    if (auto ranks = free_.Place(most, least, suitable.classes)) return Start(job, *std::move(ranks), false);
+    if (own != kept_.end()) {
+      free_.Take(hidden_.at(job.id));
+      YieldTo(own->second);
+      return Block(StatusReason::kWaitingForDevices, Waiting(needs));
+    }
+    if (auto ranks = Backfill(job, suitable, most)) return Start(job, *std::move(ranks), true);
+    return Reserve(job, suitable);
+  }
+
+  std::string Waiting(const JobNeeds& needs) const {
+    return absl::StrCat("needs ", Devices(needs), "; too few of those that suit are free");
+  }
+
+  int Start(const JobRecord& job, std::vector<RankPlacement> ranks, bool backfill) {
+    const int devices = static_cast<int>(ranks.size());
+    free_.Take(ranks);
+    if (kept_.erase(job.id) > 0) {
+      hidden_.erase(job.id);
+      draft_.Mutate(EraseReservation{job.id});
+    }
+    for (auto& [id, hidden] : hidden_) {
+      std::erase_if(hidden, [&](const RankPlacement& rank) {
+        return std::any_of(ranks.begin(), ranks.end(), [&](const RankPlacement& taken) {
+          return taken.worker == rank.worker && taken.slot == rank.slot;
+        });
+      });
+    }
+    more_held_[absl::StrCat("projects/", job.project)] += devices;
+    more_held_[absl::StrCat("users/", job.owner)] += devices;
+    StartAttempt(draft_, job.id, std::move(ranks), backfill);
+    return devices;
+  }
+
+  // Places the job on devices that are reserved for others, if it is gone in time or can be asked to go.
+  std::optional<std::vector<RankPlacement>> Backfill(const JobRecord& job, const Suitable& suitable, int most) {
+    const int least = job.needs.least_devices();
+    const absl::Duration run = PredictedRun(job, least);
+    std::vector<const std::vector<RankPlacement>*> open;
+    for (const auto& [id, hidden] : hidden_) {
+      const Reservation& reservation = kept_.at(id);
+      if (reservation.preempting) continue;
+      const absl::Time start = reservation.start_mono;
+      const absl::Duration useful = 2 * job.needs.stop_deadline + draft_.options().backfill_least;
+      const bool ends = now() + run <= start;
+      const bool yields = job.needs.preemptible && start - now() > useful && WaitsForOthers(reservation);
+      if (ends || yields) open.push_back(&hidden);
+    }
+    if (open.empty()) return std::nullopt;
+    for (const auto* hidden : open) free_.Give(*hidden);
+    std::optional<std::vector<RankPlacement>> ranks = free_.Place(most, least, suitable.classes);
+    for (const auto* hidden : open) free_.Take(*hidden);
+    return ranks;
+  }
+
+  // Somebody who does not go at once holds a device of it: there is time.
+  bool WaitsForOthers(const Reservation& reservation) const {
+    return std::any_of(reservation.ranks.begin(), reservation.ranks.end(), [&](const RankPlacement& rank) {
+      const JobRecord* holder = HolderOf(rank);
+      return holder != nullptr && holder->live_attempt() != nullptr &&
+             holder->live_attempt()->stop_mode == StopMode::kNone && !holder->live_attempt()->backfill;
+    });
+  }
+
+  // Asks those who run on its devices until it can start to go, once nobody else is in the way or its time is near.
+  void YieldTo(const Reservation& reservation) {
+    std::set<std::string> yielding;
+    absl::Duration longest;
+    for (const RankPlacement& rank : reservation.ranks) {
+      const JobRecord* holder = HolderOf(rank);
+      if (holder == nullptr || !holder->live_attempt()->backfill ||
+          holder->live_attempt()->stop_mode != StopMode::kNone) {
+        continue;
+      }
+      yielding.insert(holder->id);
+      longest = std::max(longest, holder->needs.stop_deadline);
+    }
+    if (WaitsForOthers(reservation) && reservation.start_mono - longest > now()) return;
+    for (const std::string& id : yielding) {
+      MakeRoom(id, StopCause::kYield, StatusReason::kYielded,
+               absl::StrCat("gives the devices that were reserved for job ", reservation.job, " to it"));
+    }
+  }
+
+  void MakeRoom(const std::string& id, StopCause cause, StatusReason reason, std::string message) {
+    Move(draft_, id, JobState::kPausing, reason, std::move(message));
+    draft_.EditJob(id).stop_cause = cause;
+    StopGang(draft_, id, StopMode::kCheckpoint);
+    made_room_ = true;
+  }
+
+  // The first job that has to wait on some class of devices gets them before those behind it.
+  int Reserve(const JobRecord& job, const Suitable& suitable) {
+    const bool first = std::none_of(suitable.classes.begin(), suitable.classes.end(),
+                                    [&](ClassId id) { return reserved_classes_.count(id) > 0; });
+    if (!first) {
+      const FreeSlots all(state_.slots());
+      const bool fits = all.Place(job.needs.least_devices(), job.needs.least_devices(), suitable.classes).has_value();
+      return fits ? Block(StatusReason::kReserved,
+                          absl::StrCat("needs ", Devices(job.needs), "; those that are free are kept for jobs before it"))
+                  : Block(StatusReason::kWaitingForDevices, Waiting(job.needs));
+    }
+    const std::string id = job.id;
+    const std::string waiting = Waiting(job.needs);
+    std::optional<Reservation> plan;
+    if (std::optional<Preemption> preemption = FindVictims(draft_, job, suitable, free_)) {
+      for (const std::string& victim : preemption->victims) Preempt(victim, job);
+      plan = std::move(preemption->reservation);
+    } else {
+      plan = Forecast(draft_, job, suitable, free_);
+    }
+    reserved_classes_.insert(suitable.classes.begin(), suitable.classes.end());
+    if (plan.has_value()) {  // None: an orphan, of which nobody knows when it ends, holds what is needed.
+      plan->made_mono = now();
+      draft_.Mutate(PutReservation{*plan});
+      kept_[id] = *std::move(plan);
+      HideOf(id);
+    }
+    return Block(StatusReason::kWaitingForDevices, waiting);
+  }
+
+  void Preempt(const std::string& id, const JobRecord& by) {
+    const double price = PreemptionPrice(*draft_.Job(id), draft_);
+    JobRecord& victim = draft_.EditJob(id);
+    if (now() - victim.churn_since_mono >= draft_.options().churn_window) {
+      victim.churn = 0;
+      victim.churn_since_mono = now();
+    }
+    ++victim.churn;
+    ++victim.preemptions;
+    draft_.Event(JobName(id), "JOB_PREEMPTED",
+                 absl::StrCat("by job ", by.id, " of priority ", by.priority, " (its own: ", victim.priority,
+                              "); costs ", static_cast<int64_t>(price), " images, devices x images since the last "
+                              "checkpoint and restart"));
+    MakeRoom(id, StopCause::kPreempt, StatusReason::kPreempted,
+             absl::StrCat("makes room for job ", by.id, " of priority ", by.priority));
+  }
+
+  // Gives each job of the lines that wait their reason; most have it already.
+  void Explain() {
+    for (const auto& [line, blocked] : reasons_) {  // Of lines, in no order: each touches its own jobs only.
+      const JobRecord* told = nullptr;
+      for (const LinePlace& place : *line) {
+        const JobRecord* job = draft_.Job(place.job);
+        if (job->state != JobState::kQueued || state_.queue().unexplained().count(place.job) > 0) continue;
+        told = job;
+        break;
+      }
+      if (told == nullptr || (told->reason == blocked.reason && told->message == blocked.message)) continue;
+      for (const LinePlace& place : *line) SetReason(place.job, blocked);
+    }
+    for (const std::string& id : state_.queue().unexplained()) {
+      const auto reason = reasons_.find(&state_.queue().LineOf(*state_.FindJob(id)));
+      if (reason != reasons_.end()) SetReason(id, reason->second);
+    }
+  }
+
+  void SetReason(const std::string& id, const Blocked& blocked) {
+    const JobRecord* job = draft_.Job(id);
+    if (job->state != JobState::kQueued || (job->reason == blocked.reason && job->message == blocked.message)) return;
+    JobRecord& touched = draft_.TouchJob(id);
+    touched.reason = blocked.reason;
+    touched.message = blocked.message;
+  }
+
+  // Elastic jobs that just saved a checkpoint take what nobody waits for.
+  void GrowElasticJobs() {
+    for (const std::string& id : state_.growing_jobs()) {
+      draft_.TouchJob(id).may_grow = false;
+      const JobRecord& job = *draft_.Job(id);
+      const Attempt* attempt = job.live_attempt();
+      if (job.state != JobState::kRunning || attempt->stop_mode != StopMode::kNone) continue;
+      const Suitable suitable = SuitableFor(state_, ShapeOf(job));
+      if (std::any_of(suitable.classes.begin(), suitable.classes.end(),
+                      [&](ClassId it) { return reserved_classes_.count(it) > 0; })) {
+        continue;
+      }
+      const int devices = static_cast<int>(attempt->ranks.size());
+      const Allowance allowance = AllowanceOf(state_, job, more_held_);
+      const int most = std::min(job.needs.devices, devices + allowance.borrowed.value_or(job.needs.devices));
+      FreeSlots then = free_;
+      then.Give(HeldRanks(job));
+      const auto ranks = then.Place(most, devices + 1, suitable.classes);
+      if (!ranks.has_value()) continue;
+      MakeRoom(id, StopCause::kGrow, StatusReason::kResizing,
+               absl::StrCat("starts again on ", ranks->size(), " devices instead of ", devices));
+    }
+  }
+
+  static constexpr absl::Duration kGrace = absl::Seconds(5);
+
+  Draft& draft_;
+  const ClusterState& state_;
+  FreeSlots free_;
+  std::map<ShapeId, Suitable> suitable_;
+  std::map<std::string, Reservation> kept_;
+  // What of the reservations in kept_ is taken out of free_, by job.
+  std::map<std::string, std::vector<RankPlacement>> hidden_;
+  std::set<ClassId> reserved_classes_;
+  std::map<std::string, int> more_held_;  // Account -> devices given in this pass.
+  bool made_room_ = false;
+  // Of the job that was considered last.
+  Blocked blocked_;
+  bool has_to_borrow_ = false;
+  std::map<const QueueIndex::Line*, Blocked> reasons_;
+};
 
 }  // namespace
 
-void SchedulingPass(Draft& draft) {
-  const std::vector<const JobRecord*> queue = QueueOrder(draft.LiveJobs());
-  if (queue.empty()) return;
-  std::vector<Offer> offers = Offers(draft);
-  std::vector<std::string> ids;
-  for (const JobRecord* job : queue) ids.push_back(job->id);
-  for (const std::string& id : ids) Consider(draft, *draft.Job(id), offers);
-}
-
-bool FitsElsewhere(const Draft& draft, const JobRecord& job) {
-  std::vector<FreeSlots> free;
-  for (const WorkerRecord* worker : draft.Workers()) {
-    if (!TakesGangs(*worker) || !SeesRoots(*worker, job)) continue;
-    std::vector<const JobRecord*> others = draft.JobsOn(worker->id);
-    std::erase_if(others, [&](const JobRecord* other) { return other->id == job.id; });
-    free.push_back(SuitingOf(job, *worker, FreeSlotsOf(*worker, HeldSlots(*worker, others))));
-  }
-  return Place(job.needs.devices, job.needs.kind, free).has_value();
-}
+void RunSchedulingPass(Draft& draft) { Pass(draft).Run(); }
 
 }  // namespace p2::scheduler

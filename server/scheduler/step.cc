@@ -14,9 +14,17 @@ namespace {
 absl::Status Handle(Draft& draft, const Tick&) {
   WatchSilence(draft);
   WatchGangs(draft);
+  WatchDrains(draft);
   ReviewLost(draft);
   RetryDeletions(draft);
-  draft.RequestPass();  // Backoffs may have passed.
+  const auto& backing_off = draft.base().queue().backing_off();
+  const bool backoff_passed = !backing_off.empty() && backing_off.begin()->first <= draft.now().mono;
+  if (backoff_passed || !draft.base().reservations().empty()) draft.RequestPass();
+  return absl::OkStatus();
+}
+
+absl::Status Handle(Draft& draft, const SchedulePass&) {
+  RunSchedulingPass(draft);
   return absl::OkStatus();
 }
 
@@ -41,8 +49,8 @@ absl::Status HandleOnce(Draft& draft, const Command& command) {
     draft.set_answer(info.previous->resource);
     return absl::OkStatus();
   }
-  P2_RETURN_IF_ERROR(Handle(draft, command));
-  return absl::OkStatus();
+  draft.set_request_id(info.request_id);
+  return Handle(draft, command);
 }
 
 void RecordRequest(const CommandInfo& info, StepResult& result, absl::Time now) {
@@ -63,7 +71,6 @@ absl::StatusOr<StepResult> Step(const ClusterState& state, const Event& event, c
         } else {
           P2_RETURN_IF_ERROR(Handle(draft, it));
         }
-        if (draft.pass_requested()) SchedulingPass(draft);
         StepResult result = std::move(draft).Finish();
         if constexpr (kIsCommand) RecordRequest(it.info, result, now.wall);
         return result;

@@ -31,7 +31,12 @@ absl::string_view ReasonName(StatusReason reason) {
                                                  "RESTART_BUDGET_SPENT",
                                                  "GANG_NOT_FORMED",
                                                  "DISK_FULL",
-                                                 "WORKER_DRAINED"};
+                                                 "WORKER_DRAINED",
+                                                 "QUOTA_EXCEEDED",
+                                                 "PREEMPTED",
+                                                 "RESERVED",
+                                                 "YIELDED",
+                                                 "RESIZING"};
   return kNames[static_cast<int>(reason)];
 }
 

@@ -52,6 +52,11 @@ enum class StatusReason {
   kGangNotFormed = 22,
   kDiskFull = 23,
   kWorkerDrained = 24,
+  kQuotaExceeded = 25,
+  kPreempted = 26,
+  kReserved = 27,
+  kYielded = 28,
+  kResizing = 29,
 };
 
 // What a job starts from: a checkpoint of `job`, or files of others (then both IDs are empty).
@@ -59,20 +64,28 @@ struct JobSource {
   std::string root, root_id, path;  // `path`: file or directory below the root.
   std::string job, checkpoint;
   int64_t images_seen = 0;  // Of the checkpoint.
+  bool is_run = false;      // A training goes on from it: optimizer and position too.
   bool operator==(const JobSource&) const = default;
 };
 
 // What scheduling needs of a resolved spec. Immutable, but for the kind of a task that draws images: the first attempt
 // that starts decides it, where the spec does not.
 struct JobNeeds {
-  int devices = 1;
-  std::string kind;  // `cpu`, `cuda`; empty: either, never both.
+  int devices = 1;      // At most; a job that is not elastic takes exactly these.
+  int devices_min = 0;  // An elastic job starts with as few; 0: `devices`.
+  std::string kind;     // `cpu`, `cuda`; empty: either, never both.
+  int64_t device_memory_min = 0;                // Bytes that each device has.
+  std::map<std::string, std::string> selector;  // Labels that a worker must have.
+  bool preemptible = true;                      // It saves a checkpoint when told to, and goes on from there.
   std::string dataset;
   // Name and UUID; with no UUID the name decides. No name: it reads no dataset.
   std::string dataset_root, dataset_root_id;
   std::string dataset_path, dataset_fingerprint;
   std::string checkpoint_root, checkpoint_root_id;
-  int keep_last = 3;  // Committed checkpoints kept; taken as at least 2.
+  int keep_last = 3;          // Committed checkpoints kept; taken as at least 2.
+  int64_t keep_every = 0;     // Also the first at or after each multiple of so many images. 0: none.
+  int keep_best = 0;          // Also so many with the lowest keep_best_metric.
+  std::string keep_best_metric;
   int restart_budget = 3;
   absl::Duration backoff_initial = absl::Seconds(1);
   absl::Duration backoff_max = absl::Seconds(300);
@@ -82,6 +95,16 @@ struct JobNeeds {
   bool writes_output = false;
   bool bitwise = false;  // Later attempts run only where the first one's numbers come out the same.
   bool operator==(const JobNeeds&) const = default;
+
+  int least_devices() const { return devices_min > 0 ? devices_min : devices; }
+};
+
+// Which job it was made from, and how. On disk: do not change values of Kind.
+struct Lineage {
+  enum class Kind { kNone = 0, kFork = 1, kClone = 2, kExtend = 3 };
+  Kind kind = Kind::kNone;
+  std::string job, checkpoint;  // No checkpoint: none was taken over.
+  bool operator==(const Lineage&) const = default;
 };
 
 struct Progress {
@@ -121,6 +144,15 @@ enum class Outcome { kUnspecified = 0, kLive = 1, kSucceeded = 2, kStopped = 3, 
 // What the workers of an attempt were last asked to do. On disk: do not change values.
 enum class StopMode { kNone = 0, kCheckpoint = 1, kKill = 2 };
 
+// Why p2d itself made a job PAUSING; all but kNone lead back to QUEUED. On disk: do not change values.
+enum class StopCause {
+  kNone = 0,     // A person's pause.
+  kDrain = 1,    // Its worker is drained.
+  kPreempt = 2,  // A job of higher priority, or one within its quota, takes its devices.
+  kYield = 3,    // It ran on devices that were reserved for another job, which now can start.
+  kGrow = 4,     // It starts again with more devices.
+};
+
 // One start of a job: a gang with its epoch. Holds the slots of its `ranks` on every member that has not ended.
 struct Attempt {
   int number = 0;  // From 1.
@@ -144,11 +176,14 @@ struct Attempt {
   int master_port = 0;
   // Checkpoint IDs given to the trainers, best first; kept until rank 0 has loaded one. Not collected meanwhile.
   std::vector<std::string> resume_candidates;
+  std::string culprit;   // Volatile. While live: the worker of the rank that is to blame.
   std::string log_tail;  // Volatile. While live: last lines of the rank that ended wrongly.
   StopMode stop_mode = StopMode::kNone;
   bool reported_done = false;                         // Rank 0 said Finished{DONE}.
   bool reported_stopped = false;                      // A rank ended by 40 or 41.
   absl::Time deadline_mono = absl::InfiniteFuture();  // Volatile. While STARTING: when the gang counts as not formed.
+  absl::Time create_mono = absl::InfinitePast();      // Volatile. InfinitePast: before p2d started.
+  bool backfill = false;  // It runs on devices that are reserved for another job, and yields when that one can start.
   bool operator==(const Attempt&) const = default;
 
   bool live() const { return outcome == Outcome::kLive; }
@@ -182,10 +217,13 @@ struct JobRecord {
   std::string origins_sha256;  // Key of its origins (PutSpec); empty if none.
   std::string task;            // A serialized p2.v1.TaskSpec; empty: the job trains.
   std::map<std::string, std::string> labels;
-  std::string owner, project, queue = "default";
+  std::string owner, project = "default", queue = "default";
   int priority = 0;
   std::string request_id;    // Of CreateJob; empty if none.
+  Lineage lineage;
+  std::string note;          // Of people.
   int64_t create_order = 0;  // Rising; the age in the queue.
+  int64_t order_key = 0;     // Its place among its owner's jobs of its priority: the lower first. See DefaultOrderKey.
   absl::Time create_time = absl::InfinitePast();
   absl::Time start_time = absl::InfinitePast(), end_time = absl::InfinitePast(), update_time = absl::InfinitePast();
   absl::Time not_before = absl::InfinitePast();  // InfinitePast: no backoff.
@@ -203,7 +241,13 @@ struct JobRecord {
   // With needs.bitwise, once an attempt has loaded its state: what it ran on (SlotRecord.device_name,
   // WorkerRecord.version). Empty before.
   std::string numerics_device, numerics_version;
-  bool stop_is_drain = false;                    // PAUSING because its worker drains: goes to QUEUED, not PAUSED.
+  std::optional<double> last_metric;             // Volatile. JobNeeds.keep_best_metric.
+  StopCause stop_cause = StopCause::kNone;       // While PAUSING.
+  int preemptions = 0;                           // How often it was preempted.
+  int churn = 0;                                 // The same within the churn window that began at churn_since_mono.
+  absl::Time churn_since_mono = absl::InfinitePast();  // Volatile.
+  double device_rate = 0;   // Images a second and device of its last attempt that told; 0: not known.
+  bool may_grow = false;    // Volatile. It saved a checkpoint since a pass looked whether it can have more devices.
   int64_t revision = 0;                          // Of the last change, progress included; the etag.
   absl::Time ready_mono = absl::InfinitePast();  // Volatile. End of the backoff.
   bool operator==(const JobRecord&) const = default;
@@ -253,6 +297,9 @@ struct WorkerRecord {
   int protocol_version = 0;
   std::map<std::string, std::string> labels;
   std::vector<Orphan> orphans;
+  absl::Duration drain_within = absl::InfiniteDuration();  // While draining: what still runs then is killed.
+  absl::Time drain_by_mono = absl::InfiniteFuture();       // Volatile. When that is.
+  std::vector<std::string> failed_jobs;  // Whose last attempt broke there, since one went well there.
   std::string spool_id;
   uint64_t spool_acked = 0;                               // Highest sequence of spool_id that is taken.
   absl::Time last_heartbeat_time = absl::InfinitePast();  // Volatile.
@@ -293,6 +340,8 @@ struct CheckpointRecord {
   std::string manifest_sha256;
   absl::Time create_time = absl::InfinitePast();
   bool pinned = false;
+  std::string pin_note;
+  std::optional<double> metric;  // JobNeeds.keep_best_metric as last reported before it.
   bool operator==(const CheckpointRecord&) const = default;
 };
 
@@ -323,6 +372,8 @@ struct EventRecord {
   std::string reason;    // UPPER_SNAKE.
   std::string message;
   std::string actor;  // `user:{name}`, `workers/{worker}`, `p2d`.
+  // Of what people changed: the request_id, and what it was and is, `priority 0` and `priority 5`.
+  std::string request_id, before, after;
   bool operator==(const EventRecord&) const = default;
 };
 
@@ -335,7 +386,52 @@ struct RequestRecord {
   bool operator==(const RequestRecord&) const = default;
 };
 
+// Between neighbours there is room for 20 halvings.
+constexpr int64_t DefaultOrderKey(int64_t create_order) { return create_order << 20; }
+
+// Whose device time is counted: `{project}` and `{project}/{owner}`. A person's share is within the project.
+struct ShareRecord {
+  std::string id;
+  double weight = 1;  // > 0.
+  // Device-seconds, halved every StepOptions.share_half_life; as of `as_of_mono`, from when `devices` count.
+  double usage = 0;
+  absl::Time as_of_mono = absl::InfinitePast();  // Volatile.
+  int devices = 0;                               // Volatile. Held now.
+  bool operator==(const ShareRecord&) const = default;
+};
+
+// Limits of `projects/{project}` or `users/{owner}`; nullopt: none.
+struct QuotaRecord {
+  std::string id;
+  std::optional<int> devices;      // Held at once, for certain.
+  int borrow = 0;                  // Beyond them while nobody within quota waits for devices; -1: any number.
+  std::optional<int> queued_jobs;  // QUEUED and PAUSED at once.
+  bool operator==(const QuotaRecord&) const = default;
+};
+
+// A named set of workers: those with these labels. `default` is there without a record, and has all.
+struct QueueRecord {
+  std::string id;
+  std::map<std::string, std::string> selector;
+  std::string description;
+  absl::Time create_time = absl::InfinitePast();
+  bool operator==(const QueueRecord&) const = default;
+};
+inline constexpr absl::string_view kDefaultQueue = "default";
+
+// Devices that are kept for a queued job. Volatile: found anew after a restart.
+struct Reservation {
+  std::string job;
+  // When it can start if what runs ends as predicted; InfiniteFuture if that is not known.
+  absl::Time start_mono = absl::InfiniteFuture();
+  std::vector<RankPlacement> ranks;
+  bool preempting = false;  // Attempts were told to make room for it.
+  absl::Time made_mono = absl::InfinitePast();
+  bool operator==(const Reservation&) const = default;
+};
+
 using JobPtr = std::shared_ptr<const JobRecord>;
+using QueuePtr = std::shared_ptr<const QueueRecord>;
 using WorkerPtr = std::shared_ptr<const WorkerRecord>;
 using CheckpointPtr = std::shared_ptr<const CheckpointRecord>;
 using DatasetPtr = std::shared_ptr<const DatasetRecord>;

@@ -5,6 +5,7 @@
 #include "common/error_reason.h"
 #include "server/scheduler/decisions.h"
 #include "server/scheduler/placement.h"
+#include "server/scheduler/shares.h"
 
 namespace p2::scheduler {
 namespace {
@@ -99,7 +100,7 @@ void TakeProgress(Draft& draft, absl::string_view worker, const AttemptProgress&
   JobRecord& job = draft.TouchJob(progress.job);
   job.progress.images_seen = job.live_attempt()->end_images_seen = progress.images_seen;
   job.progress.phase = progress.phase;
-  if (progress.images_per_second > 0) job.progress.images_per_second = progress.images_per_second;
+  if (progress.images_per_second > 0) SetRate(job, progress.images_per_second);
 }
 
 }  // namespace
@@ -122,6 +123,9 @@ absl::Status Handle(Draft& draft, const WorkerConnected& event) {
     worker.cordoned = known->cordoned;
     worker.draining = known->draining;
     worker.cordon_reason = known->cordon_reason;
+    worker.failed_jobs = known->failed_jobs;
+    worker.drain_within = known->drain_within;
+    worker.drain_by_mono = known->drain_by_mono;
     worker.spool_acked = known->spool_id == worker.spool_id ? known->spool_acked : 0;
   }
   if (restarted || known->state != WorkerState::kReady) {
@@ -189,9 +193,15 @@ absl::Status Handle(Draft& draft, const Recovered&) {
     WorkerRecord& worker = draft.TouchWorker(id);
     worker.session = 0;
     worker.last_seen_mono = draft.now().mono;
+    worker.drain_by_mono = draft.now().mono + worker.drain_within;
   }
+  std::map<std::string, int> held;  // By share.
   for (const JobRecord* live : draft.LiveJobs()) {
     JobRecord& job = draft.TouchJob(live->id);
+    for (const std::string& share : {ProjectShare(job.project), OwnerShare(job.project, job.owner)}) {
+      if (const int devices = HeldDevices(job); devices > 0) held[share] += devices;
+    }
+    job.churn_since_mono = draft.now().mono;
     // The wall clock may have jumped while p2d was away: it may shorten the wait, never prolong it.
     if (job.not_before != absl::InfinitePast()) {
       const absl::Duration left = job.not_before - draft.now().wall;
@@ -200,8 +210,29 @@ absl::Status Handle(Draft& draft, const Recovered&) {
     Attempt* attempt = job.live_attempt();
     if (job.state == JobState::kStarting) attempt->deadline_mono = draft.now().mono + draft.options().gang_timeout;
   }
+  // Time while p2d was away counts for nobody, and lets nothing decay: clocks of two processes cannot be compared.
+  for (const auto& [id, share] : draft.base().shares()) held.emplace(id, 0);
+  for (const auto& [id, devices] : held) {
+    ShareRecord share = draft.base().ShareOf(id);
+    share.as_of_mono = draft.now().mono;
+    share.devices = devices;
+    draft.Mutate(PutShare{std::move(share), /*durable=*/false});
+  }
   draft.RequestPass();
   return absl::OkStatus();
+}
+
+void WatchDrains(Draft& draft) {
+  std::vector<std::string> late;
+  for (const auto& [id, base] : draft.base().workers()) {
+    if (!base->draining || base->drain_by_mono > draft.now().mono) continue;
+    for (const JobRecord* job : draft.JobsOn(id)) {
+      const Attempt& attempt = *job->live_attempt();
+      if (attempt.stop_mode != StopMode::kKill && attempt.FindMember(id)->state != MemberState::kEnded)
+        late.push_back(job->id);
+    }
+  }
+  for (const std::string& id : late) StopGang(draft, id, StopMode::kKill);
 }
 
 void WatchSilence(Draft& draft) {

@@ -55,6 +55,8 @@ pb::Checkpoint ToStorage(const scheduler::CheckpointRecord& record) {
   m.set_manifest_sha256(record.manifest_sha256);
   m.set_create_time(ToStorageTime(record.create_time));
   m.set_pinned(record.pinned);
+  m.set_pin_note(record.pin_note);
+  if (record.metric.has_value()) m.set_metric(*record.metric);
   return m;
 }
 
@@ -77,6 +79,8 @@ scheduler::CheckpointRecord FromStorage(const pb::Checkpoint& m) {
   record.manifest_sha256 = m.manifest_sha256();
   record.create_time = FromStorageTime(m.create_time());
   record.pinned = m.pinned();
+  record.pin_note = m.pin_note();
+  if (m.has_metric()) record.metric = m.metric();
   return record;
 }
 
@@ -127,6 +131,9 @@ pb::Event ToStorage(const scheduler::EventRecord& record) {
   m.set_reason(record.reason);
   m.set_message(record.message);
   m.set_actor(record.actor);
+  m.set_request_id(record.request_id);
+  m.set_before(record.before);
+  m.set_after(record.after);
   return m;
 }
 
@@ -136,7 +143,10 @@ scheduler::EventRecord FromStorage(const pb::Event& m) {
           .resource = m.resource(),
           .reason = m.reason(),
           .message = m.message(),
-          .actor = m.actor()};
+          .actor = m.actor(),
+          .request_id = m.request_id(),
+          .before = m.before(),
+          .after = m.after()};
 }
 
 pb::Request ToStorage(const scheduler::RequestRecord& record) {
@@ -153,6 +163,56 @@ scheduler::RequestRecord FromStorage(const pb::Request& m) {
           .payload_sha256 = m.payload_sha256(),
           .resource = m.resource(),
           .time = FromStorageTime(m.time())};
+}
+
+pb::Queue ToStorage(const scheduler::QueueRecord& record) {
+  pb::Queue m;
+  m.set_id(record.id);
+  m.mutable_selector()->insert(record.selector.begin(), record.selector.end());
+  m.set_description(record.description);
+  m.set_create_time(ToStorageTime(record.create_time));
+  return m;
+}
+
+scheduler::QueueRecord FromStorage(const pb::Queue& m) {
+  return {.id = m.id(),
+          .selector = {m.selector().begin(), m.selector().end()},
+          .description = m.description(),
+          .create_time = FromStorageTime(m.create_time())};
+}
+
+pb::Share ToStorage(const scheduler::ShareRecord& record) {
+  pb::Share m;
+  m.set_id(record.id);
+  m.set_weight(record.weight);
+  m.set_usage(record.usage);
+  return m;
+}
+
+scheduler::ShareRecord FromStorage(const pb::Share& m) {
+  scheduler::ShareRecord record;
+  record.id = m.id();
+  record.weight = m.weight();
+  record.usage = m.usage();
+  return record;
+}
+
+pb::Quota ToStorage(const scheduler::QuotaRecord& record) {
+  pb::Quota m;
+  m.set_id(record.id);
+  if (record.devices.has_value()) m.set_devices(*record.devices);
+  m.set_borrow(record.borrow);
+  if (record.queued_jobs.has_value()) m.set_queued_jobs(*record.queued_jobs);
+  return m;
+}
+
+scheduler::QuotaRecord FromStorage(const pb::Quota& m) {
+  scheduler::QuotaRecord record;
+  record.id = m.id();
+  if (m.has_devices()) record.devices = m.devices();
+  record.borrow = m.borrow();
+  if (m.has_queued_jobs()) record.queued_jobs = m.queued_jobs();
+  return record;
 }
 
 }  // namespace p2::store

@@ -26,6 +26,9 @@ struct PersistedState {
   std::vector<scheduler::WorkerPtr> workers;          // By ID; spool_id and spool_acked as last set by SetSpoolAck.
   std::vector<scheduler::DatasetPtr> datasets;        // By ID.
   std::vector<scheduler::Deletion> deletions;
+  std::vector<scheduler::QueuePtr> queues;
+  std::vector<scheduler::ShareRecord> shares;
+  std::vector<scheduler::QuotaRecord> quotas;
   scheduler::SetCounters counters;
 };
 

@@ -32,6 +32,9 @@ inline constexpr Table kWorkers{Family::kCluster, 'w'};            // worker
 inline constexpr Table kSpoolAcks{Family::kCluster, 'a'};          // worker
 inline constexpr Table kDatasets{Family::kCluster, 'd'};           // dataset
 inline constexpr Table kDeletions{Family::kCluster, 'x'};          // root ID, path
+inline constexpr Table kQueues{Family::kCluster, 'q'};             // queue
+inline constexpr Table kShares{Family::kCluster, 's'};             // share
+inline constexpr Table kQuotas{Family::kCluster, 'l'};             // account
 inline constexpr Table kCheckpoints{Family::kFiles, 'c'};          // job, checkpoint
 inline constexpr Table kArtifacts{Family::kFiles, 'a'};            // job, file name
 inline constexpr Table kEvents{Family::kEvents, 'e'};              // revision

@@ -44,15 +44,27 @@ pb::Needs ToStorage(const scheduler::JobNeeds& record) {
     source.set_job(record.source.job);
     source.set_checkpoint(record.source.checkpoint);
     source.set_images_seen(record.source.images_seen);
+    source.set_is_run(record.source.is_run);
   }
   m.set_writes_output(record.writes_output);
   m.set_bitwise(record.bitwise);
+  m.set_devices_min(record.devices_min);
+  m.set_device_memory_min(record.device_memory_min);
+  m.mutable_selector()->insert(record.selector.begin(), record.selector.end());
+  m.set_not_preemptible(!record.preemptible);
+  m.set_keep_every(record.keep_every);
+  m.set_keep_best(record.keep_best);
+  m.set_keep_best_metric(record.keep_best_metric);
   return m;
 }
 
 scheduler::JobNeeds FromStorage(const pb::Needs& m) {
   return {.devices = m.devices(),
+          .devices_min = m.devices_min(),
           .kind = m.kind(),
+          .device_memory_min = m.device_memory_min(),
+          .selector = ToMap(m.selector()),
+          .preemptible = !m.not_preemptible(),
           .dataset = m.dataset(),
           .dataset_root = m.dataset_root(),
           .dataset_root_id = m.dataset_root_id(),
@@ -61,6 +73,9 @@ scheduler::JobNeeds FromStorage(const pb::Needs& m) {
           .checkpoint_root = m.checkpoint_root(),
           .checkpoint_root_id = m.checkpoint_root_id(),
           .keep_last = m.keep_last(),
+          .keep_every = m.keep_every(),
+          .keep_best = m.keep_best(),
+          .keep_best_metric = m.keep_best_metric(),
           .restart_budget = m.restart_budget(),
           .backoff_initial = absl::Nanoseconds(m.backoff_initial_ns()),
           .backoff_max = absl::Nanoseconds(m.backoff_max_ns()),
@@ -71,7 +86,8 @@ scheduler::JobNeeds FromStorage(const pb::Needs& m) {
                      .path = m.source().path(),
                      .job = m.source().job(),
                      .checkpoint = m.source().checkpoint(),
-                     .images_seen = m.source().images_seen()},
+                     .images_seen = m.source().images_seen(),
+                     .is_run = m.source().is_run()},
           .writes_output = m.writes_output(),
           .bitwise = m.bitwise()};
 }
@@ -109,6 +125,7 @@ pb::Attempt ToStorage(const scheduler::Attempt& record) {
   m.set_stop_mode(static_cast<int>(record.stop_mode));
   m.set_reported_done(record.reported_done);
   m.set_reported_stopped(record.reported_stopped);
+  m.set_backfill(record.backfill);
   return m;
 }
 
@@ -141,6 +158,7 @@ scheduler::Attempt FromStorage(const pb::Attempt& m) {
   record.stop_mode = static_cast<scheduler::StopMode>(m.stop_mode());
   record.reported_done = m.reported_done();
   record.reported_stopped = m.reported_stopped();
+  record.backfill = m.backfill();
   return record;
 }
 
@@ -185,7 +203,17 @@ pb::Job ToStorage(const scheduler::JobRecord& record) {
   m.set_restarts_used(record.restarts_used);
   m.set_consecutive_failures(record.consecutive_failures);
   m.set_latest_checkpoint(record.latest_checkpoint);
-  m.set_stop_is_drain(record.stop_is_drain);
+  m.set_stop_cause(static_cast<int>(record.stop_cause));
+  m.set_order_key(record.order_key);
+  if (record.lineage.kind != scheduler::Lineage::Kind::kNone) {
+    m.mutable_lineage()->set_kind(static_cast<int>(record.lineage.kind));
+    m.mutable_lineage()->set_job(record.lineage.job);
+    m.mutable_lineage()->set_checkpoint(record.lineage.checkpoint);
+  }
+  m.set_note(record.note);
+  m.set_preemptions(record.preemptions);
+  m.set_churn(record.churn);
+  m.set_device_rate(record.device_rate);
   m.set_revision(record.revision);
   for (const scheduler::SampleRange& range : record.skipped_ranges) {
     pb::SampleRange* stored = m.add_skipped_ranges();
@@ -231,7 +259,14 @@ scheduler::JobRecord FromStorage(const pb::Job& m) {
   record.restarts_used = m.restarts_used();
   record.consecutive_failures = m.consecutive_failures();
   record.latest_checkpoint = m.latest_checkpoint();
-  record.stop_is_drain = m.stop_is_drain();
+  record.stop_cause = static_cast<scheduler::StopCause>(m.stop_cause());
+  record.order_key = m.order_key() == 0 ? scheduler::DefaultOrderKey(m.create_order()) : m.order_key();
+  record.lineage = {static_cast<scheduler::Lineage::Kind>(m.lineage().kind()), m.lineage().job(),
+                    m.lineage().checkpoint()};
+  record.note = m.note();
+  record.preemptions = m.preemptions();
+  record.churn = m.churn();
+  record.device_rate = m.device_rate();
   record.revision = m.revision();
   for (const pb::SampleRange& range : m.skipped_ranges()) record.skipped_ranges.push_back({range.begin(), range.end()});
   return record;
@@ -275,6 +310,9 @@ pb::Worker ToStorage(const scheduler::WorkerRecord& record) {
   }
   m.set_spool_id(record.spool_id);
   m.set_spool_acked(record.spool_acked);
+  for (const std::string& job : record.failed_jobs) m.add_failed_jobs(job);
+  if (record.drain_within != absl::InfiniteDuration())
+    m.set_drain_within_ns(absl::ToInt64Nanoseconds(record.drain_within));
   return m;
 }
 
@@ -311,6 +349,8 @@ scheduler::WorkerRecord FromStorage(const pb::Worker& m) {
   }
   record.spool_id = m.spool_id();
   record.spool_acked = m.spool_acked();
+  record.failed_jobs = Strings(m.failed_jobs());
+  if (m.drain_within_ns() > 0) record.drain_within = absl::Nanoseconds(m.drain_within_ns());
   return record;
 }
 

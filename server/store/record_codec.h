@@ -17,6 +17,9 @@ pb::Deletion ToStorage(const scheduler::Deletion& record);
 pb::Artifact ToStorage(const scheduler::ArtifactRecord& record);
 pb::Event ToStorage(const scheduler::EventRecord& record);
 pb::Request ToStorage(const scheduler::RequestRecord& record);
+pb::Queue ToStorage(const scheduler::QueueRecord& record);
+pb::Share ToStorage(const scheduler::ShareRecord& record);
+pb::Quota ToStorage(const scheduler::QuotaRecord& record);
 
 scheduler::JobRecord FromStorage(const pb::Job& message);
 scheduler::WorkerRecord FromStorage(const pb::Worker& message);
@@ -26,6 +29,9 @@ scheduler::Deletion FromStorage(const pb::Deletion& message);
 scheduler::ArtifactRecord FromStorage(const pb::Artifact& message);
 scheduler::EventRecord FromStorage(const pb::Event& message);
 scheduler::RequestRecord FromStorage(const pb::Request& message);
+scheduler::QueueRecord FromStorage(const pb::Queue& message);
+scheduler::ShareRecord FromStorage(const pb::Share& message);
+scheduler::QuotaRecord FromStorage(const pb::Quota& message);
 
 // Unix nanoseconds; 0 for InfinitePast.
 int64_t ToStorageTime(absl::Time time);

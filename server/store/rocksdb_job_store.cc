@@ -96,6 +96,10 @@ class RocksDbJobStore : public JobStore {
     P2_ASSIGN_OR_RETURN(auto datasets, ReadAll<pb::Dataset>(view, Key(kDatasets)));
     state.datasets = Share(std::move(datasets));
     P2_ASSIGN_OR_RETURN(state.deletions, ReadAll<pb::Deletion>(view, Key(kDeletions)));
+    P2_ASSIGN_OR_RETURN(auto queues, ReadAll<pb::Queue>(view, Key(kQueues)));
+    state.queues = Share(std::move(queues));
+    P2_ASSIGN_OR_RETURN(state.shares, ReadAll<pb::Share>(view, Key(kShares)));
+    P2_ASSIGN_OR_RETURN(state.quotas, ReadAll<pb::Quota>(view, Key(kQuotas)));
     P2_ASSIGN_OR_RETURN(const auto payload, view.Get(Key(kMeta).Text("counters")));
     pb::Counters counters;
     if (payload.has_value() && !counters.ParseFromString(*payload)) return Unparsable("m");
@@ -269,6 +273,31 @@ class RocksDbJobStore : public JobStore {
     return absl::OkStatus();
   }
 
+  absl::Status Write(Batch& batch, const scheduler::PutQueue& put) {
+    PutRecord(batch, Key(kQueues).Text(put.queue->id), *put.queue);
+    return absl::OkStatus();
+  }
+
+  absl::Status Write(Batch& batch, const scheduler::EraseQueue& erase) {
+    batch.Delete(Key(kQueues).Text(erase.queue));
+    return absl::OkStatus();
+  }
+
+  absl::Status Write(Batch& batch, const scheduler::PutShare& put) {
+    if (put.durable) PutRecord(batch, Key(kShares).Text(put.share.id), put.share);
+    return absl::OkStatus();
+  }
+
+  absl::Status Write(Batch& batch, const scheduler::PutQuota& put) {
+    PutRecord(batch, Key(kQuotas).Text(put.quota.id), put.quota);
+    return absl::OkStatus();
+  }
+
+  absl::Status Write(Batch& batch, const scheduler::EraseQuota& erase) {
+    batch.Delete(Key(kQuotas).Text(erase.id));
+    return absl::OkStatus();
+  }
+
   absl::Status Write(Batch& batch, const scheduler::PutArtifact& put) {
     PutRecord(batch, Key(kArtifacts).Text(put.artifact.job).Text(put.artifact.id), put.artifact);
     return absl::OkStatus();
@@ -340,7 +369,11 @@ class RocksDbJobStore : public JobStore {
     return absl::OkStatus();
   }
 
+  // What lives in memory alone.
   absl::Status Write(Batch&, const scheduler::SetDiskFull&) { return absl::OkStatus(); }
+  absl::Status Write(Batch&, const scheduler::PutReservation&) { return absl::OkStatus(); }
+  absl::Status Write(Batch&, const scheduler::EraseReservation&) { return absl::OkStatus(); }
+  absl::Status Write(Batch&, const scheduler::SetPassDue&) { return absl::OkStatus(); }
 
   // Constant after construction. The database ends before the files that it may live in.
   const std::unique_ptr<rocksdb::Env> env_;

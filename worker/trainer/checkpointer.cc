@@ -133,8 +133,14 @@ absl::StatusOr<std::string> Checkpointer::LoadOnRankZero() {
   checkpoint::RemoveStaleTemporaries(options_.checkpoint_dir, options_.epoch);
   std::vector<std::string> candidates = saved_;
   candidates.insert(candidates.end(), options_.resume_candidates.begin(), options_.resume_candidates.end());
+  std::string directory = options_.checkpoint_dir;
+  if (candidates.empty() && options_.source_is_run) {
+    const size_t slash = options_.source.rfind('/');
+    directory = options_.source.substr(0, slash);
+    candidates = {options_.source.substr(slash + 1)};
+  }
   if (candidates.empty()) return "";
-  absl::StatusOr<checkpoint::FirstGood> opened = checkpoint::OpenFirstGood(options_.checkpoint_dir, candidates);
+  absl::StatusOr<checkpoint::FirstGood> opened = checkpoint::OpenFirstGood(directory, candidates);
   if (!opened.ok()) return WithExit(ExitCode::kStorage, opened.status());
   const checkpoint::FirstGood good = *std::move(opened);
   for (const absl::Status& why : good.passed_over) {
@@ -142,7 +148,7 @@ absl::StatusOr<std::string> Checkpointer::LoadOnRankZero() {
   }
   if (good.checkpoint == nullptr) {
     return WithExit(ExitCode::kStorage, absl::DataLossError(absl::StrCat(
-                                            "none of ", candidates.size(), " checkpoints in ", options_.checkpoint_dir,
+                                            "none of ", candidates.size(), " checkpoints in ", directory,
                                             " is good; the last: ", good.passed_over.back().message())));
   }
   P2_RETURN_IF_ERROR(state_.Load(*good.checkpoint));

@@ -247,6 +247,7 @@ absl::StatusOr<TrainOptions> OptionsFromLaunchFile(const std::string& path) {
     options.skipped.push_back({range.begin(), range.end()});
   options.work_dir = launch.work_dir();
   options.source = launch.source();
+  options.source_is_run = launch.source_is_run();
   options.output_dir = launch.output_dir();
   if (launch.has_task()) {
     P2_ASSIGN_OR_RETURN(options.task, TaskFromProto(launch.task()));

@@ -118,6 +118,7 @@ struct TrainOptions {
   // What the job starts from: a task's input, or the weights that a new run begins with (source_weights.h). Empty:
   // nothing.
   std::string source;
+  bool source_is_run = false;  // Goes on from it, a p2 checkpoint, as from one of its own.
   std::optional<Task> task;  // Instead of training (task.h).
   std::string output_dir;    // For what a task writes.
   // At the end rank 0 serves the store this long for ranks that still read.

@@ -21,20 +21,17 @@ class Cluster {
   std::vector<Action> actions;      // Of the last event.
   std::vector<Mutation> mutations;  // Of the last event.
   std::vector<EventRecord> events;  // Of all.
-  std::string refused;              // Of the last event.
+  std::string refused, answer;      // Of the last event.
 
   absl::Status Do(const Event& event) {
-    absl::StatusOr<StepResult> result = Step(state, event, now, options);
     actions.clear();
     mutations.clear();
+    absl::StatusOr<StepResult> result = Step(state, event, now, options);
     if (!result.ok()) return result.status();
-    actions = result->actions;
-    mutations = result->mutations;
     refused = result->refused;
-    for (const Mutation& mutation : mutations) {
-      state.Apply(mutation);
-      if (const auto* append = std::get_if<AppendEvent>(&mutation)) events.push_back(append->event);
-    }
+    answer = result->answer;
+    Take(*result);
+    while (state.pass_due()) Take(*Step(state, SchedulePass{}, now, options));
     return absl::OkStatus();
   }
   void Must(const Event& event) {
@@ -161,6 +158,15 @@ class Cluster {
   }
 
  private:
+  void Take(const StepResult& result) {
+    actions.insert(actions.end(), result.actions.begin(), result.actions.end());
+    for (const Mutation& mutation : result.mutations) {
+      state.Apply(mutation);
+      mutations.push_back(mutation);
+      if (const auto* append = std::get_if<AppendEvent>(&mutation)) events.push_back(append->event);
+    }
+  }
+
   int64_t last_session_ = 0;
 };
 

@@ -10,7 +10,9 @@ namespace {
 // A record without what is set anew by the next process.
 JobRecord Durable(JobRecord job) {
   job.progress = {};
-  job.ready_mono = absl::InfinitePast();
+  job.ready_mono = job.churn_since_mono = absl::InfinitePast();
+  job.may_grow = false;
+  job.device_rate = 0;
   job.revision = 0;
   if (job.state == JobState::kQueued) {
     job.reason = StatusReason::kUnspecified;  // Computed by each scheduling pass.
@@ -18,6 +20,8 @@ JobRecord Durable(JobRecord job) {
   }
   for (Attempt& attempt : job.attempts) {
     attempt.deadline_mono = absl::InfiniteFuture();
+    attempt.create_mono = absl::InfinitePast();
+    attempt.culprit.clear();
     attempt.log_tail.clear();
     if (attempt.live()) attempt.end_images_seen = 0;
   }

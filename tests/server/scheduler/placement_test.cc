@@ -1,63 +1,137 @@
 #include "server/scheduler/placement.h"
 
+#include <optional>
+#include <utility>
+
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "server/scheduler/slot_index.h"
 
 namespace p2::scheduler {
 namespace {
 
 using ::testing::ElementsAre;
 
-FreeSlots Free(const std::string& worker, const std::string& kind, int count) {
-  FreeSlots free{worker, {}};
-  for (int i = 0; i < count; ++i) free.by_kind[kind].push_back(absl::StrCat(kind, ":", i));
-  return free;
+WorkerRecord Worker(const std::string& id, std::vector<SlotRecord> slots) {
+  WorkerRecord worker;
+  worker.id = id;
+  worker.session = 1;
+  worker.slots = std::move(slots);
+  return worker;
 }
 
-// `w0/cpu:0`, in rank order.
-std::vector<std::string> Placed(int devices, absl::string_view kind, const std::vector<FreeSlots>& free) {
-  std::vector<std::string> slots;
-  const auto ranks = Place(devices, kind, free);
-  if (!ranks.has_value()) return {"nowhere"};
-  for (const RankPlacement& rank : *ranks) {
-    EXPECT_EQ(rank.rank, static_cast<int>(slots.size()));
-    slots.push_back(absl::StrCat(rank.worker, "/", rank.slot));
-  }
+std::vector<SlotRecord> Slots(const std::string& kind, int count) {
+  std::vector<SlotRecord> slots;
+  for (int i = 0; i < count; ++i) slots.push_back({absl::StrCat(kind, ":", i), kind});
   return slots;
 }
 
+class Slotted {
+ public:
+  explicit Slotted(const std::vector<WorkerRecord>& workers) {
+    for (const WorkerRecord& worker : workers) index_.Update(worker, {});
+  }
+  SlotIndex& index() { return index_; }
+  const SlotIndex& index() const { return index_; }
+  std::vector<SlotIndex::ClassId> Classes(absl::string_view kind = "") const {
+    std::vector<SlotIndex::ClassId> ids;
+    for (const auto& [id, in] : index_.classes()) {
+      if (kind.empty() || in.traits.kind == kind) ids.push_back(id);
+    }
+    return ids;
+  }
+  // `w0/cpu:0`, in rank order.
+  std::vector<std::string> Placed(int most, int least, absl::string_view kind = "") const {
+    return Names(FreeSlots(index_).Place(most, least, Classes(kind)));
+  }
+  static std::vector<std::string> Names(const std::optional<std::vector<RankPlacement>>& ranks) {
+    if (!ranks.has_value()) return {"nowhere"};
+    std::vector<std::string> slots;
+    for (const RankPlacement& rank : *ranks) {
+      EXPECT_EQ(rank.rank, static_cast<int>(slots.size()));
+      slots.push_back(absl::StrCat(rank.worker, "/", rank.slot));
+    }
+    return slots;
+  }
+
+ private:
+  SlotIndex index_;
+};
+
+Slotted FourThreeTwo() {
+  return Slotted({Worker("w0", Slots("cpu", 4)), Worker("w1", Slots("cpu", 2)), Worker("w2", Slots("cpu", 3))});
+}
+
 TEST(PlacementTest, TakesTheWorkerThatFitsMostTightly) {
-  EXPECT_THAT(Placed(2, "cpu", {Free("w0", "cpu", 4), Free("w1", "cpu", 2), Free("w2", "cpu", 3)}),
-              ElementsAre("w1/cpu:0", "w1/cpu:1"));
+  EXPECT_THAT(FourThreeTwo().Placed(2, 2), ElementsAre("w1/cpu:0", "w1/cpu:1"));
 }
 
 TEST(PlacementTest, UsesTheFewestWorkers) {
-  EXPECT_THAT(
-      Placed(5, "cpu", {Free("w0", "cpu", 1), Free("w1", "cpu", 2), Free("w2", "cpu", 4), Free("w3", "cpu", 1)}),
-      ElementsAre("w0/cpu:0", "w2/cpu:0", "w2/cpu:1", "w2/cpu:2", "w2/cpu:3"));
+  const Slotted slots({Worker("w0", Slots("cpu", 1)), Worker("w1", Slots("cpu", 2)), Worker("w2", Slots("cpu", 4)),
+                       Worker("w3", Slots("cpu", 1))});
+  EXPECT_THAT(slots.Placed(5, 5), ElementsAre("w0/cpu:0", "w2/cpu:0", "w2/cpu:1", "w2/cpu:2", "w2/cpu:3"));
 }
 
-TEST(PlacementTest, BreaksTiesByTheLowerWorkerId) {
-  EXPECT_THAT(Placed(1, "cpu", {Free("w1", "cpu", 1), Free("w0", "cpu", 1)}), ElementsAre("w0/cpu:0"));
+TEST(PlacementTest, BreaksTiesByTheLowerWorkerIdAcrossClasses) {
+  WorkerRecord other = Worker("w0", Slots("cpu", 1));
+  other.labels = {{"zone", "b"}};
+  EXPECT_THAT(Slotted({Worker("w1", Slots("cpu", 1)), other}).Placed(1, 1), ElementsAre("w0/cpu:0"));
 }
 
 TEST(PlacementTest, FindsNoPlaceWhereDevicesAreMissing) {
-  EXPECT_THAT(Placed(3, "cpu", {Free("w0", "cpu", 1), Free("w1", "cpu", 1)}), ElementsAre("nowhere"));
-  EXPECT_THAT(Placed(1, "cuda", {Free("w0", "cpu", 1)}), ElementsAre("nowhere"));
+  const Slotted slots({Worker("w0", Slots("cpu", 1)), Worker("w1", Slots("cpu", 1))});
+  EXPECT_THAT(slots.Placed(3, 3), ElementsAre("nowhere"));
+  EXPECT_THAT(slots.Placed(1, 1, "cuda"), ElementsAre("nowhere"));
+}
+
+TEST(PlacementTest, AnElasticGangTakesWhatIsThereDownToItsLeast) {
+  const Slotted slots({Worker("w0", Slots("cpu", 1)), Worker("w1", Slots("cpu", 2))});
+  EXPECT_THAT(slots.Placed(8, 2), ElementsAre("w0/cpu:0", "w1/cpu:0", "w1/cpu:1"));
+  EXPECT_THAT(slots.Placed(2, 1), ElementsAre("w1/cpu:0", "w1/cpu:1"));
+  EXPECT_THAT(slots.Placed(8, 4), ElementsAre("nowhere"));
+}
+
+std::vector<SlotRecord> Both(int count) {
+  std::vector<SlotRecord> slots = Slots("cpu", count);
+  for (const SlotRecord& slot : Slots("cuda", count)) slots.push_back(slot);
+  return slots;
 }
 
 TEST(PlacementTest, NeverMixesKinds) {
-  FreeSlots both = Free("w0", "cpu", 1);
-  both.by_kind["cuda"] = {"cuda:0"};
-  EXPECT_THAT(Placed(2, "", {both}), ElementsAre("nowhere"));
-  EXPECT_THAT(Placed(2, "", {both, Free("w1", "cpu", 1)}), ElementsAre("w0/cpu:0", "w1/cpu:0"));
+  EXPECT_THAT(Slotted({Worker("w0", Both(1))}).Placed(2, 2), ElementsAre("nowhere"));
+  EXPECT_THAT(Slotted({Worker("w0", Both(1)), Worker("w1", Slots("cpu", 1))}).Placed(2, 2),
+              ElementsAre("w0/cpu:0", "w1/cpu:0"));
 }
 
 TEST(PlacementTest, PrefersCudaWhereTheKindIsFree) {
-  FreeSlots both = Free("w0", "cpu", 2);
-  both.by_kind["cuda"] = {"cuda:0", "cuda:1"};
-  EXPECT_THAT(Placed(2, "", {both}), ElementsAre("w0/cuda:0", "w0/cuda:1"));
+  EXPECT_THAT(Slotted({Worker("w0", Both(2))}).Placed(2, 2), ElementsAre("w0/cuda:0", "w0/cuda:1"));
+}
+
+TEST(PlacementTest, WhatIsTakenIsGoneUntilItIsGivenBack) {
+  const Slotted slots = FourThreeTwo();
+  FreeSlots free(slots.index());
+  const auto first = free.Place(3, 3, slots.Classes());
+  free.Take(*first);
+  EXPECT_THAT(Slotted::Names(free.Place(3, 3, slots.Classes())),
+              ElementsAre("w0/cpu:0", "w0/cpu:1", "w0/cpu:2"));
+  free.Give(*first);
+  EXPECT_EQ(free.Place(3, 3, slots.Classes()), first);
+}
+
+TEST(PlacementTest, TheIndexFollowsItsWorkers) {
+  Slotted slots = FourThreeTwo();
+  EXPECT_EQ(slots.index().classes().size(), 1u);
+  const int64_t before = slots.index().generation();
+  slots.index().Update(Worker("w1", Slots("cpu", 2)), {"cpu:0"});
+  EXPECT_EQ(slots.index().generation(), before);
+  EXPECT_THAT(slots.Placed(1, 1), ElementsAre("w1/cpu:1"));
+  WorkerRecord cordoned = Worker("w1", Slots("cpu", 2));
+  cordoned.cordoned = true;
+  slots.index().Update(cordoned, {});
+  EXPECT_THAT(slots.Placed(2, 2), ElementsAre("w2/cpu:0", "w2/cpu:1"));
+  for (const char* worker : {"w0", "w2"}) slots.index().Update(Worker(worker, {}), {});
+  EXPECT_TRUE(slots.index().classes().empty());
 }
 
 WorkerRecord Ready() {
@@ -79,9 +153,9 @@ TEST(PlacementTest, KnowsARootByItsIdAndWithoutOneByItsName) {
 TEST(PlacementTest, AnOrphanHoldsItsSlotsAndAnUnknownOneTheWholeWorker) {
   WorkerRecord worker = Ready();
   worker.orphans = {{"job-a", 1, {"cpu:1"}}};
-  EXPECT_THAT(HeldSlots(worker, {}), ElementsAre(testing::Pair("cpu:1", "job-a")));
+  EXPECT_THAT(HeldSlots(worker, {}), ElementsAre("cpu:1"));
   worker.orphans = {{"job-b", 1, {}}};
-  EXPECT_THAT(HeldSlots(worker, {}), ElementsAre(testing::Pair("cpu:0", "job-b"), testing::Pair("cpu:1", "job-b")));
+  EXPECT_THAT(HeldSlots(worker, {}), ElementsAre("cpu:0", "cpu:1"));
 }
 
 TEST(PlacementTest, OnlyReadyConnectedWorkersTakeGangs) {

@@ -36,21 +36,26 @@ bool Simulation::Do(const Event& event) {
     return false;
   }
   if (!result->refused.empty()) ++counts_["refused"];
-  for (const Mutation& mutation : result->mutations) {
+  Take(*result);
+  while (state_.pass_due()) Take(*Step(state_, SchedulePass{}, now_, options_));
+  state_.DropFinished();
+  return true;
+}
+
+void Simulation::Take(const StepResult& result) {
+  for (const Mutation& mutation : result.mutations) {
     CheckMutation(mutation);
     state_.Apply(mutation);
     if (IsDurable(mutation)) stored_.Apply(mutation);
   }
   CheckSlots();
-  for (const Action& action : result->actions) {
+  for (const Action& action : result.actions) {
     CheckAction(action);
     const std::string& worker = std::visit([](const auto& it) -> const std::string& { return it.worker; }, action);
     for (Node& node : nodes_) {
       if (node.id == worker && node.session != 0) node.inbox.push_back(action);
     }
   }
-  state_.DropFinished();
-  return true;
 }
 
 void Simulation::LoadFinished(const Event& event) {

@@ -59,6 +59,7 @@ class Simulation {
   void Violate(const std::string& what);
 
   bool Do(const Event& event);
+  void Take(const StepResult& result);
   void Restart();
   void LoadFinished(const Event& event);
   void CheckMutation(const Mutation& mutation);

@@ -35,13 +35,18 @@ inline scheduler::JobRecord FullJob(std::string id, scheduler::JobState state = 
   attempt.stop_mode = scheduler::StopMode::kCheckpoint;
   attempt.reported_done = true;
   attempt.reported_stopped = true;
+  attempt.backfill = true;
   scheduler::JobRecord job;
   job.id = std::move(id);
   job.state = state;
   job.reason = scheduler::StatusReason::kBackoff;
   job.message = "waits\nfor \"it\"";
   job.needs = {.devices = 2,
+               .devices_min = 1,
                .kind = "cpu",
+               .device_memory_min = int64_t{1} << 40,
+               .selector = {{"pool", "gold"}},
+               .preemptible = false,
                .dataset = "mnist",
                .dataset_root = "data",
                .dataset_root_id = "u-1",
@@ -50,6 +55,9 @@ inline scheduler::JobRecord FullJob(std::string id, scheduler::JobState state = 
                .checkpoint_root = "ckpt",
                .checkpoint_root_id = "u-2",
                .keep_last = 5,
+               .keep_every = 1000,
+               .keep_best = 2,
+               .keep_best_metric = "loss",
                .restart_budget = 4,
                .backoff_initial = absl::Milliseconds(1500),
                .backoff_max = absl::Seconds(90),
@@ -60,7 +68,8 @@ inline scheduler::JobRecord FullJob(std::string id, scheduler::JobState state = 
                           .path = "jobs/other/checkpoints/000000000050-e1",
                           .job = "other",
                           .checkpoint = "000000000050-e1",
-                          .images_seen = 50},
+                          .images_seen = 50,
+                          .is_run = true},
                .writes_output = true,
                .bitwise = true};
   job.preset = "ffhq-gamma0.5";
@@ -90,7 +99,13 @@ inline scheduler::JobRecord FullJob(std::string id, scheduler::JobState state = 
   job.consecutive_failures = 2;
   job.latest_checkpoint = "000000000100-e1";
   job.skipped_ranges = {{800, 824}, {1000, 1024}};
-  job.stop_is_drain = true;
+  job.stop_cause = scheduler::StopCause::kYield;
+  job.order_key = 41;
+  job.lineage = {scheduler::Lineage::Kind::kFork, "other", "000000000050-e1"};
+  job.note = "try \"again\"";
+  job.preemptions = 3;
+  job.churn = 2;
+  job.device_rate = 6.25;
   job.revision = 99;
   return job;
 }
@@ -113,6 +128,8 @@ inline scheduler::WorkerRecord FullWorker(std::string id) {
   worker.orphans = {{.job = "job-a", .epoch = 3, .slots = {"cuda:0"}}, {.job = "job-b", .epoch = 1}};
   worker.spool_id = "s-1";
   worker.spool_acked = 12;
+  worker.failed_jobs = {"job-c"};
+  worker.drain_within = absl::Minutes(5);
   return worker;
 }
 
@@ -131,7 +148,9 @@ inline scheduler::CheckpointRecord FullCheckpoint(std::string job, std::string i
           .ema_profiles = {"0.9999", "fast"},
           .manifest_sha256 = "cd",
           .create_time = kStart,
-          .pinned = true};
+          .pinned = true,
+          .pin_note = "for the paper",
+          .metric = 0.25};
 }
 
 inline scheduler::DatasetRecord FullDataset(std::string id) {
@@ -166,7 +185,10 @@ inline scheduler::EventRecord FullEvent(int64_t revision, std::string resource) 
           .resource = std::move(resource),
           .reason = "JOB_STATE",
           .message = "QUEUED to STARTING",
-          .actor = "p2d"};
+          .actor = "p2d",
+          .request_id = "r-1",
+          .before = "priority 0",
+          .after = "priority 5"};
 }
 
 inline scheduler::PutJob Put(scheduler::JobRecord job) {

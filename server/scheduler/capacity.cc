@@ -1,0 +1,216 @@
+#include "server/scheduler/capacity.h"
+
+#include <algorithm>
+#include <set>
+
+#include "absl/strings/str_cat.h"
+#include "server/scheduler/decisions.h"
+
+namespace p2::scheduler {
+
+Suitable SuitableFor(const ClusterState& state, const JobShape& shape) {
+  const std::map<std::string, std::string>& queue = state.SelectorOf(shape.queue);
+  Suitable suitable;
+  std::map<std::string, int> exist, exist_but_for_roots;
+  for (const auto& [id, in] : state.slots().classes()) {
+    if (!SuitsButForRoots(shape, queue, in.traits)) continue;
+    int& all = exist_but_for_roots[in.traits.kind];
+    suitable.exist_but_for_roots = std::max(suitable.exist_but_for_roots, all += in.total);
+    if (!Suits(shape, queue, in.traits)) continue;
+    suitable.classes.push_back(id);
+    int& here = exist[in.traits.kind];
+    suitable.exist = std::max(suitable.exist, here += in.total);
+  }
+  return suitable;
+}
+
+std::vector<RankPlacement> HeldRanks(const JobRecord& job) {
+  std::vector<RankPlacement> held;
+  if (const Attempt* attempt = job.live_attempt(); attempt != nullptr) {
+    for (const RankPlacement& rank : attempt->ranks) {
+      if (attempt->FindMember(rank.worker)->state != MemberState::kEnded) held.push_back(rank);
+    }
+  }
+  return held;
+}
+
+absl::Duration PredictedRun(const JobRecord& job, int devices) {
+  if (job.device_rate <= 0 || job.needs.images_total <= 0) return absl::InfiniteDuration();
+  const int64_t left = std::max<int64_t>(0, job.needs.images_total - job.progress.images_seen);
+  return absl::Seconds(static_cast<double>(left) / (job.device_rate * devices));
+}
+
+absl::Time PredictedEnd(const JobRecord& job, absl::Time now_mono) {
+  const Attempt* attempt = job.live_attempt();
+  if (attempt == nullptr) return now_mono;
+  if (attempt->stop_mode != StopMode::kNone) return now_mono + job.needs.stop_deadline;
+  return now_mono + PredictedRun(job, static_cast<int>(attempt->ranks.size()));
+}
+
+std::vector<const JobRecord*> HoldersOf(const Draft& draft, const std::vector<SlotIndex::ClassId>& classes) {
+  const SlotIndex& index = draft.base().slots();
+  std::set<std::string> ids;
+  for (const SlotIndex::ClassId id : classes) {
+    for (const auto& [node, pool] : index.classes().at(id).pools) {
+      const std::set<std::string>& jobs = draft.base().JobsOn(index.NodeName(node));
+      ids.insert(jobs.begin(), jobs.end());
+    }
+  }
+  std::vector<const JobRecord*> holders;
+  for (const std::string& id : ids) {
+    const JobRecord* job = draft.Job(id);
+    if (job != nullptr && job->live_attempt() != nullptr) holders.push_back(job);
+  }
+  return holders;
+}
+
+std::optional<Reservation> Forecast(const Draft& draft, const JobRecord& job, const Suitable& suitable,
+                                    const FreeSlots& free) {
+  struct Ending {
+    absl::Time end;
+    absl::Time began;
+    const JobRecord* job;
+  };
+  std::vector<Ending> endings;
+  for (const JobRecord* holder : HoldersOf(draft, suitable.classes)) {
+    endings.push_back(
+        {PredictedEnd(*holder, draft.now().mono), holder->live_attempt()->create_time, holder});
+  }
+  std::sort(endings.begin(), endings.end(), [](const Ending& a, const Ending& b) {
+    return std::tie(a.end, a.began, a.job->id) < std::tie(b.end, b.began, b.job->id);
+  });
+  FreeSlots then = free;
+  Reservation plan{job.id, draft.now().mono, {}, false};
+  const int least = job.needs.least_devices();
+  for (auto ending = endings.begin();; ++ending) {
+    if (auto ranks = then.Place(least, least, suitable.classes)) {
+      plan.ranks = *std::move(ranks);
+      return plan;
+    }
+    if (ending == endings.end()) return std::nullopt;
+    plan.start_mono = std::max(plan.start_mono, ending->end);
+    then.Give(HeldRanks(*ending->job));
+  }
+}
+
+double PreemptionPrice(const JobRecord& job, const Draft& draft) {
+  const std::vector<CheckpointPtr> good = ResumeCandidates(draft, job.id);
+  const int64_t saved = good.empty() ? 0 : good.front()->images_seen;
+  const int devices = static_cast<int>(HeldRanks(job).size());
+  const double restart = absl::ToDoubleSeconds(draft.options().restart_cost) * job.device_rate * devices;
+  return (static_cast<double>(std::max<int64_t>(0, job.progress.images_seen - saved)) + restart) * devices;
+}
+
+namespace {
+
+// `held` more than its quota for certain, `less` of them already counted out.
+bool HoldsBorrowed(const ClusterState& state, const JobRecord& job, const std::map<std::string, int>& less) {
+  for (const std::string& account : {absl::StrCat("projects/", job.project), absl::StrCat("users/", job.owner)}) {
+    const auto quota = state.quotas().find(account);
+    if (quota == state.quotas().end() || !quota->second.devices.has_value()) continue;
+    const auto out = less.find(account);
+    if (state.HeldBy(account) - (out == less.end() ? 0 : out->second) > *quota->second.devices) return true;
+  }
+  return false;
+}
+
+bool MayBePreempted(const JobRecord& job, const Draft& draft) {
+  if (job.state != JobState::kRunning && job.state != JobState::kStarting) return false;
+  if (job.live_attempt()->stop_mode != StopMode::kNone || !job.needs.preemptible) return false;
+  const bool within_window = draft.now().mono - job.churn_since_mono < draft.options().churn_window;
+  return !within_window || job.churn < draft.options().churn_limit;
+}
+
+}  // namespace
+
+std::optional<Preemption> FindVictims(const Draft& draft, const JobRecord& job, const Suitable& suitable,
+                                      const FreeSlots& free) {
+  const ClusterState& state = draft.base();
+  const int least = job.needs.least_devices();
+  const Allowance allowance = AllowanceOf(state, job, {});
+  const bool within_quota = !allowance.within.has_value() || *allowance.within >= least;
+  struct Victim {
+    double price;
+    const JobRecord* job;
+  };
+  std::vector<Victim> candidates;
+  FreeSlots then = free;
+  absl::Time start = draft.now().mono;
+  for (const JobRecord* holder : HoldersOf(draft, suitable.classes)) {
+    if (holder->live_attempt()->stop_mode != StopMode::kNone) {
+      then.Give(HeldRanks(*holder));  // On its way out already.
+      start = std::max(start, PredictedEnd(*holder, draft.now().mono));
+    } else if (MayBePreempted(*holder, draft) &&
+               (holder->priority < job.priority || (within_quota && holder->priority == job.priority))) {
+      candidates.push_back({PreemptionPrice(*holder, draft), holder});
+    }
+  }
+  if (then.Place(least, least, suitable.classes).has_value()) return std::nullopt;
+  std::sort(candidates.begin(), candidates.end(), [](const Victim& a, const Victim& b) {
+    return std::tie(a.price, a.job->id) < std::tie(b.price, b.job->id);
+  });
+  std::vector<const JobRecord*> chosen;
+  std::map<std::string, int> reclaimed;
+  std::optional<std::vector<RankPlacement>> ranks;
+  FreeSlots with_all = then;
+  for (const Victim& victim : candidates) {
+    if (victim.job->priority >= job.priority && !HoldsBorrowed(state, *victim.job, reclaimed)) continue;
+    const std::vector<RankPlacement> held = HeldRanks(*victim.job);
+    with_all.Give(held);
+    reclaimed[absl::StrCat("projects/", victim.job->project)] += static_cast<int>(held.size());
+    reclaimed[absl::StrCat("users/", victim.job->owner)] += static_cast<int>(held.size());
+    chosen.push_back(victim.job);
+    if ((ranks = with_all.Place(least, least, suitable.classes)).has_value()) break;
+  }
+  if (!ranks.has_value()) return std::nullopt;
+  // Those that the later ones made needless are spared, the dearest first.
+  for (size_t i = chosen.size(); i-- > 0;) {
+    FreeSlots without = then;
+    for (size_t other = 0; other < chosen.size(); ++other) {
+      if (other != i) without.Give(HeldRanks(*chosen[other]));
+    }
+    if (auto fewer = without.Place(least, least, suitable.classes); fewer.has_value()) {
+      ranks = std::move(fewer);
+      chosen.erase(chosen.begin() + static_cast<ptrdiff_t>(i));
+    }
+  }
+  Preemption preemption;
+  for (const JobRecord* victim : chosen) {
+    preemption.victims.push_back(victim->id);
+    start = std::max(start, draft.now().mono + victim->needs.stop_deadline);
+  }
+  preemption.reservation = {job.id, start, *std::move(ranks), /*preempting=*/true};
+  return preemption;
+}
+
+Allowance AllowanceOf(const ClusterState& state, const JobRecord& job, const std::map<std::string, int>& more_held) {
+  Allowance allowance;
+  for (const std::string& account : {absl::StrCat("projects/", job.project), absl::StrCat("users/", job.owner)}) {
+    const auto found = state.quotas().find(account);
+    if (found == state.quotas().end() || !found->second.devices.has_value()) continue;
+    const QuotaRecord& quota = found->second;
+    const auto more = more_held.find(account);
+    const int held = state.HeldBy(account) + (more == more_held.end() ? 0 : more->second);
+    const int within = std::max(0, *quota.devices - held);
+    if (!allowance.within.has_value() || within < *allowance.within) {
+      allowance.within = within;
+      if (allowance.limit.empty()) allowance.limit = account;
+    }
+    if (quota.borrow < 0) continue;
+    const int borrowed = std::max(0, *quota.devices + quota.borrow - held);
+    if (!allowance.borrowed.has_value() || borrowed < *allowance.borrowed) {
+      allowance.borrowed = borrowed;
+      allowance.limit = account;
+    }
+  }
+  return allowance;
+}
+
+bool FitsElsewhere(const Draft& draft, const JobRecord& job) {
+  const Suitable suitable = SuitableFor(draft.base(), ShapeOf(job));
+  FreeSlots free(draft.base().slots());
+  free.Give(HeldRanks(job));
+  return free.Place(job.needs.devices, job.needs.least_devices(), suitable.classes).has_value();
+}
+
+}  // namespace p2::scheduler

@@ -1,0 +1,98 @@
+#include "server/scheduler/queue_cursor.h"
+
+#include "server/scheduler/shares.h"
+
+namespace p2::scheduler {
+
+QueueCursor::QueueCursor(const ClusterState& state, const QueueIndex::Projects& level, absl::Time now_mono,
+                         const StepOptions& options)
+    : now_(now_mono), options_(options) {
+  for (const auto& [project_id, owners] : level) {
+    ProjectState& project = projects_[project_id];
+    project.share = state.ShareOf(ProjectShare(project_id));
+    for (const auto& [owner_id, lines] : owners) {
+      OwnerState& owner = project.owners[owner_id];
+      owner.share = state.ShareOf(OwnerShare(project_id, owner_id));
+      for (const auto& [shape, line] : lines) owner.lines[shape] = {&line, line.begin(), false};
+    }
+  }
+  NextRound();
+}
+
+double QueueCursor::Score(const ShareRecord& share) const {
+  return ShareScore(share, now_, options_.share_half_life, options_.share_horizon);
+}
+
+void QueueCursor::NextRound() {
+  order_.clear();
+  for (auto& [id, project] : projects_) {
+    project.order.clear();
+    for (auto& [owner_id, owner] : project.owners) {
+      for (auto& [shape, line] : owner.lines) line.rests = false;
+      if (!owner.lines.empty()) project.order.emplace(Score(owner.share), owner_id);
+    }
+    if (!project.order.empty()) order_.emplace(Score(project.share), id);
+  }
+}
+
+std::map<QueueIndex::ShapeId, QueueCursor::LineState>::iterator QueueCursor::FirstLine(OwnerState& owner) const {
+  auto first = owner.lines.end();
+  for (auto line = owner.lines.begin(); line != owner.lines.end(); ++line) {
+    if (line->second.rests) continue;
+    if (first == owner.lines.end() || *line->second.next < *first->second.next) first = line;
+  }
+  return first;
+}
+
+std::optional<QueueCursor::Turn> QueueCursor::Next() {
+  if (order_.empty()) return std::nullopt;
+  project_ = order_.begin()->second;
+  order_.erase(order_.begin());
+  ProjectState& project = projects_.at(project_);
+  owner_ = project.order.begin()->second;
+  project.order.erase(project.order.begin());
+  const auto line = FirstLine(project.owners.at(owner_));
+  shape_ = line->first;
+  return Turn{line->second.next->job, shape_, *line->second.jobs};
+}
+
+void QueueCursor::Return() {
+  ProjectState& project = projects_.at(project_);
+  OwnerState& owner = project.owners.at(owner_);
+  if (FirstLine(owner) != owner.lines.end()) project.order.emplace(Score(owner.share), owner_);
+  if (!project.order.empty()) order_.emplace(Score(project.share), project_);
+}
+
+void QueueCursor::Started(int devices) {
+  ProjectState& project = projects_.at(project_);
+  OwnerState& owner = project.owners.at(owner_);
+  project.share.devices += devices;
+  owner.share.devices += devices;
+  LineState& line = owner.lines.at(shape_);
+  if (++line.next == line.jobs->end()) owner.lines.erase(shape_);
+  Return();
+}
+
+void QueueCursor::LineWaits() {
+  projects_.at(project_).owners.at(owner_).lines.erase(shape_);
+  Return();
+}
+
+void QueueCursor::LineRests() {
+  projects_.at(project_).owners.at(owner_).lines.at(shape_).rests = true;
+  Return();
+}
+
+std::vector<std::string> QueueOrder(const ClusterState& state, absl::Time now_mono, const StepOptions& options) {
+  std::vector<std::string> order;
+  for (const auto& [priority, level] : state.queue().ready()) {
+    QueueCursor cursor(state, level, now_mono, options);
+    while (const auto turn = cursor.Next()) {
+      order.push_back(turn->job);
+      cursor.Started(state.FindJob(turn->job)->needs.least_devices());
+    }
+  }
+  return order;
+}
+
+}  // namespace p2::scheduler

@@ -1,0 +1,55 @@
+#include "server/scheduler/queue_index.h"
+
+namespace p2::scheduler {
+
+LinePlace PlaceOf(const JobRecord& job) { return {job.order_key, job.create_order, job.id}; }
+
+bool ExplainsWaiting(StatusReason reason) {
+  switch (reason) {
+    case StatusReason::kWaitingForDevices:
+    case StatusReason::kNotEnoughDevices:
+    case StatusReason::kRootNotVisible:
+    case StatusReason::kDiskFull:
+    case StatusReason::kQuotaExceeded:
+    case StatusReason::kReserved:
+      return true;
+    default:
+      return false;
+  }
+}
+
+void QueueIndex::Add(const JobRecord& job) {
+  const auto [shape, added] = ids_.emplace(ShapeOf(job), std::make_pair(last_shape_ + 1, 0));
+  if (added) shapes_[++last_shape_] = shape->first;
+  ++shape->second.second;
+  if (job.ready_mono != absl::InfinitePast()) {
+    backing_off_.emplace(job.ready_mono, job.id);
+    return;
+  }
+  ready_[job.priority][job.project][job.owner][shape->second.first].insert(PlaceOf(job));
+  if (!ExplainsWaiting(job.reason)) unexplained_.insert(job.id);
+}
+
+void QueueIndex::Remove(const JobRecord& job) {
+  const auto shape = ids_.find(ShapeOf(job));
+  if (job.ready_mono != absl::InfinitePast()) {
+    backing_off_.erase({job.ready_mono, job.id});
+  } else {
+    // What is left empty goes: a pass looks at every line.
+    const auto projects = ready_.find(job.priority);
+    const auto owners = projects->second.find(job.project);
+    const auto lines = owners->second.find(job.owner);
+    const auto line = lines->second.find(shape->second.first);
+    line->second.erase(PlaceOf(job));
+    if (line->second.empty()) lines->second.erase(line);
+    if (lines->second.empty()) owners->second.erase(lines);
+    if (owners->second.empty()) projects->second.erase(owners);
+    if (projects->second.empty()) ready_.erase(projects);
+    unexplained_.erase(job.id);
+  }
+  if (--shape->second.second > 0) return;
+  shapes_.erase(shape->second.first);
+  ids_.erase(shape);
+}
+
+}  // namespace p2::scheduler

@@ -1,0 +1,67 @@
+// The queued jobs in the order in which devices are offered to them: by priority, then by fair share between projects and
+// between the owners of a project (shares.h), then by their place in their owner's line.
+#pragma once
+
+#include <compare>
+#include <cstdint>
+#include <map>
+#include <set>
+#include <string>
+#include <utility>
+
+#include "absl/time/time.h"
+#include "server/scheduler/job_shape.h"
+#include "server/scheduler/types.h"
+
+namespace p2::scheduler {
+
+// Of a job in its owner's line; the lower first.
+struct LinePlace {
+  int64_t order_key = 0, create_order = 0;
+  std::string job;
+  auto operator<=>(const LinePlace&) const = default;
+};
+LinePlace PlaceOf(const JobRecord& job);
+
+// Thread-compatible; a value.
+class QueueIndex {
+ public:
+  using ShapeId = int;
+  using Line = std::set<LinePlace>;
+  // Jobs of one owner and priority, apart by shape: if the first of a line does not fit, none of it does.
+  using Lines = std::map<ShapeId, Line>;
+  using Owners = std::map<std::string, Lines>;
+  using Projects = std::map<std::string, Owners>;
+
+  // `job`: QUEUED.
+  void Add(const JobRecord& job);
+  void Remove(const JobRecord& job);
+
+  // Jobs that wait for nothing but devices, by descending priority.
+  const std::map<int, Projects, std::greater<int>>& ready() const { return ready_; }
+  // Jobs that wait for their backoff to pass (JobRecord.ready_mono).
+  const std::set<std::pair<absl::Time, std::string>>& backing_off() const { return backing_off_; }
+  // Ready jobs whose record does not say yet why they wait.
+  const std::set<std::string>& unexplained() const { return unexplained_; }
+
+  // The line that a ready job stands in.
+  const Line& LineOf(const JobRecord& job) const {
+    return ready_.at(job.priority).at(job.project).at(job.owner).at(ShapeIdOf(job));
+  }
+  ShapeId ShapeIdOf(const JobRecord& job) const { return ids_.at(ShapeOf(job)).first; }
+  const JobShape& Shape(ShapeId id) const { return shapes_.at(id); }
+
+ private:
+  // Shape -> ID, and how many queued jobs have it.
+  std::map<JobShape, std::pair<ShapeId, int>> ids_;
+  std::map<ShapeId, JobShape> shapes_;
+  ShapeId last_shape_ = 0;
+  std::map<int, Projects, std::greater<int>> ready_;
+  std::set<std::pair<absl::Time, std::string>> backing_off_;
+  std::set<std::string> unexplained_;
+};
+
+// True for what a scheduling pass itself gives as a reason of a ready job.
+bool ExplainsWaiting(StatusReason reason);
+
+}  // namespace p2::scheduler
