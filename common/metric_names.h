@@ -13,6 +13,11 @@ inline constexpr char kQueueWaitSeconds[] = "p2_queue_wait_seconds";
 inline constexpr char kGangStartSeconds[] = "p2_gang_start_seconds";
 inline constexpr char kSchedulerCycleSeconds[] = "p2_scheduler_cycle_seconds";
 inline constexpr char kAdmissionsTotal[] = "p2_admissions_total";
+inline constexpr char kPreemptionsTotal[] = "p2_preemptions_total";
+inline constexpr char kPreemptedLostImagesTotal[] = "p2_preempted_lost_images_total";
+inline constexpr char kFairShareRatio[] = "p2_fair_share_ratio";
+inline constexpr char kQuotaDevices[] = "p2_quota_devices";
+inline constexpr char kLedgerDrift[] = "p2_ledger_drift";
 
 // Train: live jobs only, at most kMaxJobSeries of them.
 inline constexpr char kImagesSeen[] = "p2_images_seen";
@@ -73,6 +78,11 @@ inline constexpr Series kSeries[] = {
     {kGangStartSeconds, Type::kHistogram, "", true, false},
     {kSchedulerCycleSeconds, Type::kHistogram, "", true, false},
     {kAdmissionsTotal, Type::kCounter, "", true, false},
+    {kPreemptionsTotal, Type::kCounter, "reason", true, false},
+    {kPreemptedLostImagesTotal, Type::kCounter, "", true, false},
+    {kFairShareRatio, Type::kGauge, "project", true, false},
+    {kQuotaDevices, Type::kGauge, "kind,project", true, false},
+    {kLedgerDrift, Type::kGauge, "", true, false},
     {kImagesSeen, Type::kGauge, "job_id", true, false},
     {kImagesPerSecond, Type::kGauge, "job_id", true, false},
     {kStep, Type::kGauge, "job_id", true, false},

@@ -4,14 +4,18 @@
 
 #include <atomic>
 #include <cerrno>
+#include <cstdlib>
 #include <cstdio>
 #include <cstring>
 #include <fstream>
 #include <iterator>
+#include <map>
 #include <thread>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "absl/synchronization/notification.h"
 #include "common/clock.h"
 #include "common/http/http_server.h"
@@ -21,11 +25,39 @@
 #include "server/coordinator/coordinator.h"
 #include "server/metrics/server_metrics.h"
 #include "server/rpc/rpc_server.h"
+#include "server/scheduler/explain.h"
 #include "server/store/blob_store.h"
 #include "server/store/rocksdb_job_store.h"
 
 namespace p2::server {
 namespace {
+
+metrics::AccountNumbers AccountsOf(coordinator::Coordinator& coordinator) {
+  metrics::AccountNumbers numbers;
+  coordinator
+      .Inquire("",
+               [&](const coordinator::Coordinator::Inside& inside) {
+                 const scheduler::ClusterState& state = inside.state;
+                 double usage = 0, weight = 0;
+                 std::map<std::string, scheduler::ShareNumbers> projects;
+                 for (const auto& [id, share] : state.shares()) {
+                   if (absl::StrContains(id, '/')) continue;
+                   projects[id] = scheduler::NumbersOf(state, id, inside.now, inside.options);
+                   usage += projects[id].usage;
+                   weight += projects[id].weight;
+                   numbers.ledger_drift += std::abs(share.devices - state.HeldBy(absl::StrCat("projects/", id)));
+                 }
+                 for (const auto& [id, share] : projects)
+                   numbers.fair_share_ratio[id] = usage > 0 ? share.usage / usage / (share.weight / weight) : 0;
+                 for (const auto& [id, quota] : state.quotas()) {
+                   absl::string_view project = id;
+                   if (absl::ConsumePrefix(&project, "projects/") && quota.devices.has_value())
+                     numbers.quota_devices[std::string(project)] = *quota.devices;
+                 }
+               })
+      .IgnoreError();  // It is stopping.
+  return numbers;
+}
 
 std::string HostOf(const std::string& address) { return address.substr(0, address.rfind(':')); }
 
@@ -152,7 +184,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
                             .watchers = [&impl] { return impl.coordinator->watches().watchers(); },
                             .free_bytes = [&impl] { return impl.free_bytes.load(); },
                             .store_health = [&impl] { return impl.store->Health(); },
-                            .now = [] { return Clock::Real().Now(); }});
+                            .now = [] { return Clock::Real().Now(); },
+                            .accounts = [&impl] { return AccountsOf(*impl.coordinator); }});
   P2_RETURN_IF_ERROR(impl.LookAtDisk());
 
   rpc::RpcServerOptions rpc_options;

@@ -20,6 +20,7 @@ using scheduler::Event;
 using scheduler::Mutation;
 
 constexpr size_t kSpecsKept = 64;
+constexpr int kMaxPasses = 100;      // A batch; the next one goes on.
 constexpr size_t kMaxBatch = 1024;  // Items a round: bounds how long an answer waits for those behind it.
 
 absl::Status Stopping() { return Error(ErrorReason::kShuttingDown, "p2d is stopping; try again"); }
@@ -133,7 +134,8 @@ void Loop::RunBatch(std::vector<Item> items) {
 }
 
 void Loop::Schedule(Batch& batch) {
-  while (state_.pass_due()) Step(batch, scheduler::SchedulePass{}).IgnoreError();  // It has no errors.
+  for (int passes = 0; state_.pass_due() && passes < kMaxPasses; ++passes)
+    Step(batch, scheduler::SchedulePass{}).IgnoreError();  // It has no errors.
 }
 
 void Loop::Take(Batch& batch, Command& command) {

@@ -25,7 +25,8 @@ constexpr JobState kLiveStates[] = {JobState::kQueued,  JobState::kStarting, Job
                                     JobState::kPausing, JobState::kPaused,   JobState::kCancelling};
 // Why a job that nobody holds back stands in the queue: shown also while there is none.
 constexpr StatusReason kWaiting[] = {StatusReason::kWaitingForDevices, StatusReason::kNotEnoughDevices,
-                                     StatusReason::kRootNotVisible, StatusReason::kBackoff, StatusReason::kDiskFull};
+                                     StatusReason::kRootNotVisible, StatusReason::kBackoff, StatusReason::kDiskFull,
+                                     StatusReason::kQuotaExceeded, StatusReason::kReserved};
 // Names of the trainer's values (worker/trainer/metric_window.h).
 constexpr absl::string_view kLossKinds[] = {"loss", "mse", "mse_weighted", "vb"};
 constexpr absl::string_view kLossSnrPrefix = "loss_snr_";
@@ -65,6 +66,19 @@ void AddQueue(const std::vector<JobPtr>& jobs, std::vector<MetricFamily>& out) {
   MetricFamily wanted = Family(metric::kPendingDevices, "Devices that queued jobs wait for, by the kind they ask for.");
   for (const auto& [kind, count] : devices) Add(wanted, {{"kind", kind}}, count);
   for (MetricFamily* family : {&by_state, &pending, &wanted}) out.push_back(std::move(*family));
+}
+
+void AddAccounts(const AccountNumbers& accounts, std::vector<MetricFamily>& out) {
+  MetricFamily ratio = Family(metric::kFairShareRatio,
+                              "Part of a project in all decayed device time, over its part in all weights: 1 is fair.");
+  for (const auto& [project, value] : accounts.fair_share_ratio) Add(ratio, {{"project", project}}, value);
+  MetricFamily quota = Family(metric::kQuotaDevices, "Devices that a project may hold for certain.");
+  for (const auto& [project, devices] : accounts.quota_devices)
+    Add(quota, {{"project", project}, {"kind", "any"}}, devices);
+  MetricFamily drift = Family(metric::kLedgerDrift,
+                              "Devices by which fair share's count differs from that of live gangs: 0, or a defect.");
+  Add(drift, {}, accounts.ledger_drift);
+  for (MetricFamily* family : {&ratio, &quota, &drift}) out.push_back(std::move(*family));
 }
 
 void AddStore(const ClusterSources& sources, std::vector<MetricFamily>& out) {
@@ -157,6 +171,7 @@ std::vector<MetricFamily> ClusterGauges::Collect() const {
   AddQueue(jobs, out);
   AddCluster(sources.workers(), sources.now(), out);
   AddStore(sources, out);
+  AddAccounts(sources.accounts(), out);
   MetricFamily watchers = Family(metric::kWatchers, "Open watches of jobs and events.");
   Add(watchers, {}, sources.watchers());
   out.push_back(std::move(watchers));

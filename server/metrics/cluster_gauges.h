@@ -19,6 +19,13 @@
 
 namespace p2::metrics {
 
+// What the scheduler counts for accounts.
+struct AccountNumbers {
+  std::map<std::string, double> fair_share_ratio;  // By project: its part of all decayed device time over its part of all weights.
+  std::map<std::string, int> quota_devices;        // By project; those with such a quota.
+  int ledger_drift = 0;  // Devices by which the shares' own count and that of live gangs differ, over all accounts.
+};
+
 // Where the present state comes from. Called at each scrape, from the HTTP server's threads.
 struct ClusterSources {
   std::function<std::vector<scheduler::JobPtr>()> live_jobs;
@@ -28,6 +35,7 @@ struct ClusterSources {
   std::function<int64_t()> free_bytes;
   std::function<store::StoreHealth()> store_health;
   std::function<absl::Time()> now;
+  std::function<AccountNumbers()> accounts;
 };
 
 // Thread-safe.

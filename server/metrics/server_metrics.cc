@@ -1,5 +1,6 @@
 #include "server/metrics/server_metrics.h"
 
+#include <algorithm>
 #include <set>
 #include <utility>
 #include <variant>
@@ -45,6 +46,13 @@ ServerMetrics::ServerMetrics(const std::string& version)
       store_write_(MakeHistogram(*registry_, metric::kStoreWriteSeconds,
                                  "One synced batch of the job database, its commit counter included.", kWriteBuckets)),
       admissions_(MakeCounter(*registry_, metric::kAdmissionsTotal, "Jobs that were created.")),
+      preemptions_(prometheus::BuildCounter()
+                       .Name(metric::kPreemptionsTotal)
+                       .Help("Attempts that made room for another job, by reason: preempted (its priority or quota), "
+                             "yielded (the devices were reserved for it).")
+                       .Register(*registry_)),
+      preempted_lost_images_(MakeCounter(*registry_, metric::kPreemptedLostImagesTotal,
+                                         "Images that such attempts had seen and no checkpoint holds.")),
       epoch_conflicts_(MakeCounter(*registry_, metric::kLeaseEpochConflictsTotal,
                                    "Reports of workers that had no effect: a stale epoch or an unknown job.")),
       checkpoint_failures_(
@@ -56,7 +64,17 @@ ServerMetrics::ServerMetrics(const std::string& version)
       rpc_seconds_(prometheus::BuildHistogram()
                        .Name(metric::kRpcHandlingSeconds)
                        .Help("Time from an RPC's begin to its end.")
-                       .Register(*registry_)) {}
+                       .Register(*registry_)) {
+  for (const char* reason : {"preempted", "yielded"}) preemptions_.Add({{"reason", reason}});
+}
+
+void ServerMetrics::OnMadeRoom(const scheduler::JobRecord& job) {
+  const scheduler::Attempt& attempt = job.attempts.back();
+  if (attempt.reason != scheduler::StatusReason::kPreempted && attempt.reason != scheduler::StatusReason::kYielded) return;
+  preemptions_.Add({{"reason", absl::AsciiStrToLower(ReasonName(attempt.reason))}}).Increment();
+  preempted_lost_images_.Increment(
+      static_cast<double>(std::max<int64_t>(0, attempt.end_images_seen - job.progress.images_seen)));
+}
 
 void ServerMetrics::OnJob(const scheduler::JobRecord& job) {
   const bool first = seen_.count(job.id) == 0;
@@ -79,6 +97,7 @@ void ServerMetrics::OnJob(const scheduler::JobRecord& job) {
     if (failed && known && seen.live) {
       gauges_->AddRestart(job.id, absl::AsciiStrToLower(ReasonName(attempt.reason)));
     }
+    if (known && seen.live && !attempt.live()) OnMadeRoom(job);
     seen = {.attempt = attempt.number, .live = attempt.live(), .started = started};
   }
   if (!scheduler::IsTerminal(job.state)) return;

@@ -45,6 +45,8 @@ class ServerMetrics : public coordinator::Observer {
   };
 
   void OnJob(const scheduler::JobRecord& job);
+  // An attempt that p2d stopped for another job has ended.
+  void OnMadeRoom(const scheduler::JobRecord& job);
   void CountCheckpoints(const scheduler::ClusterState& state, absl::Span<const scheduler::Mutation> mutations);
 
   // Constant after construction.
@@ -55,6 +57,8 @@ class ServerMetrics : public coordinator::Observer {
   prometheus::Histogram& scheduler_cycle_;
   prometheus::Histogram& store_write_;
   prometheus::Counter& admissions_;
+  prometheus::Family<prometheus::Counter>& preemptions_;
+  prometheus::Counter& preempted_lost_images_;
   prometheus::Counter& epoch_conflicts_;
   prometheus::Counter& checkpoint_failures_;
   prometheus::Family<prometheus::Counter>& rpc_handled_;

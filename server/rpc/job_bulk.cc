@@ -38,7 +38,7 @@ p2::v1::JobExplanation ToProto(const scheduler::Explanation& record) {
   m.set_unblock(record.unblock);
   if (record.earliest.has_value()) m.set_earliest_seconds(absl::ToDoubleSeconds(*record.earliest));
   if (record.latest.has_value()) m.set_latest_seconds(absl::ToDoubleSeconds(*record.latest));
-  for (const scheduler::ShareNumbers& share : record.shares) *m.add_shares() = ToProto(share);
+  for (const scheduler::ShareNumbers& share : record.shares) *m.add_shares() = rpc::ToProto(share);
   return m;
 }
 

@@ -188,7 +188,7 @@ absl::StatusOr<scheduler::ResumeJob> JobService::ToResume(const p2::v1::ResumeJo
     resources.set_devices(request.devices());
     resources.set_min_devices(request.min_devices());
     for (const spec::FieldViolation& violation : spec::ValidateSpec(view.spec(), /*require_dataset=*/false))
-      violations.emplace_back(violation.field, violation.message);
+      violations.emplace_back(violation.field, violation.description);
     command.devices = request.devices();
     command.devices_min = request.min_devices();
   } else if (request.has_min_devices()) {

@@ -90,8 +90,9 @@ class WaitExplainer {
     const bool roots = job_.reason == StatusReason::kRootNotVisible;
     absl::StrAppend(&out_.message, "; ", roots ? "workers that see them have " : "all ready workers together have ",
                     suitable_.exist, roots ? absl::StrCat(" of the ", suitable_.exist_but_for_roots, " that suit") : "");
-    out_.unblock = absl::StrCat("starts when ", Count(least() - suitable_.exist, "more device"), " that suit",
-                                least() - suitable_.exist == 1 ? "s" : "", " are offered",
+    const int missing = least() - suitable_.exist;
+    out_.unblock = absl::StrCat("starts when ", missing,
+                                missing == 1 ? " more device that suits is" : " more devices that suit are", " offered",
                                 roots ? " by workers that see the roots (p2-worker --root NAME=DIR)" : "");
   }
 
@@ -132,8 +133,9 @@ class WaitExplainer {
     if (own != state_.reservations().end() && own->second.preempting) {
       out_.unblock = "others were told to make room for it; starts when they have saved their checkpoints";
     } else {
-      out_.unblock = absl::StrCat("starts when ", Count(least(), "device"), " that suit", least() == 1 ? "s" : "",
-                                  " are free and it is its turn; a higher priority (`p2ctl update ", job_.id,
+      out_.unblock = absl::StrCat("starts when ", least(),
+                                  least() == 1 ? " device that suits is" : " devices that suit are",
+                                  " free and it is its turn; a higher priority (`p2ctl update ", job_.id,
                                   " --priority N`) would put it before others");
     }
     const auto plan = own != state_.reservations().end() ? std::optional<Reservation>(own->second)

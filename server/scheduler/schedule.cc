@@ -51,7 +51,7 @@ class Pass {
     WakeFromBackoff();
     KeepReservations();
     for (const auto& [priority, projects] : state_.queue().ready()) {
-      Hide(priority);
+      HidePreempted(priority);
       Offer(projects);
     }
     Explain();
@@ -115,21 +115,33 @@ class Pass {
     }
   }
 
-  // From here on, down the queue, what is reserved for jobs of this priority is not there for others.
-  void Hide(int priority) {
+  // Devices for which others were stopped are kept for jobs of this priority from the level's beginning: no equal takes
+  // them. All other reservations hold from their job's turn on: who comes before it by fair share may take them.
+  void HidePreempted(int priority) {
     for (const auto& [id, reservation] : kept_) {
-      if (draft_.Job(id)->priority != priority) continue;
-      HideOf(id);
-      const Suitable& suitable = SuitableOf(state_.queue().ShapeIdOf(*draft_.Job(id)));
-      reserved_classes_.insert(suitable.classes.begin(), suitable.classes.end());
+      if (reservation.preempting && draft_.Job(id)->priority == priority) Hide(id);
     }
   }
 
-  void HideOf(const std::string& id) {
+  // From here on, down the queue, the job's reservation is not there for others.
+  void Hide(const std::string& id) {
     std::vector<RankPlacement>& hidden = hidden_[id];
     hidden = kept_.at(id).ranks;
     std::erase_if(hidden, [&](const RankPlacement& rank) { return !free_.IsFree(rank); });
     free_.Take(hidden);
+    const Suitable& suitable = SuitableOf(state_.queue().ShapeIdOf(*state_.FindJob(id)));
+    reserved_classes_.insert(suitable.classes.begin(), suitable.classes.end());
+  }
+
+  bool IsReserved(const Suitable& suitable) const {
+    return std::any_of(suitable.classes.begin(), suitable.classes.end(),
+                       [&](ClassId id) { return reserved_classes_.count(id) > 0; });
+  }
+
+  void Drop(const std::string& id) {
+    kept_.erase(id);
+    hidden_.erase(id);
+    draft_.Mutate(EraseReservation{id});
   }
 
   // In two rounds, the second for those who borrow.
@@ -183,13 +195,19 @@ class Pass {
     }
     const int most = std::min(needs.devices, allowed.value_or(needs.devices));
 
-    const auto own = kept_.find(job.id);
-    if (own != kept_.end()) free_.Give(hidden_.at(job.id));
+    const auto hidden = hidden_.find(job.id);
+    if (hidden != hidden_.end()) free_.Give(hidden->second);
     if (auto ranks = free_.Place(most, least, suitable.classes)) return Start(job, *std::move(ranks), false);
-    if (own != kept_.end()) {
-      free_.Take(hidden_.at(job.id));
-      YieldTo(own->second);
-      return Block(StatusReason::kWaitingForDevices, Waiting(needs));
+    if (hidden != hidden_.end()) free_.Take(hidden->second);
+    if (const auto own = kept_.find(job.id); own != kept_.end()) {
+      const bool outrun = hidden == hidden_.end() && IsReserved(suitable);
+      const bool old = !own->second.preempting && own->second.made_mono + kPlanAgain < now();
+      if (!outrun && !old) {
+        if (hidden == hidden_.end()) Hide(job.id);
+        YieldTo(own->second);
+        return Block(StatusReason::kWaitingForDevices, Waiting(needs));
+      }
+      Drop(job.id);
     }
     if (auto ranks = Backfill(job, suitable, most)) return Start(job, *std::move(ranks), true);
     return Reserve(job, suitable);
@@ -202,10 +220,7 @@ class Pass {
   int Start(const JobRecord& job, std::vector<RankPlacement> ranks, bool backfill) {
     const int devices = static_cast<int>(ranks.size());
     free_.Take(ranks);
-    if (kept_.erase(job.id) > 0) {
-      hidden_.erase(job.id);
-      draft_.Mutate(EraseReservation{job.id});
-    }
+    if (kept_.count(job.id) > 0) Drop(job.id);
     for (auto& [id, hidden] : hidden_) {
       std::erase_if(hidden, [&](const RankPlacement& rank) {
         return std::any_of(ranks.begin(), ranks.end(), [&](const RankPlacement& taken) {
@@ -229,7 +244,7 @@ class Pass {
       if (reservation.preempting) continue;
       const absl::Time start = reservation.start_mono;
       const absl::Duration useful = 2 * job.needs.stop_deadline + draft_.options().backfill_least;
-      const bool ends = now() + run <= start;
+      const bool ends = run != absl::InfiniteDuration() && now() + run <= start;
       const bool yields = job.needs.preemptible && start - now() > useful && WaitsForOthers(reservation);
       if (ends || yields) open.push_back(&hidden);
     }
@@ -278,9 +293,7 @@ class Pass {
 
   // The first job that has to wait on some class of devices gets them before those behind it.
   int Reserve(const JobRecord& job, const Suitable& suitable) {
-    const bool first = std::none_of(suitable.classes.begin(), suitable.classes.end(),
-                                    [&](ClassId id) { return reserved_classes_.count(id) > 0; });
-    if (!first) {
+    if (IsReserved(suitable)) {
       const FreeSlots all(state_.slots());
       const bool fits = all.Place(job.needs.least_devices(), job.needs.least_devices(), suitable.classes).has_value();
       return fits ? Block(StatusReason::kReserved,
@@ -301,7 +314,7 @@ class Pass {
       plan->made_mono = now();
       draft_.Mutate(PutReservation{*plan});
       kept_[id] = *std::move(plan);
-      HideOf(id);
+      Hide(id);
     }
     return Block(StatusReason::kWaitingForDevices, waiting);
   }
@@ -358,10 +371,7 @@ class Pass {
       const Attempt* attempt = job.live_attempt();
       if (job.state != JobState::kRunning || attempt->stop_mode != StopMode::kNone) continue;
       const Suitable suitable = SuitableFor(state_, ShapeOf(job));
-      if (std::any_of(suitable.classes.begin(), suitable.classes.end(),
-                      [&](ClassId it) { return reserved_classes_.count(it) > 0; })) {
-        continue;
-      }
+      if (IsReserved(suitable)) continue;
       const int devices = static_cast<int>(attempt->ranks.size());
       const Allowance allowance = AllowanceOf(state_, job, more_held_);
       const int most = std::min(job.needs.devices, devices + allowance.borrowed.value_or(job.needs.devices));
@@ -375,6 +385,8 @@ class Pass {
   }
 
   static constexpr absl::Duration kGrace = absl::Seconds(5);
+  // A reservation that stops nobody is found anew after so long: somebody may have become preemptible.
+  static constexpr absl::Duration kPlanAgain = absl::Seconds(10);
 
   Draft& draft_;
   const ClusterState& state_;

@@ -33,7 +33,8 @@ class ServerMetricsTest : public ::testing::Test {
                          .watchers = [] { return 3; },
                          .free_bytes = [] { return int64_t{1000}; },
                          .store_health = [] { return store::StoreHealth{.background_error = true, .stalls = 4}; },
-                         .now = [] { return kNow; }});
+                         .now = [] { return kNow; },
+                         .accounts = [this] { return accounts_; }});
   }
 
   std::string Scrape() { return http::MetricsHandler(metrics_.collectables())().body; }
@@ -87,7 +88,34 @@ class ServerMetricsTest : public ::testing::Test {
   scheduler::ClusterState state_;
   std::vector<scheduler::JobPtr> jobs_;
   std::vector<scheduler::WorkerPtr> workers_;
+  AccountNumbers accounts_;
 };
+
+TEST_F(ServerMetricsTest, ShowsSharesQuotasAndADriftOfTheLedger) {
+  accounts_ = {.fair_share_ratio = {{"default", 1.5}}, .quota_devices = {{"default", 8}}, .ledger_drift = 2};
+  EXPECT_THAT(Scrape(), AllOf(HasSubstr("p2_fair_share_ratio{project=\"default\"} 1.5"),
+                              HasSubstr("p2_quota_devices{project=\"default\",kind=\"any\"} 8"),
+                              HasSubstr("p2_ledger_drift 2"),
+                              HasSubstr("p2_preemptions_total{reason=\"preempted\"} 0")));
+}
+
+TEST_F(ServerMetricsTest, CountsWhoMadeRoomAndWhatThatCost) {
+  JobRecord job = Queued("job-a");
+  scheduler::Attempt attempt;
+  attempt.number = 1;
+  job.attempts = {attempt};
+  job.attempt_count = 1;
+  job.state = JobState::kPausing;
+  Commit(job);
+  job.attempts[0].outcome = scheduler::Outcome::kStopped;
+  job.attempts[0].reason = scheduler::StatusReason::kPreempted;
+  job.attempts[0].end_images_seen = 130;
+  job.progress.images_seen = 100;
+  job.state = JobState::kQueued;
+  Commit(job);
+  EXPECT_THAT(Scrape(), AllOf(HasSubstr("p2_preemptions_total{reason=\"preempted\"} 1"),
+                              HasSubstr("p2_preempted_lost_images_total 30")));
+}
 
 TEST_F(ServerMetricsTest, CountsJobsByStateAndByTheReasonWhyTheyWait) {
   Commit(Queued("job-a"));
