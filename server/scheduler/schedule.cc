@@ -241,11 +241,11 @@ class Pass {
     std::vector<const std::vector<RankPlacement>*> open;
     for (const auto& [id, hidden] : hidden_) {
       const Reservation& reservation = kept_.at(id);
-      if (reservation.preempting) continue;
+      if (reservation.preempting || !WaitsForOthers(reservation)) continue;
       const absl::Time start = reservation.start_mono;
       const absl::Duration useful = 2 * job.needs.stop_deadline + draft_.options().backfill_least;
-      const bool ends = run != absl::InfiniteDuration() && now() + run <= start;
-      const bool yields = job.needs.preemptible && start - now() > useful && WaitsForOthers(reservation);
+      const bool ends = start != absl::InfiniteFuture() && now() + run <= start;
+      const bool yields = job.needs.preemptible && start - now() > useful;
       if (ends || yields) open.push_back(&hidden);
     }
     if (open.empty()) return std::nullopt;
@@ -264,20 +264,21 @@ class Pass {
     });
   }
 
-  // Asks those who run on its devices until it can start to go, once nobody else is in the way or its time is near.
+  // Asks those who run on its devices until it can start to go, once nobody else is in the way, or if else they would be
+  // there too long.
   void YieldTo(const Reservation& reservation) {
+    const bool waits = WaitsForOthers(reservation);
     std::set<std::string> yielding;
-    absl::Duration longest;
     for (const RankPlacement& rank : reservation.ranks) {
       const JobRecord* holder = HolderOf(rank);
       if (holder == nullptr || !holder->live_attempt()->backfill ||
           holder->live_attempt()->stop_mode != StopMode::kNone) {
         continue;
       }
-      yielding.insert(holder->id);
-      longest = std::max(longest, holder->needs.stop_deadline);
+      const bool in_time = PredictedEnd(*holder, now()) <= reservation.start_mono ||
+                           reservation.start_mono - holder->needs.stop_deadline > now();
+      if (!waits || !in_time) yielding.insert(holder->id);
     }
-    if (WaitsForOthers(reservation) && reservation.start_mono - longest > now()) return;
     for (const std::string& id : yielding) {
       MakeRoom(id, StopCause::kYield, StatusReason::kYielded,
                absl::StrCat("gives the devices that were reserved for job ", reservation.job, " to it"));

@@ -80,7 +80,6 @@ void Simulation::CheckMutation(const Mutation& mutation) {
     }
     if (IsTerminal(job.state) && job.live_attempt() != nullptr)
       Violate(absl::StrCat(job.id, " ended with a live attempt"));
-    if (job.state == JobState::kQueued && job.message.empty()) Violate(absl::StrCat(job.id, " waits without a reason"));
   } else if (const auto* erase = std::get_if<EraseJob>(&mutation)) {
     if (ended_.count(erase->job) == 0) Violate(absl::StrCat("live job ", erase->job, " was deleted"));
   } else if (const auto* put_checkpoint = std::get_if<PutCheckpoint>(&mutation)) {

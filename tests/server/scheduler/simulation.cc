@@ -37,7 +37,12 @@ bool Simulation::Do(const Event& event) {
   }
   if (!result->refused.empty()) ++counts_["refused"];
   Take(*result);
-  while (state_.pass_due()) Take(*Step(state_, SchedulePass{}, now_, options_));
+  int passes = 0;
+  while (state_.pass_due() && ++passes < 100) Take(*Step(state_, SchedulePass{}, now_, options_));
+  if (state_.pass_due()) Violate("scheduling passes come to no end");
+  for (const auto& [id, job] : state_.live_jobs()) {
+    if (job->state == JobState::kQueued && job->message.empty()) Violate(absl::StrCat(id, " waits without a reason"));
+  }
   state_.DropFinished();
   return true;
 }
