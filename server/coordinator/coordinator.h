@@ -67,7 +67,7 @@ class Coordinator {
 
   // What a command made or changed, as it stood right after it.
   struct Answer {
-    scheduler::JobPtr job;  // Null after DeleteJob.
+    scheduler::JobPtr job;                // Null after DeleteJob.
     std::vector<scheduler::JobPtr> jobs;  // Of a command that is about several: those that still exist.
     std::vector<std::string> names;       // `jobs/{job}` … of all that it was about.
     scheduler::WorkerPtr worker;
@@ -89,8 +89,8 @@ class Coordinator {
   // The same, waiting for the answer.
   absl::StatusOr<Answer> Execute(scheduler::Event command);
 
-  // What the loop decides upon, as it stands after a synced batch. `inquiry` is called on the loop thread and must be quick;
-  // UNAVAILABLE when stopped. With `job`: it is there also if it has ended.
+  // What the loop decides upon, as it stands after a synced batch. `inquiry` is called on the loop thread and must be
+  // quick; UNAVAILABLE when stopped. With `job`: it is there also if it has ended.
   struct Inside {
     const scheduler::ClusterState& state;
     const scheduler::Moment now;

@@ -20,7 +20,7 @@ using scheduler::Event;
 using scheduler::Mutation;
 
 constexpr size_t kSpecsKept = 64;
-constexpr int kMaxPasses = 100;      // A batch; the next one goes on.
+constexpr int kMaxPasses = 100;     // A batch; the next one goes on.
 constexpr size_t kMaxBatch = 1024;  // Items a round: bounds how long an answer waits for those behind it.
 
 absl::Status Stopping() { return Error(ErrorReason::kShuttingDown, "p2d is stopping; try again"); }

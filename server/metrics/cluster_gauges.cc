@@ -25,8 +25,9 @@ constexpr JobState kLiveStates[] = {JobState::kQueued,  JobState::kStarting, Job
                                     JobState::kPausing, JobState::kPaused,   JobState::kCancelling};
 // Why a job that nobody holds back stands in the queue: shown also while there is none.
 constexpr StatusReason kWaiting[] = {StatusReason::kWaitingForDevices, StatusReason::kNotEnoughDevices,
-                                     StatusReason::kRootNotVisible, StatusReason::kBackoff, StatusReason::kDiskFull,
-                                     StatusReason::kQuotaExceeded, StatusReason::kReserved};
+                                     StatusReason::kRootNotVisible,    StatusReason::kBackoff,
+                                     StatusReason::kDiskFull,          StatusReason::kQuotaExceeded,
+                                     StatusReason::kReserved};
 // Names of the trainer's values (worker/trainer/metric_window.h).
 constexpr absl::string_view kLossKinds[] = {"loss", "mse", "mse_weighted", "vb"};
 constexpr absl::string_view kLossSnrPrefix = "loss_snr_";

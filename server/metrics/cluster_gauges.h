@@ -21,8 +21,9 @@ namespace p2::metrics {
 
 // What the scheduler counts for accounts.
 struct AccountNumbers {
-  std::map<std::string, double> fair_share_ratio;  // By project: its part of all decayed device time over its part of all weights.
-  std::map<std::string, int> quota_devices;        // By project; those with such a quota.
+  std::map<std::string, double>
+      fair_share_ratio;  // By project: its part of all decayed device time over its part of all weights.
+  std::map<std::string, int> quota_devices;  // By project; those with such a quota.
   int ledger_drift = 0;  // Devices by which the shares' own count and that of live gangs differ, over all accounts.
 };
 

@@ -70,7 +70,8 @@ ServerMetrics::ServerMetrics(const std::string& version)
 
 void ServerMetrics::OnMadeRoom(const scheduler::JobRecord& job) {
   const scheduler::Attempt& attempt = job.attempts.back();
-  if (attempt.reason != scheduler::StatusReason::kPreempted && attempt.reason != scheduler::StatusReason::kYielded) return;
+  if (attempt.reason != scheduler::StatusReason::kPreempted && attempt.reason != scheduler::StatusReason::kYielded)
+    return;
   preemptions_.Add({{"reason", absl::AsciiStrToLower(ReasonName(attempt.reason))}}).Increment();
   preempted_lost_images_.Increment(
       static_cast<double>(std::max<int64_t>(0, attempt.end_images_seen - job.progress.images_seen)));

@@ -79,10 +79,10 @@ absl::StatusOr<p2::v1::CollectCheckpointsResponse> CheckpointService::Collect(
     }
   }));
   if (request.validate_only()) return response;
-  P2_RETURN_IF_ERROR(context_.coordinator
-                         .Execute(scheduler::CollectCheckpoints{MakeCommandInfo(call, request.request_id(), request),
-                                                                job->id})
-                         .status());
+  P2_RETURN_IF_ERROR(
+      context_.coordinator
+          .Execute(scheduler::CollectCheckpoints{MakeCommandInfo(call, request.request_id(), request), job->id})
+          .status());
   return response;
 }
 
@@ -96,7 +96,8 @@ grpc::ServerUnaryReactor* CheckpointService::PinCheckpoint(grpc::CallbackServerC
     scheduler::PinCheckpoint command;
     command.note = request->note();
     command.pinned = request->pinned();
-    status = Run<p2::v1::Checkpoint>(*call, request->request_id(), *request, request->name(), std::move(command)).status();
+    status =
+        Run<p2::v1::Checkpoint>(*call, request->request_id(), *request, request->name(), std::move(command)).status();
   }
   p2::v1::GetCheckpointRequest get;
   get.set_name(request->name());

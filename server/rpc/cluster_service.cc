@@ -163,8 +163,7 @@ grpc::ServerUnaryReactor* ClusterService::DrainWorker(grpc::CallbackServerContex
                                                       p2::v1::Worker* response) {
   scheduler::CordonWorker command{.reason = request->reason(), .drain = true};
   if (request->has_deadline()) {
-    command.deadline =
-        absl::Seconds(request->deadline().seconds()) + absl::Nanoseconds(request->deadline().nanos());
+    command.deadline = absl::Seconds(request->deadline().seconds()) + absl::Nanoseconds(request->deadline().nanos());
     if (command.deadline <= absl::ZeroDuration()) {
       return Reply<p2::v1::Worker>(
           call, response,

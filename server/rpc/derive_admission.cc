@@ -45,9 +45,10 @@ void CheckDerived(const p2::v1::CreateJobRequest& request, std::vector<FieldViol
   const bool job = ParseResourceName(kJobs, from.name()).ok();
   const bool checkpoint = ParseChildName(kCheckpoints, from.name()).ok();
   if (!job && (!checkpoint || from.kind() == Lineage::CLONE)) {
-    violations.emplace_back("derive_from.name",
-                            absl::StrCat("is \"", from.name(), "\"; must be jobs/{job}",
-                                         from.kind() == Lineage::CLONE ? "" : " or jobs/{job}/checkpoints/{checkpoint}"));
+    violations.emplace_back(
+        "derive_from.name",
+        absl::StrCat("is \"", from.name(), "\"; must be jobs/{job}",
+                     from.kind() == Lineage::CLONE ? "" : " or jobs/{job}/checkpoints/{checkpoint}"));
   }
   const char* beside = !request.preset().empty()      ? "preset"
                        : !request.spec_yaml().empty() ? "spec_yaml"
@@ -71,16 +72,16 @@ absl::StatusOr<DerivedSpec> DeriveSpec(const p2::v1::CreateJobRequest& request, 
   derived.lineage.kind = static_cast<scheduler::Lineage::Kind>(from.kind());
   derived.lineage.job = job.id;
   if (from.kind() == Lineage::EXTEND && !job.ended) {
-    return Error(ErrorReason::kJobStateForbids,
-                 absl::StrCat("job \"", job.id, "\" has not ended; extend it then, or fork it now (`p2ctl fork ", job.id,
-                              "`)"));
+    return Error(
+        ErrorReason::kJobStateForbids,
+        absl::StrCat("job \"", job.id, "\" has not ended; extend it then, or fork it now (`p2ctl fork ", job.id, "`)"));
   }
   if (from.kind() != Lineage::CLONE) {
     P2_ASSIGN_OR_RETURN(const scheduler::CheckpointPtr checkpoint,
                         FindCheckpoint(job, child.ok() ? child->second : ""));
     derived.lineage.checkpoint = checkpoint->id;
-    derived.source = {checkpoint->root, checkpoint->root_id, checkpoint->path, job.id, checkpoint->id,
-                      checkpoint->images_seen, /*is_run=*/true};
+    derived.source = {checkpoint->root, checkpoint->root_id,     checkpoint->path, job.id,
+                      checkpoint->id,   checkpoint->images_seen, /*is_run=*/true};
   }
   derived.resolved.spec = job.spec;
   const std::string origin = absl::StrCat("job ", job.id);
@@ -90,18 +91,19 @@ absl::StatusOr<DerivedSpec> DeriveSpec(const p2::v1::CreateJobRequest& request, 
   }
   std::vector<spec::FieldViolation> violations;
   for (const spec::Override& o : overrides.overrides)
-    spec::MergeAssignment(o.path, o.value, o.origin, nullptr, derived.resolved.spec, derived.resolved.origins, violations);
+    spec::MergeAssignment(o.path, o.value, o.origin, nullptr, derived.resolved.spec, derived.resolved.origins,
+                          violations);
   const p2::v1::TrainingSpec& spec = derived.resolved.spec;
   for (spec::FieldViolation& violation : spec::ValidateSpec(spec, /*require_dataset=*/true))
     violations.push_back(std::move(violation));
   if (derived.source.is_run) {
     CheckGoesOn(job.spec, spec, violations);
     if (spec.training().images() <= derived.source.images_seen) {
-      violations.push_back({"training.images",
-                            absl::StrCat("is ", spec.training().images(), ", but checkpoint ",
-                                         derived.source.checkpoint, " has seen ", derived.source.images_seen,
-                                         " already: set it higher"),
-                            ""});
+      violations.push_back(
+          {"training.images",
+           absl::StrCat("is ", spec.training().images(), ", but checkpoint ", derived.source.checkpoint, " has seen ",
+                        derived.source.images_seen, " already: set it higher"),
+           ""});
     }
   }
   P2_RETURN_IF_ERROR(spec::SpecError(violations));

@@ -19,9 +19,9 @@ struct DerivedSpec {
   scheduler::JobSource source;  // Of a fork and an extension: the checkpoint that it goes on from.
   scheduler::Lineage lineage;
 };
-// REQUIRES: CheckDerived found nothing. INVALID_ARGUMENT: an override changes what the checkpoint fixes (model, seed, batch,
-// averages, dataset), or an extension has no more images. FAILED_PRECONDITION: extending a job that lives, or a task.
-// NOT_FOUND: the job, or a good checkpoint.
+// REQUIRES: CheckDerived found nothing. INVALID_ARGUMENT: an override changes what the checkpoint fixes (model, seed,
+// batch, averages, dataset), or an extension has no more images. FAILED_PRECONDITION: extending a job that lives, or a
+// task. NOT_FOUND: the job, or a good checkpoint.
 absl::StatusOr<DerivedSpec> DeriveSpec(const p2::v1::CreateJobRequest& request, const spec::ResolveRequest& overrides,
                                        FindSourceJob find);
 

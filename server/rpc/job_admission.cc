@@ -255,8 +255,8 @@ absl::StatusOr<Admission> Admit(const p2::v1::CreateJobRequest& request,
   command.labels = {request.labels().begin(), request.labels().end()};
   command.owner = request.owner();
   command.project = request.project().empty() ? "default" : request.project();
-  command.queue = request.queue().empty() ? std::string(scheduler::kDefaultQueue)
-                                          : request.queue().substr(kQueues.size() + 1);
+  command.queue =
+      request.queue().empty() ? std::string(scheduler::kDefaultQueue) : request.queue().substr(kQueues.size() + 1);
   command.priority = request.priority();
   command.lineage = std::move(lineage);
   command.note = request.note();

@@ -126,7 +126,8 @@ absl::StatusOr<std::vector<std::string>> JobService::Select(const ControlJobsReq
     return ids;
   }
   for (int64_t before = INT64_MAX; ids.size() < kMaxControlled;) {
-    P2_ASSIGN_OR_RETURN(const std::vector<scheduler::JobPtr> ended, context_.store.ListFinishedJobs(before, kMaxPageSize));
+    P2_ASSIGN_OR_RETURN(const std::vector<scheduler::JobPtr> ended,
+                        context_.store.ListFinishedJobs(before, kMaxPageSize));
     if (ended.empty()) break;
     for (const scheduler::JobPtr& job : ended) {
       if (wanted(*job) && ids.size() < kMaxControlled) ids.push_back(job->id);

@@ -37,7 +37,8 @@ grpc::ServerUnaryReactor* JobService::CreateJob(grpc::CallbackServerContext* cal
                                                 p2::v1::CreateJobResponse* response) {
   absl::StatusOr<Admission> admission = AdmitRequest(*request);
   if (!admission.ok()) return Reply<p2::v1::CreateJobResponse>(call, response, admission.status());
-  if (request->validate_only()) return Reply<p2::v1::CreateJobResponse>(call, response, Forecast(*std::move(admission)));
+  if (request->validate_only())
+    return Reply<p2::v1::CreateJobResponse>(call, response, Forecast(*std::move(admission)));
   admission->command.info = MakeCommandInfo(*call, request->request_id(), *request, request->owner());
   auto pending = UnaryCall<p2::v1::CreateJobResponse>::Start(call, response, context_.times.timeout);
   context_.coordinator.Post(std::move(admission->command), [this, pending, answer = std::move(admission->answer)](

@@ -100,8 +100,8 @@ absl::StatusOr<p2::v1::Queue> QueueService::Find(const std::string& name) const 
   const absl::StatusOr<std::string> id = ParseResourceName(kQueues, name);
   if (!id.ok()) return BadRequestError({{"name", std::string(id.status().message())}});
   absl::StatusOr<p2::v1::Queue> found;
-  P2_RETURN_IF_ERROR(context_.coordinator.Inquire(
-      "", [&](const Coordinator::Inside& inside) { found = FindIn(inside.state, *id); }));
+  P2_RETURN_IF_ERROR(
+      context_.coordinator.Inquire("", [&](const Coordinator::Inside& inside) { found = FindIn(inside.state, *id); }));
   return found;
 }
 
@@ -292,11 +292,10 @@ grpc::ServerUnaryReactor* QueueService::SetWeight(grpc::CallbackServerContext* c
   CheckRequestId(request->request_id(), violations);
   if (absl::Status status = BadRequestError(violations); !status.ok())
     return Reply<p2::v1::FairShare>(call, response, status);
-  absl::Status status =
-      context_.coordinator
-          .Execute(scheduler::SetWeight{MakeCommandInfo(*call, request->request_id(), *request), request->id(),
-                                        request->weight()})
-          .status();
+  absl::Status status = context_.coordinator
+                            .Execute(scheduler::SetWeight{MakeCommandInfo(*call, request->request_id(), *request),
+                                                          request->id(), request->weight()})
+                            .status();
   p2::v1::FairShare answer;
   if (status.ok()) {
     status = context_.coordinator.Inquire("", [&](const Coordinator::Inside& inside) {

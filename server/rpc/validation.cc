@@ -73,8 +73,7 @@ void CheckText(absl::string_view field, absl::string_view text, std::vector<Fiel
 
 void CheckPriority(int priority, std::vector<FieldViolation>& violations) {
   if (priority >= -kMaxPriority && priority <= kMaxPriority) return;
-  violations.emplace_back("priority",
-                          absl::StrCat("is ", priority, "; must be ", -kMaxPriority, " to ", kMaxPriority));
+  violations.emplace_back("priority", absl::StrCat("is ", priority, "; must be ", -kMaxPriority, " to ", kMaxPriority));
 }
 
 bool IsPathBelowRoot(absl::string_view path) {

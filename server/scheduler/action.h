@@ -113,8 +113,8 @@ struct SetPassDue {
 
 using Mutation = std::variant<PutJob, EraseJob, PutSpec, PutWorker, PutDataset, PutCheckpoint, EraseCheckpoint,
                               PutDeletion, EraseDeletion, PutArtifact, AppendEvent, PutRequest, AppendMetrics,
-                              SupersedeMetrics, SetSpoolAck, SetCounters, SetDiskFull, PutQueue, EraseQueue, PutShare, PutQuota,
-                              EraseQuota, PutReservation, EraseReservation, SetPassDue>;
+                              SupersedeMetrics, SetSpoolAck, SetCounters, SetDiskFull, PutQueue, EraseQueue, PutShare,
+                              PutQuota, EraseQuota, PutReservation, EraseReservation, SetPassDue>;
 
 // False for what lives in memory only.
 bool IsDurable(const Mutation& mutation);

@@ -247,9 +247,9 @@ void WatchNodes(Draft& draft, absl::string_view id, const Attempt& ended) {
   const int limit = draft.options().cordon_after_jobs;
   if (limit <= 0 || static_cast<int>(jobs.size()) < limit || worker.cordoned) return;
   worker.cordoned = true;
-  worker.cordon_reason = absl::StrCat("cordoned by p2d: the last attempts of jobs ", absl::StrJoin(jobs, ", "),
-                                      " broke on it, now with ", ReasonName(ended.reason),
-                                      "; look at the node, then `p2ctl node uncordon ", worker.id, "`");
+  worker.cordon_reason =
+      absl::StrCat("cordoned by p2d: the last attempts of jobs ", absl::StrJoin(jobs, ", "), " broke on it, now with ",
+                   ReasonName(ended.reason), "; look at the node, then `p2ctl node uncordon ", worker.id, "`");
   draft.Event(WorkerName(worker.id), "WORKER_CORDONED", worker.cordon_reason);
   draft.RequestPass();
 }
@@ -365,8 +365,8 @@ void Settle(Draft& draft, absl::string_view id) {
     return;
   }
   attempt->outcome = OutcomeOf(*attempt, job.state);
-  if (attempt->outcome == Outcome::kStopped && job.state == JobState::kPausing &&
-      job.stop_cause != StopCause::kNone && attempt->message.empty()) {
+  if (attempt->outcome == Outcome::kStopped && job.state == JobState::kPausing && job.stop_cause != StopCause::kNone &&
+      attempt->message.empty()) {
     const StopStory story = StoryOf(job.stop_cause);
     attempt->reason = story.reason;
     attempt->message = std::string(story.attempt);

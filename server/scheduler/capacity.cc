@@ -73,8 +73,7 @@ std::optional<Reservation> Forecast(const Draft& draft, const JobRecord& job, co
   };
   std::vector<Ending> endings;
   for (const JobRecord* holder : HoldersOf(draft, suitable.classes)) {
-    endings.push_back(
-        {PredictedEnd(*holder, draft.now().mono), holder->live_attempt()->create_time, holder});
+    endings.push_back({PredictedEnd(*holder, draft.now().mono), holder->live_attempt()->create_time, holder});
   }
   std::sort(endings.begin(), endings.end(), [](const Ending& a, const Ending& b) {
     return std::tie(a.end, a.began, a.job->id) < std::tie(b.end, b.began, b.job->id);

@@ -23,8 +23,8 @@ Suitable SuitableFor(const ClusterState& state, const JobShape& shape);
 // Ranks of the job's live attempt whose slots are held.
 std::vector<RankPlacement> HeldRanks(const JobRecord& job);
 
-// When the job's live attempt gives its devices back, by its own rate; InfiniteFuture if nothing tells. One that was asked
-// to stop has until its stop deadline.
+// When the job's live attempt gives its devices back, by its own rate; InfiniteFuture if nothing tells. One that was
+// asked to stop has until its stop deadline.
 absl::Time PredictedEnd(const JobRecord& job, absl::Time now_mono);
 // How long the job would run on `devices`; InfiniteDuration if it never told its rate.
 absl::Duration PredictedRun(const JobRecord& job, int devices);
@@ -32,14 +32,14 @@ absl::Duration PredictedRun(const JobRecord& job, int devices);
 // Jobs that hold slots of these classes.
 std::vector<const JobRecord*> HoldersOf(const Draft& draft, const std::vector<SlotIndex::ClassId>& classes);
 
-// The earliest that the job can start if what runs ends as predicted, and where. Empty if it never fits. With unknown ends,
-// those that began first are taken to end first.
+// The earliest that the job can start if what runs ends as predicted, and where. Empty if it never fits. With unknown
+// ends, those that began first are taken to end first.
 std::optional<Reservation> Forecast(const Draft& draft, const JobRecord& job, const Suitable& suitable,
                                     const FreeSlots& free);
 
 // Attempts to stop so that the job can start, those that lose the least first; their slots and where the job goes then.
-// Only attempts of lower priority, or of those who hold more than their quota if this job is within its own; only such as
-// save a checkpoint; none that was preempted too often of late.
+// Only attempts of lower priority, or of those who hold more than their quota if this job is within its own; only such
+// as save a checkpoint; none that was preempted too often of late.
 struct Preemption {
   std::vector<std::string> victims;
   Reservation reservation;

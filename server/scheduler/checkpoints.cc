@@ -172,10 +172,11 @@ absl::Status Handle(Draft& draft, const DeleteCheckpoint& command) {
                                     [&](const RetentionVerdict& it) { return it.checkpoint->id == known->id; });
   const bool only = verdicts.size() == 1 && !IsTerminal(job.state);
   if (known->pinned || only || verdict->in_use) {
-    return Error(ErrorReason::kCheckpointInUse,
-                 absl::StrCat("checkpoint \"", known->id, "\" of job \"", job.id, "\" is kept: ",
-                              only && !known->pinned && !verdict->in_use ? "the only good one of a live job" : verdict->why,
-                              known->pinned ? "; `p2ctl ckpt unpin` it first" : ""));
+    return Error(
+        ErrorReason::kCheckpointInUse,
+        absl::StrCat("checkpoint \"", known->id, "\" of job \"", job.id, "\" is kept: ",
+                     only && !known->pinned && !verdict->in_use ? "the only good one of a live job" : verdict->why,
+                     known->pinned ? "; `p2ctl ckpt unpin` it first" : ""));
   }
   BeginDelete(draft, *known);
   draft.Event(JobName(command.job), "CHECKPOINT_DELETED", known->id, command.info.actor);

@@ -83,8 +83,12 @@ void ClusterState::Apply(const Mutation& mutation) {
             disk_full_ = set.full;
             disk_message_ = set.message;
           },
-          [](const PutSpec&) {}, [](const PutArtifact&) {}, [](const AppendEvent&) {}, [](const PutRequest&) {},
-          [](const AppendMetrics&) {}, [](const SupersedeMetrics&) {}},
+          [](const PutSpec&) {},
+          [](const PutArtifact&) {},
+          [](const AppendEvent&) {},
+          [](const PutRequest&) {},
+          [](const AppendMetrics&) {},
+          [](const SupersedeMetrics&) {}},
       mutation);
 }
 

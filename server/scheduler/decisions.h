@@ -109,8 +109,8 @@ void RetryDeletions(Draft& draft);
 absl::Status Handle(Draft& draft, const DeleteDone& event);
 
 // --- schedule.cc ---
-// Offers the free devices to the queued jobs in their order, makes room for those that come first, and gives every other
-// ready job the reason why it waits.
+// Offers the free devices to the queued jobs in their order, makes room for those that come first, and gives every
+// other ready job the reason why it waits.
 void RunSchedulingPass(Draft& draft);
 
 // --- capacity.cc ---

@@ -320,10 +320,10 @@ struct DiskState {  // The data directory crossed a watermark.
   bool operator==(const DiskState&) const = default;
 };
 
-using Event = std::variant<CreateJob, CreateJobs, StopJob, KillJob, PauseJob, ResumeJob, ControlJobs, UpdateJob, MoveJob,
-                           SetQueue, DeleteQueue, SetQuota, SetWeight, PinCheckpoint, DeleteCheckpoint,
-                           CollectCheckpoints, DeleteJob, CordonWorker, UncordonWorker,
-                           RegisterDataset, WorkerConnected, WorkerDisconnected, Heartbeat, PrepareReply, DeleteDone,
-                           SpoolReport, Tick, Recovered, SchedulePass, DiskState>;
+using Event =
+    std::variant<CreateJob, CreateJobs, StopJob, KillJob, PauseJob, ResumeJob, ControlJobs, UpdateJob, MoveJob,
+                 SetQueue, DeleteQueue, SetQuota, SetWeight, PinCheckpoint, DeleteCheckpoint, CollectCheckpoints,
+                 DeleteJob, CordonWorker, UncordonWorker, RegisterDataset, WorkerConnected, WorkerDisconnected,
+                 Heartbeat, PrepareReply, DeleteDone, SpoolReport, Tick, Recovered, SchedulePass, DiskState>;
 
 }  // namespace p2::scheduler

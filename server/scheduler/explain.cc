@@ -40,8 +40,14 @@ class WaitExplainer {
  public:
   WaitExplainer(const ClusterState& state, const JobRecord& job, const Moment& now, const StepOptions& options,
                 Explanation& out)
-      : state_(state), job_(job), now_(now), options_(options), draft_(state, now, options), out_(out),
-        suitable_(SuitableFor(state, ShapeOf(job))), free_(state.slots()) {}
+      : state_(state),
+        job_(job),
+        now_(now),
+        options_(options),
+        draft_(state, now, options),
+        out_(out),
+        suitable_(SuitableFor(state, ShapeOf(job))),
+        free_(state.slots()) {}
 
   void Run() {
     const std::vector<std::string> order = QueueOrder(state_, now_.mono, options_);
@@ -89,7 +95,8 @@ class WaitExplainer {
     BlockByUnavailableWorkers();
     const bool roots = job_.reason == StatusReason::kRootNotVisible;
     absl::StrAppend(&out_.message, "; ", roots ? "workers that see them have " : "all ready workers together have ",
-                    suitable_.exist, roots ? absl::StrCat(" of the ", suitable_.exist_but_for_roots, " that suit") : "");
+                    suitable_.exist,
+                    roots ? absl::StrCat(" of the ", suitable_.exist_but_for_roots, " that suit") : "");
     const int missing = least() - suitable_.exist;
     out_.unblock = absl::StrCat("starts when ", missing,
                                 missing == 1 ? " more device that suits is" : " more devices that suit are", " offered",
@@ -113,17 +120,19 @@ class WaitExplainer {
     const bool stopping = holder.live_attempt()->stop_mode != StopMode::kNone;
     Block(JobName(holder.id),
           absl::StrCat("holds ", Count(HeldDevices(holder), "device"), ", priority ", holder.priority,
-                       stopping                          ? ", is stopping"
+                       stopping                        ? ", is stopping"
                        : end == absl::InfiniteFuture() ? ", its end is not known"
-                                                         : absl::StrCat(", ends in ", About(end - now_.mono))));
+                                                       : absl::StrCat(", ends in ", About(end - now_.mono))));
   }
 
   void ExplainWaiting(const std::vector<std::string>& ahead) {
     absl::StrAppend(&out_.message, "; ", out_.devices_free, " of ", out_.devices_exist, " are free");
-    if (!ahead.empty()) absl::StrAppend(&out_.message, ", and ", Count(static_cast<int>(ahead.size()), "job"), " before it");
+    if (!ahead.empty())
+      absl::StrAppend(&out_.message, ", and ", Count(static_cast<int>(ahead.size()), "job"), " before it");
     const auto own = state_.reservations().find(job_.id);
     for (const auto& [id, reservation] : state_.reservations()) {
-      if (id != job_.id) Block(JobName(id), absl::StrCat("is before it; ", reservation.ranks.size(), " devices are kept for it"));
+      if (id != job_.id)
+        Block(JobName(id), absl::StrCat("is before it; ", reservation.ranks.size(), " devices are kept for it"));
     }
     std::vector<const JobRecord*> holders = HoldersOf(draft_, suitable_.classes);
     std::sort(holders.begin(), holders.end(), [&](const JobRecord* a, const JobRecord* b) {
@@ -133,10 +142,10 @@ class WaitExplainer {
     if (own != state_.reservations().end() && own->second.preempting) {
       out_.unblock = "others were told to make room for it; starts when they have saved their checkpoints";
     } else {
-      out_.unblock = absl::StrCat("starts when ", least(),
-                                  least() == 1 ? " device that suits is" : " devices that suit are",
-                                  " free and it is its turn; a higher priority (`p2ctl update ", job_.id,
-                                  " --priority N`) would put it before others");
+      out_.unblock =
+          absl::StrCat("starts when ", least(), least() == 1 ? " device that suits is" : " devices that suit are",
+                       " free and it is its turn; a higher priority (`p2ctl update ", job_.id,
+                       " --priority N`) would put it before others");
     }
     const auto plan = own != state_.reservations().end() ? std::optional<Reservation>(own->second)
                                                          : Forecast(draft_, job_, suitable_, free_);
@@ -164,7 +173,8 @@ class WaitExplainer {
 
 }  // namespace
 
-ShareNumbers NumbersOf(const ClusterState& state, const std::string& id, const Moment& now, const StepOptions& options) {
+ShareNumbers NumbersOf(const ClusterState& state, const std::string& id, const Moment& now,
+                       const StepOptions& options) {
   const ShareRecord share = state.ShareOf(id);
   return {id, UsageAt(share, now.mono, options.share_half_life), share.weight,
           ShareScore(share, now.mono, options.share_half_life, options.share_horizon), share.devices};
@@ -190,22 +200,27 @@ absl::StatusOr<Explanation> Explain(const ClusterState& state, absl::string_view
       break;
     case JobState::kStarting:
       for (const Member& member : job->live_attempt()->members) {
-        if (member.state == MemberState::kPreparing) explanation.blockers.push_back({WorkerName(member.worker), "has not prepared its slots yet"});
-        if (member.state == MemberState::kStarting) explanation.blockers.push_back({WorkerName(member.worker), "starts its ranks"});
+        if (member.state == MemberState::kPreparing)
+          explanation.blockers.push_back({WorkerName(member.worker), "has not prepared its slots yet"});
+        if (member.state == MemberState::kStarting)
+          explanation.blockers.push_back({WorkerName(member.worker), "starts its ranks"});
       }
-      explanation.unblock = absl::StrCat("starts when all ", job->live_attempt()->ranks.size(), " ranks have a process; after ",
-                                         absl::FormatDuration(options.gang_timeout), " it is tried again");
+      explanation.unblock =
+          absl::StrCat("starts when all ", job->live_attempt()->ranks.size(), " ranks have a process; after ",
+                       absl::FormatDuration(options.gang_timeout), " it is tried again");
       break;
     case JobState::kPausing:
     case JobState::kCancelling:
-      explanation.unblock = absl::StrCat("its ranks save a checkpoint and end, within ", absl::FormatDuration(job->needs.stop_deadline));
+      explanation.unblock =
+          absl::StrCat("its ranks save a checkpoint and end, within ", absl::FormatDuration(job->needs.stop_deadline));
       break;
     case JobState::kPaused:
       explanation.unblock = absl::StrCat("`p2ctl resume ", job->id, "` queues it");
       break;
     case JobState::kFailed:
     case JobState::kCancelled:
-      explanation.unblock = absl::StrCat("it has ended; `p2ctl fork ", job->id, "` goes on from its newest checkpoint in a new job");
+      explanation.unblock =
+          absl::StrCat("it has ended; `p2ctl fork ", job->id, "` goes on from its newest checkpoint in a new job");
       break;
     default:
       break;

@@ -20,8 +20,7 @@ std::vector<const JobRecord*> LineOf(const Draft& draft, const JobRecord& job) {
     if (waits && other->priority == job.priority && other->project == job.project && other->owner == job.owner)
       line.push_back(other);
   }
-  std::sort(line.begin(), line.end(),
-            [](const JobRecord* a, const JobRecord* b) { return PlaceOf(*a) < PlaceOf(*b); });
+  std::sort(line.begin(), line.end(), [](const JobRecord* a, const JobRecord* b) { return PlaceOf(*a) < PlaceOf(*b); });
   return line;
 }
 
@@ -43,8 +42,8 @@ absl::Status Handle(Draft& draft, const UpdateJob& command) {
   const JobRecord* job = draft.Job(command.job);
   if (job == nullptr) return JobNotFound(command.job);
   if (command.priority.has_value() && IsTerminal(job->state)) {
-    return Error(ErrorReason::kJobStateForbids, absl::StrCat("job \"", job->id, "\" is ", JobStateName(job->state),
-                                                             " and has no priority any more"));
+    return Error(ErrorReason::kJobStateForbids,
+                 absl::StrCat("job \"", job->id, "\" is ", JobStateName(job->state), " and has no priority any more"));
   }
   draft.set_answer(JobName(command.job));
   std::vector<std::string> before, after;
@@ -81,8 +80,8 @@ absl::Status Handle(Draft& draft, const MoveJob& command) {
   const JobRecord* job = draft.Job(command.job);
   if (job == nullptr) return JobNotFound(command.job);
   if (job->state != JobState::kQueued && job->state != JobState::kPaused) {
-    return Error(ErrorReason::kJobStateForbids, absl::StrCat("job \"", job->id, "\" is ", JobStateName(job->state),
-                                                             " and stands in no queue"));
+    return Error(ErrorReason::kJobStateForbids,
+                 absl::StrCat("job \"", job->id, "\" is ", JobStateName(job->state), " and stands in no queue"));
   }
   draft.set_answer(JobName(command.job));
   const bool beside = command.where == Where::kBefore || command.where == Where::kAfter;
@@ -120,10 +119,10 @@ absl::Status Handle(Draft& draft, const MoveJob& command) {
     break;
   }
   draft.Event(JobName(command.job), "JOB_MOVED",
-              command.where == Where::kFirst  ? "to the front of its line"
-              : command.where == Where::kLast ? "to the end of its line"
-                                              : absl::StrCat(command.where == Where::kBefore ? "before" : "after",
-                                                             " job ", command.other),
+              command.where == Where::kFirst ? "to the front of its line"
+              : command.where == Where::kLast
+                  ? "to the end of its line"
+                  : absl::StrCat(command.where == Where::kBefore ? "before" : "after", " job ", command.other),
               command.info.actor);
   if (draft.base().reservations().count(command.job) > 0) draft.Mutate(EraseReservation{command.job});
   draft.RequestPass();
@@ -135,18 +134,19 @@ absl::Status Handle(Draft& draft, const SetQueue& command) {
   const auto known = draft.base().queues().find(queue.id);
   const bool exists = queue.id == kDefaultQueue || known != draft.base().queues().end();
   if (command.create && exists) {
-    return Error(ErrorReason::kQueueExists, absl::StrCat("queue \"", queue.id, "\" exists; `p2ctl queue update` changes it"));
+    return Error(ErrorReason::kQueueExists,
+                 absl::StrCat("queue \"", queue.id, "\" exists; `p2ctl queue update` changes it"));
   }
   if (!command.create && !exists) {
-    return Error(ErrorReason::kQueueNotFound, absl::StrCat("queue \"", queue.id, "\" not found; `p2ctl queue list` shows them"));
+    return Error(ErrorReason::kQueueNotFound,
+                 absl::StrCat("queue \"", queue.id, "\" not found; `p2ctl queue list` shows them"));
   }
   if (queue.id == kDefaultQueue && !queue.selector.empty()) {
     return Error(ErrorReason::kPreconditionFailed, "queue \"default\" has all workers; make another for some of them");
   }
   queue.create_time = known == draft.base().queues().end() ? draft.now().wall : known->second->create_time;
   draft.Event(absl::StrCat("queues/", queue.id), command.create ? "QUEUE_CREATED" : "QUEUE_UPDATED", queue.description,
-              command.info.actor,
-              known == draft.base().queues().end() ? "" : DescribeLabels(known->second->selector),
+              command.info.actor, known == draft.base().queues().end() ? "" : DescribeLabels(known->second->selector),
               DescribeLabels(queue.selector));
   draft.set_answer(absl::StrCat("queues/", queue.id));
   draft.Mutate(PutQueue{std::make_shared<const QueueRecord>(std::move(queue))});
@@ -156,11 +156,13 @@ absl::Status Handle(Draft& draft, const SetQueue& command) {
 
 absl::Status Handle(Draft& draft, const DeleteQueue& command) {
   if (draft.base().queues().count(command.queue) == 0) {
-    return Error(ErrorReason::kQueueNotFound, absl::StrCat("queue \"", command.queue, "\" not found; `p2ctl queue list` shows them"));
+    return Error(ErrorReason::kQueueNotFound,
+                 absl::StrCat("queue \"", command.queue, "\" not found; `p2ctl queue list` shows them"));
   }
   for (const JobRecord* job : draft.LiveJobs()) {
     if (job->queue != command.queue) continue;
-    return Error(ErrorReason::kQueueInUse, absl::StrCat("queue \"", command.queue, "\" has live jobs, \"", job->id, "\" among them"));
+    return Error(ErrorReason::kQueueInUse,
+                 absl::StrCat("queue \"", command.queue, "\" has live jobs, \"", job->id, "\" among them"));
   }
   draft.Event(absl::StrCat("queues/", command.queue), "QUEUE_DELETED", "", command.info.actor);
   draft.set_answer(absl::StrCat("queues/", command.queue));

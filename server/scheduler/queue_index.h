@@ -1,5 +1,5 @@
-// The queued jobs in the order in which devices are offered to them: by priority, then by fair share between projects and
-// between the owners of a project (shares.h), then by their place in their owner's line.
+// The queued jobs in the order in which devices are offered to them: by priority, then by fair share between projects
+// and between the owners of a project (shares.h), then by their place in their owner's line.
 #pragma once
 
 #include <compare>

@@ -61,12 +61,12 @@ std::vector<RetentionVerdict> JudgeCheckpoints(const Draft& draft, absl::string_
     if (it.pinned) why.push_back(absl::StrCat("pinned", it.pin_note.empty() ? "" : ": ", it.pin_note));
     const std::string reader = ReaderOf(draft, it);
     if (!reader.empty()) why.push_back(absl::StrCat("job ", reader, " starts from it"));
-    const bool resumable =
-        attempt != nullptr &&
-        std::count(attempt->resume_candidates.begin(), attempt->resume_candidates.end(), it.id) > 0;
+    const bool resumable = attempt != nullptr &&
+                           std::count(attempt->resume_candidates.begin(), attempt->resume_candidates.end(), it.id) > 0;
     if (resumable) why.push_back(absl::StrCat("attempt ", attempt->number, " may resume from it"));
     const bool keep = !why.empty();
-    verdicts.push_back({good[i], keep, resumable || !reader.empty(), keep ? absl::StrJoin(why, ", ") : absl::StrCat("older than the newest ", newest)});
+    verdicts.push_back({good[i], keep, resumable || !reader.empty(),
+                        keep ? absl::StrJoin(why, ", ") : absl::StrCat("older than the newest ", newest)});
   }
   return verdicts;
 }

@@ -1,5 +1,5 @@
-// One scheduling pass. Within it every queued job is looked at in its order, but of those that are the same to placement
-// (owner, priority, shape) only the first that does not fit.
+// One scheduling pass. Within it every queued job is looked at in its order, but of those that are the same to
+// placement (owner, priority, shape) only the first that does not fit.
 #include <algorithm>
 #include <set>
 #include <tuple>
@@ -84,9 +84,8 @@ class Pass {
     for (const std::string& id : state_.JobsOn(rank.worker)) {
       const JobRecord* job = draft_.Job(id);
       const std::vector<RankPlacement> held = HeldRanks(*job);
-      if (std::any_of(held.begin(), held.end(), [&](const RankPlacement& it) {
-            return it.worker == rank.worker && it.slot == rank.slot;
-          })) {
+      if (std::any_of(held.begin(), held.end(),
+                      [&](const RankPlacement& it) { return it.worker == rank.worker && it.slot == rank.slot; })) {
         return job;
       }
     }
@@ -99,14 +98,15 @@ class Pass {
       const JobRecord* job = draft_.Job(id);
       const bool waits = job != nullptr && job->state == JobState::kQueued && job->ready_mono == absl::InfinitePast();
       const bool late = reservation.start_mono + kGrace < now();
-      const bool there = std::all_of(reservation.ranks.begin(), reservation.ranks.end(), [&](const RankPlacement& rank) {
-        const auto node = state_.slots().FindNode(rank.worker);
-        if (!node.has_value() || !state_.slots().ClassWith(*node, rank.slot).has_value()) return false;
-        if (free_.IsFree(rank)) return true;
-        const JobRecord* holder = HolderOf(rank);
-        return holder != nullptr && (holder->live_attempt()->create_mono <= reservation.made_mono ||
-                                     holder->live_attempt()->backfill);
-      });
+      const bool there =
+          std::all_of(reservation.ranks.begin(), reservation.ranks.end(), [&](const RankPlacement& rank) {
+            const auto node = state_.slots().FindNode(rank.worker);
+            if (!node.has_value() || !state_.slots().ClassWith(*node, rank.slot).has_value()) return false;
+            if (free_.IsFree(rank)) return true;
+            const JobRecord* holder = HolderOf(rank);
+            return holder != nullptr &&
+                   (holder->live_attempt()->create_mono <= reservation.made_mono || holder->live_attempt()->backfill);
+          });
       if (waits && !late && there) {
         kept_[id] = reservation;
       } else {
@@ -177,8 +177,8 @@ class Pass {
     const Suitable& suitable = SuitableOf(shape);
     if (suitable.exist < least) {
       if (suitable.exist_but_for_roots < least) {
-        return Block(StatusReason::kNotEnoughDevices, absl::StrCat("needs ", Devices(needs), NumericsOf(job),
-                                                                   ", more than all ready workers have"));
+        return Block(StatusReason::kNotEnoughDevices,
+                     absl::StrCat("needs ", Devices(needs), NumericsOf(job), ", more than all ready workers have"));
       }
       return Block(StatusReason::kRootNotVisible,
                    absl::StrCat("needs ", Devices(needs), " on workers that see ", RootsOf(job)));
@@ -264,8 +264,8 @@ class Pass {
     });
   }
 
-  // Asks those who run on its devices until it can start to go, once nobody else is in the way, or if else they would be
-  // there too long.
+  // Asks those who run on its devices until it can start to go, once nobody else is in the way, or if else they would
+  // be there too long.
   void YieldTo(const Reservation& reservation) {
     const bool waits = WaitsForOthers(reservation);
     std::set<std::string> yielding;
@@ -297,8 +297,8 @@ class Pass {
     if (IsReserved(suitable)) {
       const FreeSlots all(state_.slots());
       const bool fits = all.Place(job.needs.least_devices(), job.needs.least_devices(), suitable.classes).has_value();
-      return fits ? Block(StatusReason::kReserved,
-                          absl::StrCat("needs ", Devices(job.needs), "; those that are free are kept for jobs before it"))
+      return fits ? Block(StatusReason::kReserved, absl::StrCat("needs ", Devices(job.needs),
+                                                                "; those that are free are kept for jobs before it"))
                   : Block(StatusReason::kWaitingForDevices, Waiting(job.needs));
     }
     const std::string id = job.id;
@@ -331,7 +331,8 @@ class Pass {
     ++victim.preemptions;
     draft_.Event(JobName(id), "JOB_PREEMPTED",
                  absl::StrCat("by job ", by.id, " of priority ", by.priority, " (its own: ", victim.priority,
-                              "); costs ", static_cast<int64_t>(price), " images, devices x images since the last "
+                              "); costs ", static_cast<int64_t>(price),
+                              " images, devices x images since the last "
                               "checkpoint and restart"));
     MakeRoom(id, StopCause::kPreempt, StatusReason::kPreempted,
              absl::StrCat("makes room for job ", by.id, " of priority ", by.priority));

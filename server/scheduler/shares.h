@@ -20,8 +20,8 @@ int HeldDevices(const JobRecord& job);
 //   usage * 2^(-dt/h) + d * (1 - 2^(-dt/h)) * h / ln 2.
 double UsageAt(const ShareRecord& share, absl::Time now_mono, absl::Duration half_life);
 
-// What is compared: the lower comes first. Devices held now count as if they had been held for `horizon`, so that within one
-// pass, before any time has gone by, those who have none come before those who just got some.
+// What is compared: the lower comes first. Devices held now count as if they had been held for `horizon`, so that
+// within one pass, before any time has gone by, those who have none come before those who just got some.
 //   (usage + devices * horizon) / weight
 double ShareScore(const ShareRecord& share, absl::Time now_mono, absl::Duration half_life, absl::Duration horizon);
 

@@ -40,7 +40,7 @@ std::optional<SlotClass::Node> SlotIndex::FindNode(absl::string_view worker) con
 }
 
 std::optional<std::pair<SlotIndex::ClassId, SlotClass::Node>> SlotIndex::ClassWith(SlotClass::Node node,
-                                                                                 absl::string_view slot) const {
+                                                                                   absl::string_view slot) const {
   const auto of = classes_of_.find(node);
   if (of == classes_of_.end()) return std::nullopt;
   for (const ClassId id : of->second) {

@@ -76,8 +76,8 @@ class FreeSlots {
 
   // Places at most `most`, at least `least` ranks on slots of these classes that are of one kind: as many as there are,
   // then on as few workers as possible (the one whose free slots fit most tightly, else the fullest ones first and the
-  // rest where it fits most tightly), then `cuda` before others. Ties go to the lower worker ID. Ranks stand in the order
-  // of worker IDs, then of slots. Empty if they do not fit.
+  // rest where it fits most tightly), then `cuda` before others. Ties go to the lower worker ID. Ranks stand in the
+  // order of worker IDs, then of slots. Empty if they do not fit.
   std::optional<std::vector<RankPlacement>> Place(int most, int least, const std::vector<ClassId>& classes) const;
 
   // Takes slots away, or gives some back that are to come first. Slots that no class has are passed over.

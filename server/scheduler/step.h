@@ -50,11 +50,10 @@ struct StepResult {
 
 // Advances the cluster by one event. Pure: reads no clock, store, network or log; equal arguments give equal results in
 // equal order. The caller applies the mutations to `state` (ClusterState::Apply), and once it has stepped the events at
-// hand it steps SchedulePass for as long as state.pass_due(): events change what is there, a pass gives it away. Actions
-// are idempotent: Step(state, Recovered{}, now) and WorkerConnected re-issue those still needed.
-// Errors (nothing changes then): NOT_FOUND (job, worker), FAILED_PRECONDITION (the job's state does not allow the
-// event), ALREADY_EXISTS (job, dataset, request_id with another payload, worker name in use), RESOURCE_EXHAUSTED (disk
-// full).
+// hand it steps SchedulePass for as long as state.pass_due(): events change what is there, a pass gives it away.
+// Actions are idempotent: Step(state, Recovered{}, now) and WorkerConnected re-issue those still needed. Errors
+// (nothing changes then): NOT_FOUND (job, worker), FAILED_PRECONDITION (the job's state does not allow the event),
+// ALREADY_EXISTS (job, dataset, request_id with another payload, worker name in use), RESOURCE_EXHAUSTED (disk full).
 absl::StatusOr<StepResult> Step(const ClusterState& state, const Event& event, const Moment& now,
                                 const StepOptions& options = {});
 

@@ -71,9 +71,9 @@ struct JobSource {
 // What scheduling needs of a resolved spec. Immutable, but for the kind of a task that draws images: the first attempt
 // that starts decides it, where the spec does not.
 struct JobNeeds {
-  int devices = 1;      // At most; a job that is not elastic takes exactly these.
-  int devices_min = 0;  // An elastic job starts with as few; 0: `devices`.
-  std::string kind;     // `cpu`, `cuda`; empty: either, never both.
+  int devices = 1;                              // At most; a job that is not elastic takes exactly these.
+  int devices_min = 0;                          // An elastic job starts with as few; 0: `devices`.
+  std::string kind;                             // `cpu`, `cuda`; empty: either, never both.
   int64_t device_memory_min = 0;                // Bytes that each device has.
   std::map<std::string, std::string> selector;  // Labels that a worker must have.
   bool preemptible = true;                      // It saves a checkpoint when told to, and goes on from there.
@@ -82,9 +82,9 @@ struct JobNeeds {
   std::string dataset_root, dataset_root_id;
   std::string dataset_path, dataset_fingerprint;
   std::string checkpoint_root, checkpoint_root_id;
-  int keep_last = 3;          // Committed checkpoints kept; taken as at least 2.
-  int64_t keep_every = 0;     // Also the first at or after each multiple of so many images. 0: none.
-  int keep_best = 0;          // Also so many with the lowest keep_best_metric.
+  int keep_last = 3;       // Committed checkpoints kept; taken as at least 2.
+  int64_t keep_every = 0;  // Also the first at or after each multiple of so many images. 0: none.
+  int keep_best = 0;       // Also so many with the lowest keep_best_metric.
   std::string keep_best_metric;
   int restart_budget = 3;
   absl::Duration backoff_initial = absl::Seconds(1);
@@ -219,7 +219,7 @@ struct JobRecord {
   std::map<std::string, std::string> labels;
   std::string owner, project = "default", queue = "default";
   int priority = 0;
-  std::string request_id;    // Of CreateJob; empty if none.
+  std::string request_id;  // Of CreateJob; empty if none.
   Lineage lineage;
   std::string note;          // Of people.
   int64_t create_order = 0;  // Rising; the age in the queue.
@@ -241,14 +241,14 @@ struct JobRecord {
   // With needs.bitwise, once an attempt has loaded its state: what it ran on (SlotRecord.device_name,
   // WorkerRecord.version). Empty before.
   std::string numerics_device, numerics_version;
-  std::optional<double> last_metric;             // Volatile. JobNeeds.keep_best_metric.
-  StopCause stop_cause = StopCause::kNone;       // While PAUSING.
-  int preemptions = 0;                           // How often it was preempted.
-  int churn = 0;                                 // The same within the churn window that began at churn_since_mono.
+  std::optional<double> last_metric;        // Volatile. JobNeeds.keep_best_metric.
+  StopCause stop_cause = StopCause::kNone;  // While PAUSING.
+  int preemptions = 0;                      // How often it was preempted.
+  int churn = 0;                            // The same within the churn window that began at churn_since_mono.
   absl::Time churn_since_mono = absl::InfinitePast();  // Volatile.
-  double device_rate = 0;   // Images a second and device of its last attempt that told; 0: not known.
-  bool may_grow = false;    // Volatile. It saved a checkpoint since a pass looked whether it can have more devices.
-  int64_t revision = 0;                          // Of the last change, progress included; the etag.
+  double device_rate = 0;  // Images a second and device of its last attempt that told; 0: not known.
+  bool may_grow = false;   // Volatile. It saved a checkpoint since a pass looked whether it can have more devices.
+  int64_t revision = 0;    // Of the last change, progress included; the etag.
   absl::Time ready_mono = absl::InfinitePast();  // Volatile. End of the backoff.
   bool operator==(const JobRecord&) const = default;
 
@@ -299,7 +299,7 @@ struct WorkerRecord {
   std::vector<Orphan> orphans;
   absl::Duration drain_within = absl::InfiniteDuration();  // While draining: what still runs then is killed.
   absl::Time drain_by_mono = absl::InfiniteFuture();       // Volatile. When that is.
-  std::vector<std::string> failed_jobs;  // Whose last attempt broke there, since one went well there.
+  std::vector<std::string> failed_jobs;                    // Whose last attempt broke there, since one went well there.
   std::string spool_id;
   uint64_t spool_acked = 0;                               // Highest sequence of spool_id that is taken.
   absl::Time last_heartbeat_time = absl::InfinitePast();  // Volatile.

@@ -147,9 +147,9 @@ absl::StatusOr<std::string> Checkpointer::LoadOnRankZero() {
     sink_.Emit(Notice{"CHECKPOINT_CORRUPT", absl::StrCat(why.message(), "; falling back to an older checkpoint"), {}});
   }
   if (good.checkpoint == nullptr) {
-    return WithExit(ExitCode::kStorage, absl::DataLossError(absl::StrCat(
-                                            "none of ", candidates.size(), " checkpoints in ", directory,
-                                            " is good; the last: ", good.passed_over.back().message())));
+    return WithExit(ExitCode::kStorage,
+                    absl::DataLossError(absl::StrCat("none of ", candidates.size(), " checkpoints in ", directory,
+                                                     " is good; the last: ", good.passed_over.back().message())));
   }
   P2_RETURN_IF_ERROR(state_.Load(*good.checkpoint));
   return good.checkpoint->directory();

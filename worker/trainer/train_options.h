@@ -119,8 +119,8 @@ struct TrainOptions {
   // nothing.
   std::string source;
   bool source_is_run = false;  // Goes on from it, a p2 checkpoint, as from one of its own.
-  std::optional<Task> task;  // Instead of training (task.h).
-  std::string output_dir;    // For what a task writes.
+  std::optional<Task> task;    // Instead of training (task.h).
+  std::string output_dir;      // For what a task writes.
   // At the end rank 0 serves the store this long for ranks that still read.
   absl::Duration farewell_timeout = absl::Seconds(5);
   bool prune_checkpoints = false;  // Keep the newest spec.keep_last only; with p2d, collecting them is its business.

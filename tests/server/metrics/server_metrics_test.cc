@@ -93,10 +93,10 @@ class ServerMetricsTest : public ::testing::Test {
 
 TEST_F(ServerMetricsTest, ShowsSharesQuotasAndADriftOfTheLedger) {
   accounts_ = {.fair_share_ratio = {{"default", 1.5}}, .quota_devices = {{"default", 8}}, .ledger_drift = 2};
-  EXPECT_THAT(Scrape(), AllOf(HasSubstr("p2_fair_share_ratio{project=\"default\"} 1.5"),
-                              HasSubstr("p2_quota_devices{project=\"default\",kind=\"any\"} 8"),
-                              HasSubstr("p2_ledger_drift 2"),
-                              HasSubstr("p2_preemptions_total{reason=\"preempted\"} 0")));
+  EXPECT_THAT(Scrape(),
+              AllOf(HasSubstr("p2_fair_share_ratio{project=\"default\"} 1.5"),
+                    HasSubstr("p2_quota_devices{project=\"default\",kind=\"any\"} 8"), HasSubstr("p2_ledger_drift 2"),
+                    HasSubstr("p2_preemptions_total{reason=\"preempted\"} 0")));
 }
 
 TEST_F(ServerMetricsTest, CountsWhoMadeRoomAndWhatThatCost) {

@@ -19,8 +19,8 @@ class ExplainTest : public testing::Test {
   Explanation Why(const std::string& job) { return *Explain(cluster_.state, job, cluster_.now, cluster_.options); }
   void Rate(const std::string& job, double rate) {
     const JobRecord& record = cluster_.Job(job);
-    cluster_.Must(Heartbeat{"w0", cluster_.Worker("w0").session, {{job, record.epoch, 0, rate, "step"}},
-                            cluster_.Worker("w0").roots});
+    cluster_.Must(Heartbeat{
+        "w0", cluster_.Worker("w0").session, {{job, record.epoch, 0, rate, "step"}}, cluster_.Worker("w0").roots});
   }
   Cluster cluster_;
 };

@@ -113,8 +113,7 @@ TEST(PlacementTest, WhatIsTakenIsGoneUntilItIsGivenBack) {
   FreeSlots free(slots.index());
   const auto first = free.Place(3, 3, slots.Classes());
   free.Take(*first);
-  EXPECT_THAT(Slotted::Names(free.Place(3, 3, slots.Classes())),
-              ElementsAre("w0/cpu:0", "w0/cpu:1", "w0/cpu:2"));
+  EXPECT_THAT(Slotted::Names(free.Place(3, 3, slots.Classes())), ElementsAre("w0/cpu:0", "w0/cpu:1", "w0/cpu:2"));
   free.Give(*first);
   EXPECT_EQ(free.Place(3, 3, slots.Classes()), first);
 }

@@ -40,7 +40,9 @@ class QueueTest : public testing::Test {
   void Rate(const std::string& job, int64_t images, double rate) {
     const JobRecord& record = cluster_.Job(job);
     const std::string worker = record.attempts.back().ranks[0].worker;
-    Heartbeat beat{worker, cluster_.Worker(worker).session, {{job, record.epoch, images, rate, "step"}},
+    Heartbeat beat{worker,
+                   cluster_.Worker(worker).session,
+                   {{job, record.epoch, images, rate, "step"}},
                    cluster_.Worker(worker).roots};
     cluster_.Must(beat);
   }
@@ -118,7 +120,8 @@ TEST_F(QueueTest, AJobIsMovedWithinItsClass) {
 
 TEST_F(QueueTest, ManyMovesBetweenTheSameNeighboursKeepTheOrder) {
   for (const char* id : {"a", "b", "c", "d"}) Submit(id, "ann");
-  for (int i = 0; i < 60; ++i) cluster_.Must(MoveJob{{"user:ann"}, i % 2 == 0 ? "c" : "b", MoveJob::Where::kAfter, "a"});
+  for (int i = 0; i < 60; ++i)
+    cluster_.Must(MoveJob{{"user:ann"}, i % 2 == 0 ? "c" : "b", MoveJob::Where::kAfter, "a"});
   cluster_.Connect("w0", Cluster::Slots("cpu", 2));
   EXPECT_THAT(Running(), ElementsAre("a", "b"));
 }
@@ -228,8 +231,7 @@ TEST_F(QueueTest, AHigherPriorityTakesTheDevicesOfThoseWhoLoseLeast) {
   EXPECT_EQ(cluster_.Job("saved").state, JobState::kPausing);
   EXPECT_EQ(cluster_.Job("saved").reason, StatusReason::kPreempted);
   EXPECT_EQ(cluster_.Job("unsaved").state, JobState::kRunning);
-  EXPECT_THAT(cluster_.ActionsOf<StopAttempt>(),
-              ElementsAre(StopAttempt{"w0", "saved", 1, StopMode::kCheckpoint}));
+  EXPECT_THAT(cluster_.ActionsOf<StopAttempt>(), ElementsAre(StopAttempt{"w0", "saved", 1, StopMode::kCheckpoint}));
   Submit("sneaky", "carl", 1, 5);  // The devices that come free are for `urgent`.
   EXPECT_EQ(cluster_.Job("unsaved").state, JobState::kRunning);
   StopsAsAsked("saved");
