@@ -143,6 +143,7 @@ class Bench {
   // One round.
   absl::StatusOr<json> Run() {
     times_.Clear();
+    checkpoint_ = {};
     const absl::Time wall = Clock::Real().Monotonic(), cpu = cpu_clock_.Monotonic();
     for (int i = 0; i < flags_.steps; ++i) P2_RETURN_IF_ERROR(Once());
     const double steps = flags_.steps;
@@ -151,6 +152,12 @@ class Bench {
     json phases;
     for (const auto& [name, seconds] : times_.Take(steps, 1e-3 * (flags_.phase_clock == "cpu" ? cpu_ms : wall_ms)))
       phases[std::string(absl::StripPrefix(name, "step_seconds_"))] = 1e3 * seconds;
+    if (flags_.phase == "checkpoint") {
+      phases = {{"wait", absl::ToDoubleMilliseconds(checkpoint_.wait) / steps},
+                {"write", absl::ToDoubleMilliseconds(checkpoint_.write) / steps},
+                {"step_alone", absl::ToDoubleMilliseconds(checkpoint_.alone) / steps},
+                {"step_beside", absl::ToDoubleMilliseconds(checkpoint_.beside) / steps}};
+    }
     return json{{"model", flags_.preset.empty() ? flags_.model : flags_.preset},
                 {"parameters", state_->flat().layout().num_parameters()},
                 {"batch", options_.spec.batch},
@@ -241,23 +248,39 @@ class Bench {
   absl::Status Optimizer() {
     state_->flat().ZeroGrads();
     times_.End("zero_grad");
-    state_->adamw().Step(state_->flat().grads(), zero_);
+    const trainer::RunState::Updatable update = state_->ToUpdate();
+    update.adamw.Step(state_->flat().grads(), zero_);
     times_.End("adamw");
-    for (optim::Ema& ema : state_->emas()) ema.Update(state_->flat().params(), state_->adamw().updates(), zero_);
+    for (optim::Ema& ema : update.emas) ema.Update(state_->flat().params(), update.adamw.updates(), zero_);
     times_.End("ema");
     return absl::OkStatus();
   }
 
-  // What a step waits for (`copy`), and what is written behind it.
+  // A step alone, then one with a checkpoint begun before it, whose copy and writing go on beside it. What the second
+  // waits for (`wait`: beginning the copy, and the rest of it before the update) and the time from its begin until the
+  // checkpoint is durable (`write`).
   absl::Status Checkpoint() {
+    const absl::Time start = Clock::Real().Monotonic();
+    P2_RETURN_IF_ERROR(Step());
+    const absl::Time begin = Clock::Real().Monotonic();
+    checkpoint_.alone += begin - start;
     checkpoint::Snapshot snapshot = state_->TakeSnapshot();
-    times_.End("copy");
     snapshot.epoch = ++epoch_;
     snapshot.spec_json = options_.spec_json;
-    P2_ASSIGN_OR_RETURN(const checkpoint::WrittenCheckpoint written,
-                        checkpoint::WriteCheckpoint(options_.checkpoint_dir, snapshot));
-    times_.End("write");
-    checkpoint::RemoveTree(absl::StrCat(options_.checkpoint_dir, "/", written.name));
+    absl::StatusOr<checkpoint::WrittenCheckpoint> written;
+    {
+      checkpoint::BackgroundWriter writer(options_.checkpoint_dir, nullptr, [&](const auto& done) {
+        written = done;
+        checkpoint_.write += Clock::Real().Monotonic() - begin;
+      });
+      writer.Start(std::move(snapshot));
+      checkpoint_.wait += Clock::Real().Monotonic() - begin;
+      P2_RETURN_IF_ERROR(Step());
+      checkpoint_.beside += Clock::Real().Monotonic() - begin;
+      checkpoint_.wait += state_->TakeCopyWait();
+    }
+    P2_RETURN_IF_ERROR(written.status());
+    checkpoint::RemoveTree(absl::StrCat(options_.checkpoint_dir, "/", written->name));
     return absl::OkStatus();
   }
 
@@ -277,6 +300,12 @@ class Bench {
   std::unique_ptr<trainer::TrainStep> step_;
   std::unique_ptr<trainer::MetricWindow> window_;
   Allocations allocations_;
+  // Sums of a round.
+  struct CheckpointTimes {
+    absl::Duration wait, write;
+    absl::Duration alone, beside;  // The steps.
+  };
+  CheckpointTimes checkpoint_;
 };
 
 absl::Status RunRounds(const Flags& flags, const std::string& directory) {

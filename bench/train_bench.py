@@ -9,7 +9,7 @@
   bf16        p2 in bf16 / p2 in fp32, beside what the CPU makes of a matrix product
   ranks       two ranks over Gloo, one thread each / one process with two threads, the same global batch (p2-trainer --standalone)
   random-map  timesteps and noise, part of a step
-  checkpoint  what training waits for (the copy), part of the time of writing (the paper's model)
+  checkpoint  what training waits for a checkpoint, part of the time until it is durable, and the step beside it / a step alone (the paper's model)
   memory      peak of a process that trains the paper's model with batch 1, p2 / eager
 
 Prints one JSON object. Ratios are speeds (above 1: the first is quicker), except those of memory: the median over the pairs, beside the
@@ -278,10 +278,10 @@ def case_checkpoint(options):
     for name in options.model or ["light-256"]:
         with P2(options, "--model", name, "--phase", "checkpoint", "--steps", "1", "--warmup", "1", clock="wall") as p2:
             rounds = [p2.round() for _ in range(options.pairs)]
-        report[name] = {"copy_ms": round(statistics.median(r["copy"] for r in rounds), 1),
-                        "write_ms": round(statistics.median(r["write"] for r in rounds), 1),
-                        "copy_part_of_write": round(statistics.median(r["copy"] / r["write"] for r in rounds), 4),
-                        "parts": [round(r["copy"] / r["write"], 4) for r in rounds]}
+        report[name] = {**{f"{key}_ms": round(statistics.median(r[key] for r in rounds), 1) for key in ("wait", "write", "step_alone", "step_beside")},
+                        "wait_part_of_write": round(statistics.median(r["wait"] / r["write"] for r in rounds), 5),
+                        "parts": [round(r["wait"] / r["write"], 5) for r in rounds],
+                        "step_beside_over_alone": [round(r["step_beside"] / r["step_alone"], 3) for r in rounds]}
     return report
 
 

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/clock.h"
 #include "common/logging.h"
 #include "common/status_macros.h"
 #include "worker/optim/blocked_norm.h"
@@ -33,8 +34,12 @@ absl::Span<float> Values(const at::Tensor& tensor) {
 
 }  // namespace
 
-RunState::RunState(const TrainSpec& spec, at::Device device)
-    : spec_(spec), unet_(MakeUnet(spec)), flat_(*unet_, device), adamw_(Options(spec), flat_.params()) {
+RunState::RunState(const TrainSpec& spec, at::Device device, std::function<void()> on_copy)
+    : spec_(spec),
+      unet_(MakeUnet(spec)),
+      flat_(*unet_, device),
+      adamw_(Options(spec), flat_.params()),
+      on_copy_(std::move(on_copy)) {
   for (const EmaProfile& ema : spec.emas) {
     emas_.emplace_back(optim::EmaOptions{ema.name, ema.rate, ema.warmup, ema.gamma}, flat_.params());
   }
@@ -54,7 +59,20 @@ void RunState::RefreshComputeWeights() {
   if (bf16_params_.defined()) bf16_params_.copy_(flat_.params());
 }
 
+RunState::Updatable RunState::ToUpdate() {
+  const absl::Time begin = Clock::Real().Monotonic();
+  WaitForCopies();
+  copy_wait_ += Clock::Real().Monotonic() - begin;
+  return {adamw_, emas_};
+}
+
+void RunState::WaitForCopies() {
+  for (const auto& copy : copies_) copy->Wait();
+  copies_.clear();
+}
+
 void RunState::Initialize() {
+  WaitForCopies();
   const torch::NoGradGuard no_grad;
   const auto fresh = MakeUnet(spec_);
   const auto parameters = fresh->named_parameters();
@@ -93,13 +111,13 @@ std::vector<RunState::View> RunState::Views(const at::Tensor& flat, const std::s
   return views;
 }
 
-checkpoint::Snapshot RunState::TakeSnapshot() const {
+checkpoint::Snapshot RunState::TakeSnapshot() {
   checkpoint::Snapshot snapshot = Copy(Buffers());
   for (const optim::Ema& ema : emas_) snapshot.ema_profiles.push_back(ema.options().name);
   return snapshot;
 }
 
-checkpoint::Snapshot RunState::TakePowerEmas() const {
+checkpoint::Snapshot RunState::TakePowerEmas() {
   std::vector<Buffer> buffers;
   std::vector<std::string> names;
   for (const optim::Ema& ema : emas_) {
@@ -112,25 +130,29 @@ checkpoint::Snapshot RunState::TakePowerEmas() const {
   return snapshot;
 }
 
-checkpoint::Snapshot RunState::Copy(const std::vector<Buffer>& buffers) const {
+checkpoint::Snapshot RunState::Copy(const std::vector<Buffer>& buffers) {
   checkpoint::Snapshot snapshot;
   snapshot.state = position_;
   std::vector<at::Tensor> tensors;
   for (const Buffer& buffer : buffers) tensors.push_back(buffer.flat);
   tensors.push_back(adamw_.updates());
+  const auto arrive_with = [&](auto copy) {
+    snapshot.arrive = [this, buffers, copy](checkpoint::Snapshot* arrived) {
+      return RunTorch("copy of the state", [&] { Lay(buffers, copy->ToHost(), arrived); });
+    };
+    return copy;
+  };
   if (flat_.params().is_cuda()) {
     try {
-      auto copy = std::make_shared<DeviceCopy>(tensors);
-      snapshot.arrive = [this, buffers, copy](checkpoint::Snapshot* arrived) {
-        return RunTorch("copy of the state to the host", [&] { Lay(buffers, copy->ToHost(), arrived); });
-      };
-      return snapshot;
+      arrive_with(std::make_shared<DeviceCopy>(tensors));
     } catch (const c10::OutOfMemoryError&) {
       P2_LOG(kWarning) << "no room on the GPU for a second copy of the state: training waits for its way to the host";
+      for (at::Tensor& tensor : tensors) tensor = tensor.to(at::kCPU);
+      Lay(buffers, std::move(tensors), &snapshot);
     }
+    return snapshot;
   }
-  for (at::Tensor& tensor : tensors) tensor = tensor.to(at::kCPU, /*non_blocking=*/false, /*copy=*/true);
-  Lay(buffers, std::move(tensors), &snapshot);
+  copies_.push_back(arrive_with(std::make_shared<HostCopy>(std::move(tensors), on_copy_)));
   return snapshot;
 }
 
@@ -174,6 +196,7 @@ absl::Status RunState::Load(const checkpoint::Checkpoint& checkpoint) {
   }
   optimizer.push_back({"step", {}, Values(stage(adamw_.updates()))});
   P2_RETURN_IF_ERROR(checkpoint.Read(checkpoint::kOptimizerFile, optimizer));
+  WaitForCopies();
   for (const auto& [from, to] : loaded) to.copy_(from);
   position_ = saved;
   return absl::OkStatus();
@@ -188,6 +211,7 @@ absl::Status RunState::LoadWeights(const std::string& source) {
     weights.averages.emplace_back(&ema, Views(averages.back(), ""));
   }
   P2_RETURN_IF_ERROR(ReadSourceWeights(source, weights));
+  WaitForCopies();
   flat_.params().copy_(params);
   for (size_t i = 0; i < averages.size(); ++i) emas_[i].value().copy_(averages[i]);
   return absl::OkStatus();
@@ -196,6 +220,7 @@ absl::Status RunState::LoadWeights(const std::string& source) {
 absl::Status RunState::Broadcast(dist::ProcessGroup& group) {
   std::vector<at::Tensor> tensors{adamw_.updates()};
   for (const Buffer& buffer : Buffers()) tensors.push_back(buffer.flat);
+  WaitForCopies();
   for (at::Tensor& tensor : tensors) P2_RETURN_IF_ERROR(group.Broadcast(tensor));
   P2_ASSIGN_OR_RETURN(const std::string json, group.BroadcastBytes(checkpoint::TrainStateToJson(position_)));
   P2_ASSIGN_OR_RETURN(position_, checkpoint::TrainStateFromJson(json));

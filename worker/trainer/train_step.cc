@@ -124,13 +124,17 @@ absl::StatusOr<StepResult> TrainStep::Compute(const Inputs& inputs, const std::f
   if (spec_.clip_grad_norm > 0) {  // As torch.nn.utils.clip_grad_norm_.
     state_.flat().grads().mul_((spec_.clip_grad_norm / (result.grad_norm + 1e-6)).clamp_max(1.0));
   }
+  if (times != nullptr) times->End("optimizer");
+  // Waits in no recorded step: only copies on the host are waited for.
+  const RunState::Updatable update = state_.ToUpdate();
+  if (times != nullptr) times->Begin();
   if (inputs.on_device_rate.defined()) {
-    state_.adamw().StepAt(inputs.on_device_rate, state_.flat().grads(), result.found_inf);
+    update.adamw.StepAt(inputs.on_device_rate, state_.flat().grads(), result.found_inf);
   } else {
-    state_.adamw().Step(state_.flat().grads(), result.found_inf, inputs.rate_scale);
+    update.adamw.Step(state_.flat().grads(), result.found_inf, inputs.rate_scale);
   }
   if (times != nullptr) times->End("optimizer");
-  for (optim::Ema& ema : state_.emas()) ema.Update(state_.flat().params(), state_.adamw().updates(), result.found_inf);
+  for (optim::Ema& ema : update.emas) ema.Update(state_.flat().params(), update.adamw.updates(), result.found_inf);
   if (times != nullptr) times->End("ema");
   return result;
 }

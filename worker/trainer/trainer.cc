@@ -106,7 +106,7 @@ class Trainer {
         device_);
     loss_.emplace(*diffusion_, weights, diffusion::LossOptions{.rescale_vb = spec_.rescale_learned_sigmas});
     monitor_.Tick();
-    state_ = std::make_unique<RunState>(spec_, device_);
+    state_ = std::make_unique<RunState>(spec_, device_, hooks_.on_copy);
     monitor_.Tick();
     microbatch_ = spec_.microbatch;
     if (spec_.microbatch == kAutoMicrobatch) {
@@ -206,6 +206,7 @@ class Trainer {
     P2_ASSIGN_OR_RETURN(const StepResult result, step_->Run(
                                                      samples.x0, samples.first_sample, [this] { monitor_.Tick(); },
                                                      device_.is_cpu() ? &times_ : nullptr));
+    NoteStall();
     verdicts_.Push({position.images_seen, position.images_seen + spec_.batch}, result.found_inf);
     position.images_seen += spec_.batch;
     ++position.step;
@@ -378,8 +379,9 @@ class Trainer {
     return status;
   }
 
-  // `durable`: waits until it is, else for the copy only.
+  // `durable`: waits until it is. Else the next update may wait for the rest of its copy.
   absl::Status Save(bool durable) {
+    NoteStall();
     const absl::Time begin = Clock::Real().Monotonic();
     const absl::Status saved = InPhase(monitor_.stopping() ? Phase::kStop : Phase::kSave, [&]() -> absl::Status {
       P2_ASSIGN_OR_RETURN(state_->position().metric_sums, window_->Fold());
@@ -387,10 +389,19 @@ class Trainer {
       if (updated_since_rollback_) rollbacks_ = 0;
       return absl::OkStatus();
     });
-    checkpoint_stall_ = Clock::Real().Monotonic() - begin;
-    P2_LOG(kInfo) << "checkpoint at " << images_seen() << " images: training stood still for "
-                  << absl::ToDoubleMilliseconds(*checkpoint_stall_) << " ms";
+    stall_ = {images_seen(), Clock::Real().Monotonic() - begin};
+    if (durable) NoteStall();
     return saved;
+  }
+
+  // When training waits no more for the last checkpoint.
+  void NoteStall() {
+    const absl::Duration waited = state_->TakeCopyWait();
+    if (!stall_) return;
+    checkpoint_stall_ = stall_->stood_still + waited;
+    P2_LOG(kInfo) << "checkpoint at " << stall_->images_seen << " images: training stood still for "
+                  << absl::ToDoubleMilliseconds(*checkpoint_stall_) << " ms";
+    stall_.reset();
   }
 
   absl::Status TakeSnapshot(bool last) {
@@ -479,7 +490,12 @@ class Trainer {
   absl::Duration window_paused_;
   int64_t window_images_ = 0;
   StepTimes times_;
-  std::optional<absl::Duration> checkpoint_stall_;
+  struct Stall {
+    int64_t images_seen = 0;
+    absl::Duration stood_still;
+  };
+  std::optional<Stall> stall_;                      // Of a checkpoint that the next update may still wait for.
+  std::optional<absl::Duration> checkpoint_stall_;  // Whole; until it is reported.
 };
 
 }  // namespace

@@ -38,6 +38,8 @@ struct TrainerHooks {
   std::function<void(int64_t first_sample, at::Tensor& grads)> on_gradients;
   // Tests: after each forward pass. What it throws is thrown by the step.
   std::function<void(const Microbatch&)> on_microbatch;
+  // Tests: a thread is about to copy the state for a checkpoint or a snapshot.
+  std::function<void()> on_copy;
   // Tests: in the place of AvailableMemory() (available_memory.h).
   std::function<int64_t()> available_memory;
   // Tests: after each step, with the position behind it.
