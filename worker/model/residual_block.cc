@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "worker/model/resample.h"
 #include "worker/random/random_tensors.h"
 #include "worker/random/streams.h"
 
@@ -13,9 +14,9 @@ namespace {
 torch::Tensor Resampled(const torch::Tensor& x, Resample resample) {
   switch (resample) {
     case Resample::kUp:
-      return at::upsample_nearest2d(x, {2 * x.size(2), 2 * x.size(3)});
+      return UpsampleByTwo(x);
     case Resample::kDown:
-      return at::avg_pool2d(x, 2);
+      return DownsampleByTwo(x);
     case Resample::kNone:
       break;
   }
