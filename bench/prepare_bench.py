@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Images/s of `p2ctl dataset prepare` against Pillow with the same work (decode, box halves, bicubic, crop).
 
-Makes JPEGs and PNGs, then for each kind and for 1 and 2 threads runs the two in turn, several rounds; prints JSON with
-the median rate of each and their ratio, for one thread also by CPU seconds (which a busy machine disturbs less), and
-beside p2's two threads over one what two independent processes give. Pillow runs in as many processes as p2 has threads,
+Makes JPEGs and PNGs, then for each kind runs in turn, several rounds: p2 with 1 and with 2 threads, Pillow the same, and
+two independent prepares of one thread at once, which shows what the machine's two cores give. Prints JSON with the median rates and the
+medians of the rounds' ratios, for one thread also by CPU seconds (which a busy machine disturbs less). Writing and hashing whole shards
+go on beside one decoding thread, too, so the ratio of two threads to one says less than that of two cores to one. Pillow runs in as many processes as p2 has threads,
 its files read and its records hashed and written in this program, as p2ctl does. Needs Pillow and numpy (.venv), and a built p2ctl.
 
   .venv/bin/python bench/prepare_bench.py --p2ctl build/release/bin/p2ctl
@@ -25,6 +26,8 @@ from multiprocessing.pool import ThreadPool
 import numpy as np
 import PIL
 from PIL import Image
+
+CORES = sorted(os.sched_getaffinity(0))[:2]
 
 
 def make_images(folder, kind, count, width, height):
@@ -68,15 +71,16 @@ def run_pillow(folder, out, resolution, pool):
     return len(jobs) / seconds, len(jobs) / cpu, digest
 
 
-def run_p2(p2ctl, folder, root, resolution, threads):
-    """Images/s and images per CPU second, from the start of the program until the dataset is there."""
+def run_p2(p2ctl, folder, root, resolution, threads, core=None):
+    """Images/s and images per CPU second, from the start of the program until the dataset is there; on `core` alone, or on all."""
     dataset = os.path.join(root, "datasets", "bench")
     count = len(os.listdir(folder))
     start = time.perf_counter()
     # No server is there: what follows preparing, trying to register, is not in the time (but in the CPU seconds).
     process = subprocess.Popen([p2ctl, "--addr", "127.0.0.1:1", "dataset", "prepare", folder, "bench", "--resolution",
                                 str(resolution), "--root", root, "--workers", str(threads), "-q", "--timeout", "1s"],
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                               preexec_fn=core is not None and (lambda: os.sched_setaffinity(0, {core})) or None)
     while not os.path.exists(dataset):
         if time.perf_counter() - start > 300:
             process.kill()
@@ -94,57 +98,56 @@ def run_p2(p2ctl, folder, root, resolution, threads):
 
 
 def run_two_processes(p2ctl, folder, roots, resolution):
-    """Images/s of two prepares at once, each of the whole folder on one thread: what two cores of this machine give."""
+    """Images/s of two prepares at once, each of the whole folder on a core of its own: what two cores of this machine give."""
     with ThreadPool(2) as pool:
-        return sum(rate for rate, _, _ in pool.starmap(run_p2, [(p2ctl, folder, root, resolution, 1) for root in roots]))
+        return sum(rate for rate, _, _ in pool.starmap(run_p2, [(p2ctl, folder, root, resolution, 1, core) for root, core in zip(roots, CORES)]))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--p2ctl", default="build/release/bin/p2ctl")
-    parser.add_argument("--images", type=int, default=300)
+    parser.add_argument("--images", type=int, default=3000, help="enough for the rate to count, not the start")
     parser.add_argument("--size", default="256x256", help="width x height of the images")
     parser.add_argument("--resolution", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     width, height = map(int, options.size.split("x"))
-    results, per_core, limit = [], {}, {}
-    with tempfile.TemporaryDirectory() as work:
+    results, scaling = [], {}
+    with tempfile.TemporaryDirectory() as work, multiprocessing.Pool(2) as pool:
         root, other = os.path.join(work, "root"), os.path.join(work, "other")
         for directory in (root, other):
             subprocess.run([options.p2ctl, "root", "init", directory], check=True, capture_output=True)
         for kind in ("jpg", "png"):
             folder = os.path.join(work, kind)
             make_images(folder, kind, options.images, width, height)
-            limit[kind] = round(statistics.median(
-                run_two_processes(options.p2ctl, folder, (root, other), options.resolution)
-                / run_p2(options.p2ctl, folder, root, options.resolution, 1)[0] for _ in range(options.rounds)), 3)
-            for threads in (1, 2):
-                p2, pillow, p2_cpu, pillow_cpu = [], [], [], []
-                pool = multiprocessing.Pool(threads) if threads > 1 else None
-                for _ in range(options.rounds):
-                    rate, per_cpu, ours = run_p2(options.p2ctl, folder, root, options.resolution, threads)
-                    p2.append(rate)
-                    p2_cpu.append(per_cpu)
-                    rate, per_cpu, theirs = run_pillow(folder, os.path.join(work, "shard"), options.resolution, pool)
-                    pillow.append(rate)
-                    pillow_cpu.append(per_cpu)
-                    if ours != theirs:
-                        sys.exit("the records differ")
-                if pool:
-                    pool.terminate()
-                if threads == 1:  # Other processes' CPU seconds are not seen from here.
-                    per_core[kind] = round(statistics.median(a / b for a, b in zip(p2_cpu, pillow_cpu)), 3)
-                results.append({"kind": kind, "threads": threads, "p2_images_per_second": round(statistics.median(p2), 1),
-                                "pillow_images_per_second": round(statistics.median(pillow), 1),
-                                "ratio": round(statistics.median(a / b for a, b in zip(p2, pillow)), 3),
-                                "p2_rounds": [round(v, 1) for v in p2], "pillow_rounds": [round(v, 1) for v in pillow]})
-    by = {(r["kind"], r["threads"]): r["p2_images_per_second"] for r in results}
-    scaling = {kind: round(by[kind, 2] / by[kind, 1], 3) for kind in ("jpg", "png")}
+            rounds = []
+            for _ in range(options.rounds + 1):
+                this = {"p2": {t: run_p2(options.p2ctl, folder, root, options.resolution, t) for t in (1, 2)},
+                        "pillow": {t: run_pillow(folder, os.path.join(work, "shard"), options.resolution, pool if t == 2 else None)
+                                   for t in (1, 2)},
+                        "core": run_p2(options.p2ctl, folder, root, options.resolution, 1, CORES[0])[0],
+                        "processes": run_two_processes(options.p2ctl, folder, (root, other), options.resolution)}
+                if len({this[what][t][2] for what in ("p2", "pillow") for t in (1, 2)}) > 1:
+                    sys.exit("the records differ")
+                rounds.append(this)
+            rounds = rounds[1:]  # The first one warms up.
+            for t in (1, 2):
+                ours, theirs = [r["p2"][t][0] for r in rounds], [r["pillow"][t][0] for r in rounds]
+                row = {"kind": kind, "threads": t, "p2_images_per_second": round(statistics.median(ours), 1),
+                       "pillow_images_per_second": round(statistics.median(theirs), 1),
+                       "ratio": round(statistics.median(a / b for a, b in zip(ours, theirs)), 3),
+                       "p2_cpu_ms_per_image": round(statistics.median(1e3 / r["p2"][t][1] for r in rounds), 3),
+                       "p2_rounds": [round(v, 1) for v in ours], "pillow_rounds": [round(v, 1) for v in theirs]}
+                if t == 1:  # Other processes' CPU seconds are not seen from here.
+                    row["ratio_per_cpu_second"] = round(statistics.median(r["p2"][1][1] / r["pillow"][1][1] for r in rounds), 3)
+                results.append(row)
+            pairs = [(r["p2"][2][0] / r["core"], r["processes"] / r["core"], r["p2"][2][0] / r["p2"][1][0]) for r in rounds]
+            scaling[kind] = {name: {"median": round(statistics.median(values), 3), "rounds": [round(v, 3) for v in values]}
+                             for name, values in zip(("two threads on two cores over one on one", "two processes on a core each over one", "two threads over one on two cores"),
+                                              zip(*pairs))}
     print(json.dumps({"pillow": PIL.__version__, "size": options.size, "resolution": options.resolution, "images": options.images,
                       "cpu": platform.processor() or platform.machine(), "cores": os.cpu_count(), "load_average": os.getloadavg(),
-                      "ratio_per_cpu_second": per_core, "p2_two_threads_over_one": scaling,
-                      "p2_two_processes_over_one": limit, "results": results}, indent=1))
+                      "scaling": scaling, "results": results}, indent=1))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <filesystem>
 #include <memory>
@@ -24,6 +25,7 @@
 #include "common/image/image_source.h"
 #include "common/image/partial.h"
 #include "common/image/record_pipeline.h"
+#include "common/image/shard_set.h"
 #include "common/sha256.h"
 #include "common/status_macros.h"
 
@@ -102,7 +104,7 @@ class Staging {
     if (error) return absl::InternalError(absl::StrCat("cannot empty ", path_, ": ", error.message()));
     return absl::OkStatus();
   }
-  // From now on it stays, whatever happens.
+  // From now on it stays, whatever happens. Any thread.
   void Keep() { owned_ = false; }
 
   absl::Status Publish() {
@@ -128,7 +130,7 @@ class Staging {
   const std::string output_;
   const std::string path_;
   UniqueFd lock_;
-  bool owned_ = false;
+  std::atomic<bool> owned_ = false;
 };
 
 bool IsDatasetName(absl::string_view name) {
@@ -191,48 +193,6 @@ absl::Status CheckSpace(const std::string& output, uint64_t needed) {
                                                    " MiB are free beside ", output,
                                                    "; free some, or prepare to another root"));
 }
-
-// Cuts records into shards.
-class ShardSet {
- public:
-  ShardSet(std::string directory, ShardHeader shape, uint64_t records_per_shard)
-      : directory_(std::move(directory)), header_(shape), records_per_shard_(records_per_shard) {}
-
-  // After these, which lie there.
-  void Begin(const std::vector<ShardInfo>& shards) {
-    shards_ = shards;
-    for (const ShardInfo& shard : shards) header_.first += shard.count;
-  }
-  const std::vector<ShardInfo>& closed() const { return shards_; }
-
-  absl::Status Append(absl::Span<const uint8_t> record) {
-    if (writer_ == nullptr) {
-      P2_ASSIGN_OR_RETURN(writer_, ShardWriter::Create(directory_, shards_.size(), header_));
-    }
-    P2_RETURN_IF_ERROR(writer_->Append(record));
-    ++header_.first;
-    return writer_->count() == records_per_shard_ ? Close() : absl::OkStatus();
-  }
-  absl::StatusOr<std::vector<ShardInfo>> Finish() {
-    P2_RETURN_IF_ERROR(Close());
-    return std::move(shards_);
-  }
-
- private:
-  absl::Status Close() {
-    if (writer_ == nullptr) return absl::OkStatus();
-    P2_ASSIGN_OR_RETURN(ShardInfo info, writer_->Finish());
-    shards_.push_back(std::move(info));
-    writer_.reset();
-    return absl::OkStatus();
-  }
-
-  const std::string directory_;
-  ShardHeader header_;
-  const uint64_t records_per_shard_;
-  std::unique_ptr<ShardWriter> writer_;
-  std::vector<ShardInfo> shards_;
-};
 
 absl::Status NoneReadable(const std::string& input, const DatasetManifest& manifest) {
   std::string reasons;
@@ -372,8 +332,9 @@ absl::StatusOr<DatasetManifest> PrepareDataset(const PrepareOptions& given) {
   P2_RETURN_IF_ERROR(staging->RemoveAllBut(kept));
 
   const uint32_t side = static_cast<uint32_t>(options.resolution);
-  ShardSet shards(staging->path(), {static_cast<uint32_t>(options.channels), side, side}, records_per_shard);
-  shards.Begin(partial.shards);
+  ShardSet shards(staging->path(), {static_cast<uint32_t>(options.channels), side, side}, records_per_shard,
+                  [&staging] { staging->Keep(); });
+  shards.Begin(partial);
   {
     const int cores = static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1u, 16u));
     RecordPipeline pipeline(*source, options, options.threads > 0 ? options.threads : cores, partial.images_done);
@@ -382,7 +343,11 @@ absl::StatusOr<DatasetManifest> PrepareDataset(const PrepareOptions& given) {
     Record record;
     for (uint64_t i = partial.images_done; i < total; ++i) {
       const absl::Status read = pipeline.Next(record);
-      if (options.stop.stop_requested()) return Stopped(partial, staging->path());
+      if (options.stop.stop_requested()) {
+        (void)shards.Wait();
+        return Stopped(shards.kept(), staging->path());
+      }
+      partial.images_done = i + 1;
       if (!read.ok()) {
         ++partial.bad_count;
         if (partial.bad_images.size() < kMaxBadImagesListed) {
@@ -392,13 +357,7 @@ absl::StatusOr<DatasetManifest> PrepareDataset(const PrepareOptions& given) {
         continue;
       }
       fingerprint.Add(record.digest);
-      if (!existing) P2_RETURN_IF_ERROR(shards.Append(record.pixels));
-      if (shards.closed().size() > partial.shards.size()) {
-        partial.shards = shards.closed();
-        partial.images_done = i + 1;
-        P2_RETURN_IF_ERROR(SavePartial(partial, staging->path()));
-        staging->Keep();
-      }
+      if (!existing) P2_RETURN_IF_ERROR(shards.Append(record.pixels, partial));
       meter.Add(1, 0, record_bytes);
     }
   }

@@ -163,6 +163,7 @@ class ShardWriter {
   ShardHeader header_;
   std::vector<uint8_t> checksums_;  // As they will lie there.
   int fd_;
+  int64_t flushed_ = 0;  // Bytes that are on their way to the disk.
   bool finished_ = false;
 };
 
