@@ -1,6 +1,7 @@
 """The parts of scripts/gpu-check that run on the GPU, from a packed folder. See there."""
 import csv
 import hashlib
+import itertools
 import json
 import os
 import pathlib
@@ -221,15 +222,16 @@ def train(runner, result):
 
 def torch_loop(runner, result):
     result["variants"] = {}
-    for precision in PRECISIONS:
-        path = runner.log(f"torch-{precision}")
+    for precision, layout in itertools.product(PRECISIONS, ((), ("--channels-last",))):
+        name = precision + (" channels-last" if layout else "")
+        path = runner.log(f"torch-{name.replace(' ', '-')}")
         with open(path, "w") as log:
             done = subprocess.run(["python3", runner.folder / "gpu_train_loop.py", "--precision", precision, "--warmup", str(WARMUP), "--steps",
-                                   str(runner.steps)], stdout=subprocess.PIPE, stderr=log, text=True, timeout=900)
+                                   str(runner.steps), *layout], stdout=subprocess.PIPE, stderr=log, text=True, timeout=900)
         if done.returncode:
-            raise Failed(f"the PyTorch loop in {precision} ended with {done.returncode}; {path.name}: {tail(path)}")
+            raise Failed(f"the PyTorch loop in {name} ended with {done.returncode}; {path.name}: {tail(path)}")
         loop = json.loads(done.stdout)
-        result["variants"][precision] = {**loop, "mfu": mfu(result["gpu"], precision, loop["images_per_second"])}
+        result["variants"][name] = {**loop, "mfu": mfu(result["gpu"], precision, loop["images_per_second"])}
 
 
 def nccl(runner, result):
@@ -300,15 +302,15 @@ def table(report):
     lines = [f"{'PART':14} {'RESULT':8} SECONDS"]
     for name, part in report["parts"].items():
         lines.append(f"{name:14} {part['status']:8} {part['seconds']:7.1f}  {part.get('reason', '')}")
-    lines += ["", f"{'VARIANT':22} {'images/s':>9} {'MFU':>7} {'peak GiB':>9}"]
+    lines += ["", f"{'VARIANT':26} {'images/s':>9} {'MFU':>7} {'peak GiB':>9}"]
     for part in ("train", "torch"):
         for name, row in report["parts"].get(part, {}).get("variants", {}).items():
             if "failed" in row:
-                lines.append(f"{part + ' ' + name:22} failed")
+                lines.append(f"{part + ' ' + name:26} failed")
                 continue
             share = "" if row["mfu"] is None else f"{100 * row['mfu']:.1f} %"
             peak = "" if row["peak_memory_bytes"] is None else f"{row['peak_memory_bytes'] / 2**30:.2f}"
-            lines.append(f"{part + ' ' + name:22} {row['images_per_second']:9.1f} {share:>7} {peak:>9}  "
+            lines.append(f"{part + ' ' + name:26} {row['images_per_second']:9.1f} {share:>7} {peak:>9}  "
                          + (f"no graph: {row['graph_fallback']}" if row.get("graph_fallback") else ""))
     return "\n".join(lines)
 

@@ -80,6 +80,13 @@ class GpuCheckTest(unittest.TestCase):
                               env=self.environment)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
 
+    def test_the_loop_that_is_compared_with_has_the_papers_model(self):
+        if pathlib.Path("/proc/driver/nvidia/version").exists():
+            self.skipTest("there is a GPU here: run scripts/gpu-check")
+        done = subprocess.run(["python3", self.folder / "gpu_train_loop.py", "--precision", "bf16", "--channels-last"], capture_output=True,
+                              text=True, env=self.environment)
+        self.assertEqual((done.returncode, done.stderr), (77, "gpu_train_loop.py: no CUDA device here\n"))
+
     def test_without_a_gpu_it_says_what_did_not_run(self):
         if pathlib.Path("/proc/driver/nvidia/version").exists():
             self.skipTest("there is a GPU here: run scripts/gpu-check")
