@@ -174,6 +174,12 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
   core.step.gang_timeout = options.prepare_timeout;
   core.step.gang_backoff = options.gang_backoff;
   core.step.delete_retry = options.delete_retry;
+  core.step.share_half_life = options.share_half_life;
+  core.step.restart_cost = options.restart_cost;
+  core.step.churn_limit = options.churn_limit;
+  core.step.churn_window = options.churn_window;
+  core.step.backfill_least = options.backfill_least;
+  core.step.cordon_after_jobs = options.cordon_after_jobs;
   core.tick_interval = options.tick_interval;
   core.heartbeat_interval = options.heartbeat_interval;
   core.version = P2_VERSION;

@@ -52,6 +52,16 @@ absl::StatusOr<ServerOptions> ParseServerOptions(const std::vector<std::string>&
                      "From the reservation of a gang until all its ranks run");
   layers.AddDuration("--gang-backoff", options.gang_backoff, "First wait after a gang was not formed");
   layers.AddDuration("--delete-retry", options.delete_retry, "Wait before a failed deletion is tried again");
+  layers.AddDuration("--share-half-life", options.share_half_life, "Fair share: device time counts half after so long");
+  layers.AddDuration("--restart-cost", options.restart_cost,
+                     "Price of a restart when victims of preemption are chosen");
+  app.add_option("--churn-limit", options.churn_limit, "Times that a job may be preempted within --churn-window")
+      ->capture_default_str();
+  layers.AddDuration("--churn-window", options.churn_window, "See --churn-limit");
+  layers.AddDuration("--backfill-least", options.backfill_least, "Least time for which reserved devices are lent");
+  app.add_option("--cordon-after-jobs", options.cordon_after_jobs,
+                 "Different jobs that break on a worker before it is cordoned; 0: never")
+      ->capture_default_str();
   layers.AddDuration("--tick-interval", options.tick_interval, "How often deadlines are looked at");
   layers.AddDuration("--disk-interval", options.disk_interval, "How often free space is looked at");
   layers.AddDuration("--call-timeout", options.call_timeout, "What a call without a deadline of its own gets");
@@ -74,6 +84,8 @@ absl::Status ValidateServerOptions(const ServerOptions& options) {
                                                              {"--prepare-timeout", options.prepare_timeout},
                                                              {"--gang-backoff", options.gang_backoff},
                                                              {"--delete-retry", options.delete_retry},
+                                                             {"--share-half-life", options.share_half_life},
+                                                             {"--churn-window", options.churn_window},
                                                              {"--tick-interval", options.tick_interval},
                                                              {"--disk-interval", options.disk_interval},
                                                              {"--call-timeout", options.call_timeout},
@@ -83,6 +95,17 @@ absl::Status ValidateServerOptions(const ServerOptions& options) {
   for (const auto& [flag, value] : positive) {
     if (value <= absl::ZeroDuration())
       wrong.push_back(absl::StrCat(flag, " ", absl::FormatDuration(value), " must be positive"));
+  }
+  const std::pair<const char*, int> counts[] = {{"--churn-limit", options.churn_limit},
+                                                {"--cordon-after-jobs", options.cordon_after_jobs}};
+  for (const auto& [flag, value] : counts) {
+    if (value < 0) wrong.push_back(absl::StrCat(flag, " ", value, " must be 0 or more"));
+  }
+  const std::pair<const char*, absl::Duration> lengths[] = {{"--restart-cost", options.restart_cost},
+                                                            {"--backfill-least", options.backfill_least}};
+  for (const auto& [flag, value] : lengths) {
+    if (value < absl::ZeroDuration())
+      wrong.push_back(absl::StrCat(flag, " ", absl::FormatDuration(value), " must not be negative"));
   }
   if (options.heartbeat_interval >= options.suspect_after || options.suspect_after > options.lost_after) {
     wrong.push_back(absl::StrCat("--heartbeat-interval (", absl::FormatDuration(options.heartbeat_interval),

@@ -32,6 +32,16 @@ struct ServerOptions {
   // First wait after a gang was not formed, and between tries to delete files.
   absl::Duration gang_backoff = absl::Seconds(2);
   absl::Duration delete_retry = absl::Seconds(60);
+  // Scheduling (docs/scheduling.md): device time counts half as much after so long; what a restart costs, in time of
+  // its devices, as part of a preemption's price; a job is preempted at most churn_limit times within churn_window;
+  // least time for which reserved devices are lent; different jobs that break on a worker before it is cordoned, 0:
+  // never.
+  absl::Duration share_half_life = absl::Hours(24);
+  absl::Duration restart_cost = absl::Seconds(60);
+  int churn_limit = 3;
+  absl::Duration churn_window = absl::Hours(1);
+  absl::Duration backfill_least = absl::Minutes(5);
+  int cordon_after_jobs = 2;
   // How often time itself is looked at, and the disk's free space.
   absl::Duration tick_interval = absl::Milliseconds(200);
   absl::Duration disk_interval = absl::Seconds(5);
