@@ -1,45 +1,54 @@
+// The simulated world (simulation/) in small, with its end: once nothing more goes wrong, every job ends.
 #include <iostream>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "tests/server/scheduler/simulation.h"
+#include "tests/server/scheduler/simulation/walk.h"
+#include "tests/server/scheduler/simulation/world.h"
 
 namespace p2::scheduler {
+
+void PrintTo(const Violation& violation, std::ostream* out) { *out << violation.invariant << ": " << violation.what; }
+
 namespace {
 
-constexpr int kEvents = 100'000;
-constexpr int kCompareEvery = 500;
+constexpr int64_t kEvents = 100'000;
 
-class RandomWalkTest : public testing::TestWithParam<uint64_t> {};
+class RandomWalkTest : public testing::TestWithParam<uint64_t> {
+ protected:
+  static void Walk(World& world, int64_t events) {
+    const WorldOptions size;
+    const class Walk walk(GetParam(), size.nodes, size.jobs);
+    for (int64_t i = 0; world.events() < events && world.Perform(walk.At(i)); ++i) {
+    }
+    world.Finish();
+    if (world.violations().empty()) world.Heal(GetParam());
+    world.Finish();
+  }
+};
 
 TEST_P(RandomWalkTest, NeverBreaksWhatMustNeverBreak) {
-  Simulation simulation(GetParam());
-  for (int i = 0; i < kEvents; ++i) {
-    if (!simulation.RandomStep()) break;
-    if (i % kCompareEvery == 0) simulation.CompareWithStore();
-  }
-  simulation.Heal();
-  simulation.CompareWithStore();
-  EXPECT_THAT(simulation.violations(), testing::IsEmpty());
+  World world({});
+  Walk(world, kEvents);
+  EXPECT_THAT(world.violations(), testing::IsEmpty());
   // The walk went through all of it.
-  for (const char* happened : {"checkpoint", "connected", "crash", "delete", "exit 0", "exit 137", "exit 40", "exit 53",
-                               "lie", "p2d restarted", "refused", "started"}) {
-    EXPECT_GT(simulation.counts().count(happened), 0u) << happened;
+  const auto counts = world.Counts();
+  for (const char* happened :
+       {"action DeletePath", "checkpoint", "crash", "event WorkerConnected", "exit 0", "exit 137", "exit 40", "exit 53",
+        "fallback", "lie", "p2d restarted", "refused", "repeated request", "started"}) {
+    EXPECT_GT(counts.count(happened), 0u) << happened;
   }
-  for (const auto& [what, count] : simulation.counts()) std::cout << "  " << what << ": " << count << "\n";
+  for (const auto& [what, count] : counts) std::cout << "  " << what << ": " << count << "\n";
 }
 
 TEST_P(RandomWalkTest, AJobThatOnlyEverFailsComesToAnEnd) {
-  Simulation simulation(GetParam());
-  simulation.Poison();
-  for (int i = 0; i < kEvents / 5; ++i) {
-    if (!simulation.RandomStep()) break;
-  }
-  simulation.Heal();
-  EXPECT_THAT(simulation.violations(), testing::IsEmpty());
-  EXPECT_EQ(simulation.counts().count("checkpoint"), 0u);
-  EXPECT_GT(simulation.counts().at("exit 50"), 50);
-  EXPECT_GT(simulation.counts().at("exit 51"), 50);
+  World world({.poison = true});
+  Walk(world, kEvents / 5);
+  EXPECT_THAT(world.violations(), testing::IsEmpty());
+  const auto counts = world.Counts();
+  EXPECT_EQ(counts.count("checkpoint"), 0u);
+  EXPECT_GT(counts.at("exit 50"), 50);
+  EXPECT_GT(counts.at("exit 51"), 50);
 }
 
 INSTANTIATE_TEST_SUITE_P(Seeds, RandomWalkTest, testing::Values(1, 20261123));
