@@ -97,6 +97,7 @@ int Main(int argc, char** argv) {
   app.add_option("--events", options.events, "Events to take")->check(CLI::PositiveNumber);
   app.add_option("--nodes", options.world.nodes, "Nodes, of 1 to 5 devices each")->check(CLI::Range(1, 100'000));
   app.add_option("--jobs", options.world.jobs, "Jobs that are kept live")->check(CLI::Range(1, 1'000'000));
+  app.add_flag("--calm", options.world.calm, "Nothing fails: what the core predicts is held against what happens");
   app.add_option("--seed", options.seed, "Decides everything that happens");
   app.add_option("--shrink-seconds", shrink_seconds, "After a violation, look so long for a shorter list; 0: do not")
       ->check(CLI::NonNegativeNumber);

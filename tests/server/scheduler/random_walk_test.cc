@@ -51,6 +51,18 @@ TEST_P(RandomWalkTest, AJobThatOnlyEverFailsComesToAnEnd) {
   EXPECT_GT(counts.at("exit 51"), 50);
 }
 
+// No job of its own priority, whenever it comes, puts off the start that was predicted for the head of the queue.
+TEST_P(RandomWalkTest, WhatIsPredictedComesTrueInACalmWorld) {
+  const WorldOptions calm{.nodes = 6, .jobs = 20, .calm = true};
+  World world(calm);
+  const class Walk walk(GetParam(), calm.nodes, calm.jobs, /*calm=*/true);
+  for (int64_t i = 0; world.events() < kEvents && world.Perform(walk.At(i)); ++i) {
+  }
+  world.Finish();
+  EXPECT_THAT(world.violations(), testing::IsEmpty());
+  EXPECT_GT(world.Counts().at("started as predicted"), 100);
+}
+
 INSTANTIATE_TEST_SUITE_P(Seeds, RandomWalkTest, testing::Values(1, 20261123));
 
 }  // namespace

@@ -5,6 +5,8 @@
 #include <variant>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "tests/server/scheduler/simulation/durable.h"
 
 namespace p2::scheduler {
@@ -25,6 +27,7 @@ void Checker::Observe(const Event& event, const absl::StatusOr<StepResult>& resu
   now_ = now;
   if (std::holds_alternative<Recovered>(event)) {
     for (auto& [id, book] : jobs_) book.last = book.written;  // A new process knows what was written.
+    reservations_.clear();
   }
   if (const auto* reply = std::get_if<PrepareReply>(&event); reply != nullptr && reply->ok) {
     JobBook* book = FindBook(reply->job);
@@ -39,18 +42,40 @@ void Checker::Observe(const Event& event, const absl::StatusOr<StepResult>& resu
         if constexpr (requires { it.info; }) I2OneJobAKey(it.info, *result);
       },
       event);
-  if (const auto* create = std::get_if<CreateJob>(&event)) I1AnsweredSubmitIsWritten(*create, *result);
-  if (const auto* stop = std::get_if<StopJob>(&event)) jobs_[stop->job].cancelled |= !stop->info.previous.has_value();
-  if (const auto* kill = std::get_if<KillJob>(&event)) jobs_[kill->job].cancelled |= !kill->info.previous.has_value();
+  TakeCommand(event, *result);
 
   I5OneLeaseASlot(*result);
-  for (const Mutation& mutation : result->mutations) {
-    I4EffectsAtTheHighestEpoch(mutation);
-    Take(mutation);
-  }
+  I12ReservedIsKept(*result);
+  OnlyLowerIsPreempted(*result);
+  QuotaHolds(*result);
+  for (const Mutation& mutation : result->mutations) I4EffectsAtTheHighestEpoch(mutation);  // As granted before it.
+  for (const Mutation& mutation : result->mutations) Take(mutation);
   for (const CheckpointPtr& checkpoint : collected_) GoodCheckpointsAreKept(*FindBook(checkpoint->job), *checkpoint);
   collected_.clear();
   for (const Action& action : result->actions) TakeAction(action);
+}
+
+void Checker::TakeCommand(const Event& event, const StepResult& result) {
+  std::visit(
+      [&](const auto& it) {
+        if constexpr (requires { it.info; }) {
+          if (it.info.previous.has_value()) return;
+        }
+        using E = std::decay_t<decltype(it)>;
+        if constexpr (std::is_same_v<E, CreateJob>) {
+          I1AnsweredSubmitIsWritten(it, result);
+        } else if constexpr (std::is_same_v<E, CreateJobs>) {
+          for (const CreateJob& job : it.jobs) I1AnsweredSubmitIsWritten(job, result);
+        } else if constexpr (std::is_same_v<E, StopJob> || std::is_same_v<E, KillJob>) {
+          jobs_[it.job].cancelled = true;
+        } else if constexpr (std::is_same_v<E, ControlJobs>) {
+          if (it.verb != ControlJobs::Verb::kStop && it.verb != ControlJobs::Verb::kKill) return;
+          for (absl::string_view name : absl::StrSplit(result.answer, ',', absl::SkipEmpty())) {
+            jobs_[absl::StripPrefix(name, "jobs/")].cancelled = true;
+          }
+        }
+      },
+      event);
 }
 
 void Checker::Take(const Mutation& mutation) {
@@ -70,6 +95,11 @@ void Checker::Take(const Mutation& mutation) {
       book.spool_id = worker->worker->spool_id;
       book.spool_acked = 0;
     }
+  } else if (const auto* reserve = std::get_if<PutReservation>(&mutation)) {
+    const Reservation& reservation = reserve->reservation;
+    if (calm_ && reservation.start_mono != absl::InfiniteFuture()) {
+      promised_.emplace(reservation.job, reservation.start_mono);  // The first one stands.
+    }
   } else if (const auto* erase = std::get_if<EraseJob>(&mutation)) {
     I1OnlyEndedJobsGoOnRequest(*erase);
     jobs_.erase(erase->job);
@@ -87,7 +117,9 @@ void Checker::TakeJob(const PutJob& put) {
   I3EpochsRise(book, put);
   I6EndedStaysEnded(book, *put.job);
   I10BudgetHolds(book, *put.job);
-  WaitingHasAReason(*put.job);
+  I12StartsAsPredicted(*put.job);
+  const auto* resumed = std::get_if<ResumeJob>(event_);
+  if (resumed != nullptr && resumed->job == put.job->id) book.created = put.job;
   book.last = put.job;
   if (put.durable) book.written = put.job;
 }
@@ -150,6 +182,8 @@ void Checker::CheckWhole(const ClusterState& state, const FakeStore& store) {
   CheckSlotsWhole(state);
   for (const auto& [id, job] : state.live_jobs()) CheckJobWhole(*job, state, store);
   for (const auto& [id, worker] : state.workers()) CheckWorkerWhole(*worker, state, store);
+  CountsComeFromLeases(state, store);
+  for (const auto& [id, job] : state.live_jobs()) I12StartsAsPredicted(*job);
   if (state.live_jobs().size() != store.live_jobs()) Violate("store", "the store holds other live jobs");
   if (state.workers().size() != store.workers()) Violate("store", "the store holds other workers");
   if (state.deletions().size() != store.deletions()) Violate("store", "the store holds other deletions");
@@ -194,6 +228,7 @@ void Checker::CheckJobWhole(const JobRecord& job, const ClusterState& state, con
   }
   const JobBook* book = FindBook(job.id);
   if (book == nullptr || book->last.get() != &job) return Violate("I1", absl::StrCat("nobody submitted ", job.id));
+  if (!state.pass_due()) WaitingHasAReason(job);
   for (size_t i = 1; i < job.attempts.size(); ++i) {
     if (job.attempts[i].epoch <= job.attempts[i - 1].epoch) Violate("I3", absl::StrCat("epochs of ", job.id, " fall"));
   }

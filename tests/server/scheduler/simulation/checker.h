@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <set>
 #include <string>
 #include <utility>
@@ -31,6 +32,11 @@ class Checker {
   void CheckWhole(const ClusterState& state, const FakeStore& store);
   // Of those who see more than the checker does: what really ran on a node, say.
   void Violate(absl::string_view invariant, std::string what);
+
+  // Nothing fails, nobody interferes, ranks go on at the rate that they told: what was predicted holds.
+  void ExpectCalm() { calm_ = true; }
+  // In a calm world: how many jobs had a prediction, and started.
+  int64_t promises_kept() const { return promises_kept_; }
 
   const std::vector<Violation>& violations() const { return violations_; }
 
@@ -72,6 +78,10 @@ class Checker {
   void I3OneAssignmentAnEpoch(const JobBook& book, const Prepare& prepare);
   void I4EffectsAtTheHighestEpoch(const Mutation& mutation);
   void I5OneLeaseASlot(const StepResult& result);
+  void I12ReservedIsKept(const StepResult& result);
+  void I12StartsAsPredicted(const JobRecord& job);
+  void OnlyLowerIsPreempted(const StepResult& result);
+  void QuotaHolds(const StepResult& result);
   void I6EndedStaysEnded(const JobBook& book, const JobRecord& job);
   void I7NothingIsSentToCancelled(const JobBook& book, absl::string_view job);
   void I9ResumesFromTheNewestGood(const JobBook& book, const StartGang& start);
@@ -82,8 +92,10 @@ class Checker {
   void SpoolTakenInOrder(const SetSpoolAck& ack);
   void GoodCheckpointsAreKept(const JobBook& book, const CheckpointRecord& deleting);
   void WaitingHasAReason(const JobRecord& job);
+  void CountsComeFromLeases(const ClusterState& state, const FakeStore& store);
 
   // --- The book. ---
+  void TakeCommand(const Event& event, const StepResult& result);
   void Take(const Mutation& mutation);
   void TakeJob(const PutJob& put);
   void TakeCheckpoint(const CheckpointPtr& checkpoint);
@@ -91,6 +103,10 @@ class Checker {
   void Release(absl::string_view worker, absl::string_view job, int64_t epoch, bool orphan);
   void Lease(absl::string_view worker, absl::string_view slot, absl::string_view job, int64_t epoch, bool orphan);
   JobBook* FindBook(absl::string_view job);
+  // Devices that the job holds, by the checker's own book, and what counts them.
+  void CountDevices(const JobRecord* before, const JobRecord* after);
+  static int HeldBy(const JobRecord& job);
+  bool AskedToDelete(const std::string& job) const;
   void CheckSlotsWhole(const ClusterState& state);
   void CheckJobWhole(const JobRecord& job, const ClusterState& state, const FakeStore& store);
   void CheckWorkerWhole(const WorkerRecord& worker, const ClusterState& state, const FakeStore& store);
@@ -98,7 +114,13 @@ class Checker {
   absl::flat_hash_map<std::string, JobBook> jobs_;
   absl::flat_hash_map<std::string, WorkerBook> workers_;
   absl::flat_hash_map<std::string, Request> requests_;
+  absl::flat_hash_map<std::string, int> held_by_;  // `users/ann` and `projects/p`: devices.
+  absl::flat_hash_map<std::string, QuotaRecord> quotas_;
+  std::map<std::string, Reservation> reservations_;        // By job.
+  absl::flat_hash_map<std::string, absl::Time> promised_;  // In a calm world: when the job was to start at the latest.
+  int64_t promises_kept_ = 0;
   int64_t event_revision_ = 0;
+  bool calm_ = false;
   std::vector<Violation> violations_;
 
   // Of the event that is looked at.

@@ -1,19 +1,22 @@
 // What must never break, one function each: RELIABILITY.md 3 for those with a number.
 #include <algorithm>
+#include <map>
+#include <tuple>
 #include <variant>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "tests/server/scheduler/simulation/checker.h"
 
 namespace p2::scheduler {
 namespace {
 
-// What the person asked for. Its kind of device may be decided by the first attempt of a task.
+// What the person asked for, less what people may change later.
 bool SamePayload(const JobRecord& a, const JobRecord& b) {
   return a.spec_sha256 == b.spec_sha256 && a.needs == b.needs && a.preset == b.preset && a.task == b.task &&
-         a.labels == b.labels && a.owner == b.owner && a.project == b.project && a.request_id == b.request_id &&
-         a.create_order == b.create_order && a.create_time == b.create_time;
+         a.owner == b.owner && a.project == b.project && a.queue == b.queue && a.request_id == b.request_id &&
+         a.create_order == b.create_order && a.create_time == b.create_time && a.lineage == b.lineage;
 }
 
 const Attempt* FindAttempt(const JobRecord& job, int number) {
@@ -39,6 +42,16 @@ bool BudgetPays(StatusReason reason, int failures) {
   }
 }
 
+// Of a predicted start: heartbeats and ticks come every second, and a round of messages takes its time.
+constexpr absl::Duration kPromiseSlack = absl::Seconds(4);
+
+// For certain, whatever their owners have had: by priority, and in the line of one owner.
+bool ComesBefore(const JobRecord& a, const JobRecord& b) {
+  if (a.priority != b.priority) return a.priority > b.priority;
+  return a.project == b.project && a.owner == b.owner &&
+         std::tie(a.order_key, a.create_order) < std::tie(b.order_key, b.create_order);
+}
+
 bool HoldsSlots(const Attempt& attempt, const Member& member) {
   return attempt.live() && member.state != MemberState::kEnded;
 }
@@ -57,31 +70,47 @@ bool SameLeases(const Attempt* a, const Attempt* b) {
 
 // I1: every acknowledged submit is readable for ever, with an equal payload.
 void Checker::I1SubmitsStay(const JobBook& book, const JobRecord& job) {
-  if (book.created != nullptr && !SamePayload(*book.created, job)) {
+  if (book.last == nullptr) return;
+  const auto* resume = std::get_if<ResumeJob>(event_);
+  if (resume != nullptr && resume->job == job.id && resume->devices.has_value()) return;  // Asked for: taken anew.
+  const auto* update = std::get_if<UpdateJob>(event_);
+  const bool changed =
+      (update == nullptr || update->job != job.id) && (job.labels != book.last->labels || job.note != book.last->note ||
+                                                       (job.priority != book.last->priority && resume == nullptr));
+  if (changed || !SamePayload(*book.created, job)) {
     Violate("I1", absl::StrCat("job ", job.id, " is no longer what was submitted"));
   }
 }
 
 void Checker::I1AnsweredSubmitIsWritten(const CreateJob& command, const StepResult& result) {
-  if (command.info.previous.has_value()) return;
   bool spec = false, job = false;
   for (const Mutation& mutation : result.mutations) {
     if (const auto* put = std::get_if<PutSpec>(&mutation)) spec |= put->sha256 == command.spec_sha256;
     if (const auto* put = std::get_if<PutJob>(&mutation); put != nullptr && put->job->id == command.id) {
       job = put->durable && put->job->spec_sha256 == command.spec_sha256 && put->job->needs == command.needs &&
-            put->job->priority == command.priority && put->job->owner == command.owner;
+            put->job->priority == command.priority && put->job->owner == command.owner &&
+            put->job->project == command.project && put->job->queue == command.queue &&
+            put->job->labels == command.labels && put->job->note == command.note;
     }
   }
-  if (!spec || !job || result.answer != absl::StrCat("jobs/", command.id)) {
+  const std::string name = absl::StrCat("jobs/", command.id);
+  const std::vector<absl::string_view> answer = absl::StrSplit(result.answer, ',');
+  if (!spec || !job || std::find(answer.begin(), answer.end(), name) == answer.end()) {
     Violate("I1", absl::StrCat("the submit of ", command.id, " was answered with \"", result.answer,
                                "\", but not written as it was sent"));
   }
 }
 
+bool Checker::AskedToDelete(const std::string& job) const {
+  if (const auto* command = std::get_if<DeleteJob>(event_)) return command->job == job;
+  const auto* several = std::get_if<ControlJobs>(event_);
+  return several != nullptr && several->verb == ControlJobs::Verb::kDelete &&
+         std::count(several->jobs.begin(), several->jobs.end(), job) > 0;
+}
+
 void Checker::I1OnlyEndedJobsGoOnRequest(const EraseJob& erase) {
-  const auto* command = std::get_if<DeleteJob>(event_);
   const JobBook* book = FindBook(erase.job);
-  if (command == nullptr || command->job != erase.job) Violate("I1", absl::StrCat(erase.job, " was erased unasked"));
+  if (!AskedToDelete(erase.job)) Violate("I1", absl::StrCat(erase.job, " was erased unasked"));
   if (book == nullptr || !IsTerminal(book->last->state)) {
     Violate("I1", absl::StrCat("live job ", erase.job, " was deleted"));
   }
@@ -199,6 +228,7 @@ void Checker::I5OneLeaseASlot(const StepResult& result) {
       const JobBook* book = FindBook(put->job->id);
       const Attempt* before = book == nullptr || book->last == nullptr ? nullptr : book->last->live_attempt();
       if (SameLeases(before, put->job->live_attempt())) continue;
+      CountDevices(book == nullptr ? nullptr : book->last.get(), put->job.get());
       jobs.push_back(put->job.get());
       if (before == nullptr) continue;
       for (const Member& member : before->members) Release(member.worker, put->job->id, before->epoch, false);
@@ -325,31 +355,171 @@ void Checker::SpoolTakenInOrder(const SetSpoolAck& ack) {
   book.spool_acked = ack.sequence;
 }
 
-// A checkpoint that is pinned, that an attempt may be loading, or that is among the two newest good ones is kept.
+// A checkpoint that is pinned, that an attempt may be loading, or that is among the two newest good ones is kept. A
+// person may have others deleted, but never the only good one of a live job.
 void Checker::GoodCheckpointsAreKept(const JobBook& book, const CheckpointRecord& deleting) {
-  if (IsTerminal(book.last->state) && std::holds_alternative<DeleteJob>(*event_)) return;
-  int newer = 0;
+  if (IsTerminal(book.last->state) && AskedToDelete(deleting.job)) return;
+  const auto* asked = std::get_if<DeleteCheckpoint>(event_);
+  const bool by_name = asked != nullptr && asked->job == deleting.job && asked->checkpoint == deleting.id;
+  int newer = 0, others = 0;
   for (const CheckpointPtr& other : book.checkpoints) {
-    newer += other->state == CheckpointState::kCommitted && KeyOf(*other) > KeyOf(deleting);
+    if (other->state != CheckpointState::kCommitted) continue;
+    ++others;
+    newer += KeyOf(*other) > KeyOf(deleting);
   }
-  if (newer < 2) {
-    Violate("kept", absl::StrCat("checkpoint ", deleting.id, " of ", deleting.job, " is collected with ", newer,
+  if (by_name ? others < 1 && !IsTerminal(book.last->state) : newer < 2) {
+    Violate("kept", absl::StrCat("checkpoint ", deleting.id, " of ", deleting.job, " is deleted with ", newer,
                                  " newer good ones"));
   }
-  if (deleting.pinned) Violate("kept", absl::StrCat("pinned checkpoint ", deleting.id, " is collected"));
+  if (deleting.pinned) Violate("kept", absl::StrCat("pinned checkpoint ", deleting.id, " is deleted"));
   const Attempt* attempt = book.last->live_attempt();
   if (attempt != nullptr &&
       std::count(attempt->resume_candidates.begin(), attempt->resume_candidates.end(), deleting.id) > 0) {
-    Violate("kept", absl::StrCat("checkpoint ", deleting.id, " of ", deleting.job, " is collected while attempt ",
+    Violate("kept", absl::StrCat("checkpoint ", deleting.id, " of ", deleting.job, " is deleted while attempt ",
                                  attempt->number, " may load it"));
   }
 }
 
-// Every queued job can say why it waits.
+// Every queued job can say why it waits, once a pass has seen it.
 void Checker::WaitingHasAReason(const JobRecord& job) {
   if (job.state == JobState::kQueued && job.message.empty()) {
     Violate("reason", absl::StrCat(job.id, " waits without a reason"));
   }
+}
+
+// I12: what is reserved for a job is given to those behind it only as backfill, which yields.
+void Checker::I12ReservedIsKept(const StepResult& result) {
+  for (const Mutation& mutation : result.mutations) {
+    if (const auto* put = std::get_if<PutReservation>(&mutation))
+      reservations_[put->reservation.job] = put->reservation;
+    if (const auto* erase = std::get_if<EraseReservation>(&mutation)) reservations_.erase(erase->job);
+  }
+  if (!std::holds_alternative<SchedulePass>(*event_)) return;
+  for (const Mutation& mutation : result.mutations) {
+    const auto* put = std::get_if<PutJob>(&mutation);
+    if (put == nullptr || put->job->state != JobState::kStarting) continue;
+    const JobRecord& job = *put->job;
+    const JobBook* book = FindBook(job.id);
+    if (book == nullptr || book->last->epoch == job.epoch || job.attempts.back().backfill) continue;
+    for (const auto& [id, reservation] : reservations_) {
+      const JobBook* other = FindBook(id);
+      if (id == job.id || other == nullptr || !ComesBefore(*other->last, job)) continue;
+      for (const RankPlacement& rank : reservation.ranks) {
+        for (const RankPlacement& taken : job.attempts.back().ranks) {
+          if (taken.worker != rank.worker || taken.slot != rank.slot) continue;
+          Violate("I12", absl::StrCat(job.id, " takes ", rank.worker, "/", rank.slot, ", which is reserved for ", id));
+        }
+      }
+    }
+  }
+}
+
+// I12, in a world where nothing unforeseen happens: the reserved head starts no later than was predicted when it was
+// reserved, and nothing that starts meanwhile moves that time.
+void Checker::I12StartsAsPredicted(const JobRecord& job) {
+  const auto promise = promised_.find(job.id);
+  if (promise == promised_.end()) return;
+  if (IsTerminal(job.state)) {
+    promised_.erase(promise);
+    return;
+  }
+  if (now_.mono > promise->second + kPromiseSlack) {
+    Violate("I12", absl::StrCat(job.id, " was to start by ", absl::FormatDuration(promise->second - absl::UnixEpoch()),
+                                ", and it is ", absl::FormatDuration(now_.mono - absl::UnixEpoch())));
+    promised_.erase(promise);
+    return;
+  }
+  if (job.state != JobState::kStarting) return;
+  ++promises_kept_;
+  promised_.erase(promise);
+}
+
+// Only a job of higher priority preempts, or, where there are quotas, one of the same priority that is within its own.
+void Checker::OnlyLowerIsPreempted(const StepResult& result) {
+  if (!std::holds_alternative<SchedulePass>(*event_)) return;
+  for (const Mutation& mutation : result.mutations) {
+    const auto* put = std::get_if<PutJob>(&mutation);
+    if (put == nullptr || put->job->stop_cause != StopCause::kPreempt) continue;
+    const JobBook* book = FindBook(put->job->id);
+    if (book == nullptr || book->last->stop_cause == StopCause::kPreempt) continue;
+    const bool in_turn = std::any_of(result.mutations.begin(), result.mutations.end(), [&](const Mutation& other) {
+      const auto* reserve = std::get_if<PutReservation>(&other);
+      if (reserve == nullptr || !reserve->reservation.preempting) return false;
+      const JobBook* by = FindBook(reserve->reservation.job);
+      return by != nullptr && (by->last->priority > put->job->priority ||
+                               (by->last->priority == put->job->priority && !quotas_.empty()));
+    });
+    if (!in_turn) Violate("preempt", absl::StrCat(put->job->id, " is preempted, but by none of higher priority"));
+    if (!put->job->needs.preemptible)
+      Violate("preempt", absl::StrCat(put->job->id, " is not preemptible, but preempted"));
+  }
+}
+
+// What a pass starts keeps its owner and project within quota and what they may borrow.
+void Checker::QuotaHolds(const StepResult& result) {
+  for (const Mutation& mutation : result.mutations) {
+    if (const auto* put = std::get_if<PutQuota>(&mutation)) quotas_[put->quota.id] = put->quota;
+    if (const auto* erase = std::get_if<EraseQuota>(&mutation)) quotas_.erase(erase->id);
+  }
+  if (quotas_.empty() || !std::holds_alternative<SchedulePass>(*event_)) return;
+  for (const Mutation& mutation : result.mutations) {
+    const auto* put = std::get_if<PutJob>(&mutation);
+    if (put == nullptr || put->job->state != JobState::kStarting) continue;
+    const JobBook* book = FindBook(put->job->id);
+    if (book == nullptr || book->last->epoch == put->job->epoch) continue;
+    for (const std::string& account :
+         {absl::StrCat("users/", put->job->owner), absl::StrCat("projects/", put->job->project)}) {
+      const auto quota = quotas_.find(account);
+      if (quota == quotas_.end() || !quota->second.devices.has_value() || quota->second.borrow < 0) continue;
+      const int most = *quota->second.devices + quota->second.borrow;
+      if (held_by_[account] > most) {
+        Violate("quota", absl::StrCat(put->job->id, " starts, and ", account, " holds ", held_by_[account],
+                                      " devices of ", most));
+      }
+    }
+  }
+}
+
+int Checker::HeldBy(const JobRecord& job) {
+  const Attempt* attempt = job.live_attempt();
+  int held = 0;
+  if (attempt == nullptr) return held;
+  for (const RankPlacement& rank : attempt->ranks) held += HoldsSlots(*attempt, *attempt->FindMember(rank.worker));
+  return held;
+}
+
+void Checker::CountDevices(const JobRecord* before, const JobRecord* after) {
+  const int more = HeldBy(*after) - (before == nullptr ? 0 : HeldBy(*before));
+  held_by_[absl::StrCat("users/", after->owner)] += more;
+  held_by_[absl::StrCat("projects/", after->project)] += more;
+}
+
+// Usage of devices is computed from live leases: shares and quotas count what gangs hold, no more and no less.
+void Checker::CountsComeFromLeases(const ClusterState& state, const FakeStore& store) {
+  std::map<std::string, int> accounts, shares, queued;
+  for (const auto& [id, job] : state.live_jobs()) {
+    const int held = HeldBy(*job);
+    accounts[absl::StrCat("users/", job->owner)] += held;
+    accounts[absl::StrCat("projects/", job->project)] += held;
+    shares[job->project] += held;
+    shares[absl::StrCat(job->project, "/", job->owner)] += held;
+    const int waits = job->state == JobState::kQueued || job->state == JobState::kPaused;
+    queued[absl::StrCat("users/", job->owner)] += waits;
+    queued[absl::StrCat("projects/", job->project)] += waits;
+  }
+  for (const auto& [account, held] : accounts) {
+    if (state.HeldBy(account) != held || held_by_[account] != held || state.QueuedBy(account) != queued[account]) {
+      Violate("counts", absl::StrCat(account, " holds ", held, " devices and queues ", queued[account],
+                                     " jobs; counted are ", state.HeldBy(account), " and ", state.QueuedBy(account)));
+    }
+  }
+  for (const auto& [id, share] : state.shares()) {
+    if (share.devices != shares[id]) {
+      Violate("counts", absl::StrCat("share ", id, " counts ", share.devices, " devices of ", shares[id]));
+    }
+  }
+  if (state.quotas() != store.quotas()) Violate("store", "the store holds other quotas");
+  if (state.queues() != store.queues()) Violate("store", "the store holds other queues");
 }
 
 }  // namespace p2::scheduler

@@ -9,9 +9,16 @@
 
 namespace p2::scheduler {
 
+namespace {
+
+// A pass that always wants another would hang p2d.
+constexpr int kMostPasses = 100;
+
+}  // namespace
+
 const absl::StatusOr<StepResult>& World::Advance(EventPtr event) {
   LoadFinished(*event);
-  const bool timed = options_.time_one_in > 0 && events_ % options_.time_one_in == 0;
+  const bool timed = options_.time_one_in > 0 && ++untimed_ >= options_.time_one_in;
   std::chrono::steady_clock::time_point begin;
   if (timed) begin = std::chrono::steady_clock::now();
   absl::StatusOr<StepResult> result = Step(state_, *event, now_, options_.step);
@@ -20,9 +27,11 @@ const absl::StatusOr<StepResult>& World::Advance(EventPtr event) {
   }
   if (timed) {
     core_time_ += absl::FromChrono(std::chrono::steady_clock::now() - begin);
-    ++timed_events_;
+    untimed_ = 0;
+    ++timed_steps_;
   }
-  ++events_;
+  if (!std::holds_alternative<SchedulePass>(*event)) ++events_;
+  ++steps_;
   ++events_of_[event->index()];
   hash_.Add(*event, result, now_);
   if (transcribe_) {
@@ -41,7 +50,16 @@ const absl::StatusOr<StepResult>& World::Advance(EventPtr event) {
   return batch_.back().result;
 }
 
+void World::Schedule() {
+  static const auto* const pass = new EventPtr(std::make_shared<const Event>(SchedulePass{}));
+  for (int passes = 0; state_.pass_due(); ++passes) {
+    if (passes == kMostPasses) return checker_.Violate("pass", "scheduling passes come to no end");
+    Advance(*pass);
+  }
+}
+
 void World::Commit() {
+  Schedule();
   for (const Taken& taken : batch_) {
     if (!taken.result.ok()) continue;
     for (const Mutation& mutation : taken.result->mutations) {
@@ -106,6 +124,9 @@ void World::LoadFinished(const Event& event) {
       [&](const auto& it) {
         if constexpr (requires { it.job; }) LoadFinished(it.job);
         if constexpr (requires { it.needs; }) LoadFinished(it.needs.source.job);
+        if constexpr (requires { it.verb; }) {
+          for (const std::string& job : it.jobs) LoadFinished(job);
+        }
         if constexpr (requires { it.running; }) {
           for (const RunningAttempt& running : it.running) LoadFinished(running.job);
         }

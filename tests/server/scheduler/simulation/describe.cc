@@ -11,10 +11,21 @@ namespace p2::scheduler {
 namespace {
 
 constexpr absl::string_view kEventNames[] = {"CreateJob",
+                                             "CreateJobs",
                                              "StopJob",
                                              "KillJob",
                                              "PauseJob",
                                              "ResumeJob",
+                                             "ControlJobs",
+                                             "UpdateJob",
+                                             "MoveJob",
+                                             "SetQueue",
+                                             "DeleteQueue",
+                                             "SetQuota",
+                                             "SetWeight",
+                                             "PinCheckpoint",
+                                             "DeleteCheckpoint",
+                                             "CollectCheckpoints",
                                              "DeleteJob",
                                              "CordonWorker",
                                              "UncordonWorker",
@@ -27,6 +38,7 @@ constexpr absl::string_view kEventNames[] = {"CreateJob",
                                              "SpoolReport",
                                              "Tick",
                                              "Recovered",
+                                             "SchedulePass",
                                              "DiskState"};
 static_assert(std::size(kEventNames) == std::variant_size_v<Event>);
 constexpr absl::string_view kActionNames[] = {"Prepare", "StartGang", "StopAttempt", "DeletePath"};
@@ -60,9 +72,24 @@ std::string DescribeEvent(const Event& event) {
       [&](const auto& it) {
         if constexpr (requires { it.worker; }) absl::StrAppend(&line, " ", it.worker);
         if constexpr (requires { it.job; }) absl::StrAppend(&line, " ", it.job);
+        if constexpr (requires { it.jobs; }) {
+          absl::StrAppend(&line, " [",
+                          absl::StrJoin(it.jobs, ", ",
+                                        [](std::string* out, const auto& job) {
+                                          if constexpr (requires { job.id; }) {
+                                            out->append(job.id);
+                                          } else {
+                                            out->append(job);
+                                          }
+                                        }),
+                          "]");
+        }
+        if constexpr (requires { it.checkpoint; }) absl::StrAppend(&line, " ", it.checkpoint);
         if constexpr (requires { it.needs; }) {
-          absl::StrAppend(&line, " ", it.id, ": ", it.needs.devices, " ", it.needs.kind.empty() ? "any" : it.needs.kind,
-                          " on ", it.needs.checkpoint_root_id, ", priority ", it.priority, it.paused ? ", paused" : "",
+          absl::StrAppend(&line, " ", it.id, ": ", it.needs.least_devices(), " to ", it.needs.devices, " ",
+                          it.needs.kind.empty() ? "any" : it.needs.kind, " on ", it.needs.checkpoint_root_id,
+                          ", owner ", it.project, "/", it.owner, ", priority ", it.priority,
+                          it.needs.preemptible ? "" : ", not preemptible", it.paused ? ", paused" : "",
                           it.needs.source.job.empty() ? "" : absl::StrCat(", from ", it.needs.source.path));
         }
         if constexpr (requires { it.epoch; }) absl::StrAppend(&line, " epoch ", it.epoch);
@@ -115,6 +142,12 @@ std::string DescribeAction(const Action& action) {
   return line;
 }
 
+std::string DescribeRanks(const std::vector<RankPlacement>& ranks) {
+  std::string text;
+  for (const RankPlacement& rank : ranks) absl::StrAppend(&text, " ", rank.worker, "/", rank.slot);
+  return text;
+}
+
 }  // namespace
 
 absl::string_view EventName(size_t index) { return kEventNames[index]; }
@@ -129,6 +162,11 @@ std::vector<std::string> Describe(const Event& event, const absl::StatusOr<StepR
   }
   if (!result->refused.empty()) absl::StrAppend(&lines.back(), " -> refused");
   for (const Mutation& mutation : result->mutations) {
+    if (const auto* put = std::get_if<PutReservation>(&mutation)) {
+      lines.push_back(absl::StrFormat("                 reserved for %s from %.3fs:%s", put->reservation.job,
+                                      absl::ToDoubleSeconds(put->reservation.start_mono - absl::UnixEpoch()),
+                                      DescribeRanks(put->reservation.ranks)));
+    }
     const auto* append = std::get_if<AppendEvent>(&mutation);
     if (append == nullptr || append->event.reason == "JOB_CREATED") continue;
     lines.push_back(absl::StrCat("                 ", append->event.resource, " ", append->event.reason, " ",

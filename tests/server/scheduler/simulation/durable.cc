@@ -21,15 +21,15 @@ constexpr size_t MembersOf() {
   }
 }
 // A new member? Say below whether it is stored, then count it.
-static_assert(MembersOf<Attempt>() == 23);
-static_assert(MembersOf<JobRecord>() == 35);
-static_assert(MembersOf<WorkerRecord>() == 20);
+static_assert(MembersOf<Attempt>() == 26);
+static_assert(MembersOf<JobRecord>() == 44);
+static_assert(MembersOf<WorkerRecord>() == 23);
 
 auto Stored(const Attempt& it) {
   return std::tie(it.number, it.epoch, it.outcome, it.reason, it.message, it.create_time, it.start_time, it.end_time,
                   it.exit_code, it.start_images_seen, it.resumed_from, it.ranks, it.fingerprint, it.members,
                   it.master_address, it.master_port, it.resume_candidates, it.stop_mode, it.reported_done,
-                  it.reported_stopped);
+                  it.reported_stopped, it.backfill);
 }
 
 auto Stored(const JobRecord& it) {
@@ -37,12 +37,13 @@ auto Stored(const JobRecord& it) {
                   it.project, it.queue, it.priority, it.request_id, it.create_order, it.create_time, it.start_time,
                   it.end_time, it.update_time, it.not_before, it.backoff, it.epoch, it.attempt_count, it.restarts_used,
                   it.consecutive_failures, it.latest_checkpoint, it.skipped_ranges, it.numerics_device,
-                  it.numerics_version, it.stop_is_drain);
+                  it.numerics_version, it.stop_cause, it.lineage, it.note, it.order_key, it.preemptions, it.churn);
 }
 
 auto Stored(const WorkerRecord& it) {
   return std::tie(it.id, it.state, it.cordoned, it.draining, it.cordon_reason, it.slots, it.host, it.data_address,
-                  it.version, it.instance, it.protocol_version, it.labels, it.orphans, it.spool_id);
+                  it.version, it.instance, it.protocol_version, it.labels, it.orphans, it.spool_id, it.drain_within,
+                  it.failed_jobs);
 }
 
 bool SameAttempt(const Attempt& a, const Attempt& b) {

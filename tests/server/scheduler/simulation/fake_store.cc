@@ -52,6 +52,16 @@ void FakeStore::Apply(const Mutation& mutation) {
           deletions_[{it.deletion.root_id, it.deletion.path}] = it.deletion;
         } else if constexpr (std::is_same_v<M, EraseDeletion>) {
           deletions_.erase({it.root_id, it.path});
+        } else if constexpr (std::is_same_v<M, PutQueue>) {
+          queues_[it.queue->id] = it.queue;
+        } else if constexpr (std::is_same_v<M, EraseQueue>) {
+          queues_.erase(it.queue);
+        } else if constexpr (std::is_same_v<M, PutShare>) {
+          shares_[it.share.id] = it.share;
+        } else if constexpr (std::is_same_v<M, PutQuota>) {
+          quotas_[it.quota.id] = it.quota;
+        } else if constexpr (std::is_same_v<M, EraseQuota>) {
+          quotas_.erase(it.id);
         } else if constexpr (std::is_same_v<M, PutRequest>) {
           requests_[it.request.request_id] = it.request;
         } else if constexpr (std::is_same_v<M, SetSpoolAck>) {
@@ -76,6 +86,9 @@ ClusterState FakeStore::Load() const {
     state.Apply(PutJob{job->second});
     for (const CheckpointPtr& checkpoint : CheckpointsOf(job->first)) state.Apply(PutCheckpoint{checkpoint});
   }
+  for (const auto& [id, queue] : queues_) state.Apply(PutQueue{queue});
+  for (const auto& [id, share] : shares_) state.Apply(PutShare{share});
+  for (const auto& [id, quota] : quotas_) state.Apply(PutQuota{quota});
   for (const auto& [key, deletion] : deletions_) state.Apply(PutDeletion{deletion});
   state.Apply(SetCounters{counters_.job_revision, counters_.event_revision, counters_.create_order});
   return state;

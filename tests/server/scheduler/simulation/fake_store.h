@@ -18,7 +18,8 @@ class FakeStore {
   // Those that live in memory only are passed over.
   void Apply(const Mutation& mutation);
 
-  // What a starting p2d reads: live jobs with their checkpoints, workers, datasets, deletions, counters.
+  // What a starting p2d reads: live jobs with their checkpoints, workers, datasets, deletions, queues,
+  // shares, quotas, counters.
   ClusterState Load() const;
 
   // Null if there is none. Finished ones too.
@@ -29,6 +30,9 @@ class FakeStore {
   std::vector<CheckpointPtr> CheckpointsOf(absl::string_view job) const;
   std::optional<RequestRecord> FindRequest(absl::string_view request_id) const;
 
+  const ClusterState::Queues& queues() const { return queues_; }
+  const ClusterState::Shares& shares() const { return shares_; }
+  const ClusterState::Quotas& quotas() const { return quotas_; }
   size_t live_jobs() const { return live_jobs_; }
   size_t deletions() const { return deletions_.size(); }
   size_t workers() const { return workers_.size(); }
@@ -41,6 +45,9 @@ class FakeStore {
   absl::flat_hash_map<std::string, DatasetPtr> datasets_;
   absl::flat_hash_map<std::string, RequestRecord> requests_;
   ClusterState::Deletions deletions_;
+  ClusterState::Queues queues_;
+  ClusterState::Shares shares_;
+  ClusterState::Quotas quotas_;
   Counters counters_;
   size_t live_jobs_ = 0;
 };

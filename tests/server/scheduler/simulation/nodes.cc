@@ -33,6 +33,7 @@ void World::Connect(Node& node, Draws& draws) {
   event.hello.id = node.id;
   event.hello.instance = absl::StrCat(node.instance);
   event.hello.version = "1";
+  event.hello.labels = {{"half", NumberOf(node.id) % 2 == 1 ? "odd" : "even"}};
   event.hello.slots = node.slots;
   event.hello.roots = node.roots;
   event.hello.spool_id = "spool";
@@ -130,7 +131,9 @@ void World::TakeStart(Node& node, const StartGang& start) {
   if (!process.prepared) return;
   process.prepared = false;
   process.candidates = start.resume_candidates;
-  gangs_[{start.job, start.epoch}].started_ranks += static_cast<int>(process.ranks.size());
+  Gang& gang = gangs_[{start.job, start.epoch}];
+  gang.started_ranks += static_cast<int>(process.ranks.size());
+  gang.images_total = store_.FindJob(start.job)->needs.images_total;
   Spool(node, start.job, start.epoch, start.attempt, process.ranks.front().rank, AttemptStarted{});
   ++counts_[kStarted];
 }
@@ -174,7 +177,7 @@ void World::Work(Node& node, Draws& draws) {
     return;
   }
   process.images += kImagesAStep;
-  const bool done = process.images >= 2000;
+  const bool done = process.images >= gang.images_total;
   if (process.has_rank_zero()) {
     if (done) {
       Spool(node, process.job, process.epoch, process.attempt, 0,
@@ -286,7 +289,9 @@ void World::Lie(Node& node, Draws& draws) {
 void World::Beat(const Node& node) {
   Heartbeat heartbeat{node.id, node.session, {}, node.roots};
   for (const Process& process : node.processes) {
-    if (!process.prepared) heartbeat.progress.push_back({process.job, process.epoch, process.images, 10, "step"});
+    if (process.prepared) continue;
+    const double rate = options_.calm ? gangs_.at({process.job, process.epoch}).Rate() : 10;
+    heartbeat.progress.push_back({process.job, process.epoch, process.images, rate, "step"});
   }
   Advance(Make(std::move(heartbeat)));
 }

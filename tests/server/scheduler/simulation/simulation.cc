@@ -61,7 +61,7 @@ std::vector<Violation> Replay(const WorldOptions& options, const std::vector<Dec
 }
 
 SimulationReport Simulate(const SimulationOptions& options) {
-  const Walk walk(options.seed, options.world.nodes, options.world.jobs);
+  const Walk walk(options.seed, options.world.nodes, options.world.jobs, options.world.calm);
   const auto begin = SteadyClock::now();
   World world(options.world);
   int64_t decided = 0;
@@ -72,7 +72,7 @@ SimulationReport Simulate(const SimulationOptions& options) {
   report.time = absl::FromChrono(SteadyClock::now() - begin);
   report.events = world.events();
   report.trace_hash = world.trace_hash();
-  if (const auto [timed, time] = world.core_time(); timed > 0) report.core_time = time / timed * world.events();
+  report.core_time = world.CoreTime();
   report.counts = world.Counts();
   report.violations = world.violations();
   if (report.violations.empty()) return report;

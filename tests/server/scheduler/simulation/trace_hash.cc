@@ -25,7 +25,7 @@ void TraceHash::Fold(absl::Time time) { Fold(absl::ToUnixNanos(time)); }
 
 void TraceHash::Fold(const Attempt& attempt) {
   FoldAll(attempt.number, attempt.epoch, attempt.outcome, attempt.reason, absl::string_view(attempt.message),
-          attempt.stop_mode, attempt.reported_done, attempt.reported_stopped, attempt.deadline_mono,
+          attempt.stop_mode, attempt.backfill, attempt.reported_done, attempt.reported_stopped, attempt.deadline_mono,
           attempt.start_images_seen, attempt.end_images_seen, absl::string_view(attempt.resumed_from));
   for (const Member& member : attempt.members) FoldAll(absl::string_view(member.worker), member.state, member.missing);
   for (const RankPlacement& rank : attempt.ranks) {
@@ -35,9 +35,10 @@ void TraceHash::Fold(const Attempt& attempt) {
 }
 
 void TraceHash::Fold(const JobRecord& job) {
-  FoldAll(absl::string_view(job.id), job.state, job.reason, absl::string_view(job.message), job.epoch,
-          job.attempt_count, job.restarts_used, job.consecutive_failures, absl::string_view(job.latest_checkpoint),
-          job.revision, job.not_before, job.ready_mono, job.progress.images_seen, job.attempts.size());
+  FoldAll(absl::string_view(job.id), job.state, job.reason, job.stop_cause, job.priority, job.order_key,
+          absl::string_view(job.message), job.epoch, job.attempt_count, job.restarts_used, job.consecutive_failures,
+          absl::string_view(job.latest_checkpoint), job.revision, job.not_before, job.ready_mono,
+          job.progress.images_seen, job.attempts.size());
   if (!job.attempts.empty()) Fold(job.attempts.back());
 }
 
@@ -90,6 +91,15 @@ void TraceHash::Fold(const Mutation& mutation) {
           FoldAll(absl::string_view(it.request.request_id), absl::string_view(it.request.resource));
         } else if constexpr (std::is_same_v<M, SetCounters>) {
           FoldAll(it.job_revision, it.event_revision, it.create_order);
+        } else if constexpr (std::is_same_v<M, PutShare>) {
+          FoldAll(absl::string_view(it.share.id), it.share.devices, it.durable);
+        } else if constexpr (std::is_same_v<M, PutQuota>) {
+          Fold(absl::string_view(it.quota.id));
+        } else if constexpr (std::is_same_v<M, PutReservation>) {
+          FoldAll(absl::string_view(it.reservation.job), it.reservation.start_mono, it.reservation.preempting);
+          for (const RankPlacement& rank : it.reservation.ranks) {
+            FoldAll(absl::string_view(rank.worker), absl::string_view(rank.slot));
+          }
         } else {
           if constexpr (requires { it.job; }) Fold(absl::string_view(it.job));
           if constexpr (requires { it.path; }) Fold(absl::string_view(it.path));
@@ -99,6 +109,7 @@ void TraceHash::Fold(const Mutation& mutation) {
           if constexpr (requires { it.images_seen; }) Fold(it.images_seen);
           if constexpr (requires { it.sha256; }) Fold(absl::string_view(it.sha256));
           if constexpr (requires { it.full; }) Fold(it.full);
+          if constexpr (requires { it.due; }) Fold(it.due);
         }
       },
       mutation);

@@ -49,12 +49,17 @@ absl::string_view DecisionName(DecisionKind kind) {
   return kNames[static_cast<int>(kind)];
 }
 
-Walk::Walk(uint64_t seed, int nodes, int jobs) : seed_(Mix(seed + 1)), nodes_(nodes), jobs_(jobs) {
+Walk::Walk(uint64_t seed, int nodes, int jobs, bool calm) : seed_(Mix(seed + 1)), nodes_(nodes), jobs_(jobs) {
+  const auto weight = [&](int kind) {
+    const auto it = static_cast<DecisionKind>(kind);
+    if (calm) return it == DecisionKind::kSubmit || it == DecisionKind::kTime ? 1 : 0;
+    return WeightOf(it, nodes);
+  };
   int64_t total = 0;
-  for (int kind = 0; kind < kDecisionKinds; ++kind) total += WeightOf(static_cast<DecisionKind>(kind), nodes);
+  for (int kind = 0; kind < kDecisionKinds; ++kind) total += weight(kind);
   int64_t sum = 0;
   for (int kind = 0; kind < kDecisionKinds; ++kind) {
-    sum += WeightOf(static_cast<DecisionKind>(kind), nodes);
+    sum += weight(kind);
     upto_.push_back(static_cast<int>(sum * kWhole / total));
   }
 }

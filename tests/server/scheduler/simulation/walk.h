@@ -34,8 +34,8 @@ struct Decision {
 
 class Walk {
  public:
-  // `nodes`, `jobs`: how many there are; all of them come first, and then anything.
-  Walk(uint64_t seed, int nodes, int jobs);
+  // `nodes`, `jobs`: how many there are; all of them come first, and then anything; in a calm world only jobs and time.
+  Walk(uint64_t seed, int nodes, int jobs, bool calm = false);
 
   Decision At(int64_t index) const;
 

@@ -30,9 +30,12 @@ struct WorldOptions {
   int jobs = 25;  // Kept live: one that ends is followed by another.
   // Every rank that does any work ends with COMMUNICATION or DEVICE_ERROR, and none saves a checkpoint.
   bool poison = false;
+  // Nothing fails and nobody interferes: people only submit jobs of one priority, ranks go on at the rate that they
+  // told. What the core predicts is then held against what happens (I12).
+  bool calm = false;
   // The whole state is checked every so many events, and by CheckWhole.
   int64_t whole_check_every = 1000;
-  // Reads the clock around one in so many events; 0: never.
+  // Reads the clock around one in so many steps; 0: never.
   int time_one_in = 0;
   StepOptions step;
 };
@@ -55,8 +58,10 @@ class World {
   const std::vector<Violation>& violations() const { return checker_.violations(); }
   uint64_t trace_hash() const { return hash_.value(); }
   int64_t events() const { return events_; }
-  // Of the events whose time was taken: how many, and how long the core took over them.
-  std::pair<int64_t, absl::Duration> core_time() const { return {timed_events_, core_time_}; }
+  // How long the core took over all steps, by those whose time was taken; zero if none was.
+  absl::Duration CoreTime() const {
+    return timed_steps_ == 0 ? absl::ZeroDuration() : core_time_ / timed_steps_ * steps_;
+  }
   // What happened how often.
   std::map<std::string, int64_t> Counts() const;
   // From now on one readable line for each event and action, and for what happens beside them.
@@ -84,6 +89,9 @@ class World {
     int processes = 0, started_ranks = 0, world_size = 0;
     bool loaded = false;  // Rank 0 has; all ranks step from there.
     int64_t images = 0;   // That it has loaded.
+    int64_t images_total = 0;
+    // A second, in a calm world.
+    double Rate() const { return 10.0 * world_size; }
   };
   // The truth about a node.
   struct Node {
@@ -117,6 +125,8 @@ class World {
   const absl::StatusOr<StepResult>& Advance(EventPtr event);
   // The batch is written; then it is checked, answered, acted upon.
   void Commit();
+  // Steps the passes that are due.
+  void Schedule();
   // p2d dies with what it has not written, and starts again.
   void Restart(Draws& draws);
   void LoadFinished(const Event& event);
@@ -127,8 +137,17 @@ class World {
   // --- People (people.cc). ---
   void Submit(Draws& draws);
   void Ask(Draws& draws);
+  // About one job, about several, about what is due to whom, about checkpoints, about nodes.
+  Event AskOfJob(Draws& draws);
+  Event AskOfJobs(Draws& draws);
+  Event AskOfShares(Draws& draws);
+  Event AskOfCheckpoints(Draws& draws);
+  Event AskOfNodes(Draws& draws);
+  CreateJob NewJob(Draws& draws);
   // Fills in what p2d knows of the request, and takes the command.
   void Command(Event command);
+  void Request(Event command, Draws& draws);
+  void DrawId(CreateJob& job);
   std::optional<RequestRecord> FindRequest(const std::string& request_id);
   void Retry(Draws& draws);
   std::string AnyJob(Draws& draws) const;
@@ -151,6 +170,11 @@ class World {
   void Lie(Node& node, Draws& draws);
   void Beat(const Node& node);
   void PassTime(Draws& draws);
+  // --- In a calm world (calm.cc). ---
+  // A second passes: every rank goes on as it said, and everything that is to be told is told.
+  void PassCalmSecond(Draws& draws);
+  void GoOn(Node& node);
+  void TellAll(Draws& draws);
   void PassTime(absl::Duration time, Draws& draws);
   static int FindProcess(const Node& node, absl::string_view job, int64_t epoch);
 
@@ -184,7 +208,8 @@ class World {
   bool transcribe_ = false;
   std::vector<std::string> transcript_;
   int64_t events_ = 0, unchecked_ = 0;
-  int64_t timed_events_ = 0;
+  int64_t steps_ = 0, timed_steps_ = 0;  // Passes included.
+  int untimed_ = 0;
   absl::Duration core_time_;
   std::array<int64_t, std::variant_size_v<Event>> events_of_{};
   std::array<int64_t, std::variant_size_v<Action>> actions_of_{};
@@ -192,6 +217,9 @@ class World {
   enum Count { kStarted, kCheckpoint, kRefused, kError, kRepeated, kFallback, kLost, kLied, kCrashed, kCounts };
   std::array<int64_t, kCounts> counts_{};
 };
+
+// Those who have quotas now and then.
+inline constexpr const char* kAccounts[] = {"users/user-0", "users/user-1", "projects/project-0"};
 
 // `job-7` -> 7; -1 if it is no such name.
 int NumberOf(absl::string_view id);
