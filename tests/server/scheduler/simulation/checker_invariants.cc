@@ -387,7 +387,8 @@ void Checker::WaitingHasAReason(const JobRecord& job) {
   }
 }
 
-// I12: what is reserved for a job is given to those behind it only as backfill, which yields.
+// I12: what is reserved for a job is given to those behind it only as backfill, which yields. Where there is a quota, a
+// job that has to borrow comes behind those that have not.
 void Checker::I12ReservedIsKept(const StepResult& result) {
   for (const Mutation& mutation : result.mutations) {
     if (const auto* put = std::get_if<PutReservation>(&mutation))
@@ -395,6 +396,10 @@ void Checker::I12ReservedIsKept(const StepResult& result) {
     if (const auto* erase = std::get_if<EraseReservation>(&mutation)) reservations_.erase(erase->job);
   }
   if (!std::holds_alternative<SchedulePass>(*event_)) return;
+  const auto has_quota = [&](const JobRecord& job) {
+    return quotas_.contains(absl::StrCat("users/", job.owner)) ||
+           quotas_.contains(absl::StrCat("projects/", job.project));
+  };
   for (const Mutation& mutation : result.mutations) {
     const auto* put = std::get_if<PutJob>(&mutation);
     if (put == nullptr || put->job->state != JobState::kStarting) continue;
@@ -403,7 +408,7 @@ void Checker::I12ReservedIsKept(const StepResult& result) {
     if (book == nullptr || book->last->epoch == job.epoch || job.attempts.back().backfill) continue;
     for (const auto& [id, reservation] : reservations_) {
       const JobBook* other = FindBook(id);
-      if (id == job.id || other == nullptr || !ComesBefore(*other->last, job)) continue;
+      if (id == job.id || other == nullptr || !ComesBefore(*other->last, job) || has_quota(*other->last)) continue;
       for (const RankPlacement& rank : reservation.ranks) {
         for (const RankPlacement& taken : job.attempts.back().ranks) {
           if (taken.worker != rank.worker || taken.slot != rank.slot) continue;
