@@ -106,15 +106,19 @@ struct PutReservation {
 struct EraseReservation {
   std::string job;
 };
-// Not stored: whether a scheduling pass is due.
+// Not stored: which scheduling pass is due.
 struct SetPassDue {
-  bool due = false;
+  PassDue due = PassDue::kNone;
+};
+// Not stored: what the last full pass found.
+struct PutPassMemo {
+  std::shared_ptr<const PassMemo> memo;
 };
 
 using Mutation = std::variant<PutJob, EraseJob, PutSpec, PutWorker, PutDataset, PutCheckpoint, EraseCheckpoint,
                               PutDeletion, EraseDeletion, PutArtifact, AppendEvent, PutRequest, AppendMetrics,
                               SupersedeMetrics, SetSpoolAck, SetCounters, SetDiskFull, PutQueue, EraseQueue, PutShare,
-                              PutQuota, EraseQuota, PutReservation, EraseReservation, SetPassDue>;
+                              PutQuota, EraseQuota, PutReservation, EraseReservation, SetPassDue, PutPassMemo>;
 
 // False for what lives in memory only.
 bool IsDurable(const Mutation& mutation);

@@ -36,6 +36,7 @@ bool IsDurable(const Mutation& mutation) {
                  [](const PutDeletion& put) { return put.durable; }, [](const SetDiskFull&) { return false; },
                  [](const PutShare& put) { return put.durable; }, [](const PutReservation&) { return false; },
                  [](const EraseReservation&) { return false; }, [](const SetPassDue&) { return false; },
+                 [](const PutPassMemo&) { return false; },
                  [](const auto&) { return true; }},
       mutation);
 }
@@ -57,6 +58,7 @@ void ClusterState::Apply(const Mutation& mutation) {
           [&](const PutReservation& put) { reservations_[put.reservation.job] = put.reservation; },
           [&](const EraseReservation& erase) { reservations_.erase(erase.job); },
           [&](const SetPassDue& set) { pass_due_ = set.due; },
+          [&](const PutPassMemo& put) { pass_memo_ = put.memo; },
           [&](const PutDataset& put) { datasets_[put.dataset->id] = put.dataset; },
           [&](const PutCheckpoint& put) { checkpoints_[put.checkpoint->job][KeyOf(*put.checkpoint)] = put.checkpoint; },
           [&](const EraseCheckpoint& erase) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <set>
 #include <string>
 #include <tuple>
@@ -78,7 +79,10 @@ class ClusterState {
   const Quotas& quotas() const { return quotas_; }
   const Reservations& reservations() const { return reservations_; }
   // Something changed that a scheduling pass has not seen: step SchedulePass until it is false.
-  bool pass_due() const { return pass_due_; }
+  bool pass_due() const { return pass_due_ != PassDue::kNone; }
+  PassDue which_pass() const { return pass_due_; }
+  // Null before the first.
+  const PassMemo* pass_memo() const { return pass_memo_.get(); }
   const Workers& workers() const { return workers_; }
   const Datasets& datasets() const { return datasets_; }
   const Deletions& deletions() const { return deletions_; }
@@ -109,7 +113,8 @@ class ClusterState {
   Shares shares_;
   Quotas quotas_;
   Reservations reservations_;
-  bool pass_due_ = false;
+  PassDue pass_due_ = PassDue::kNone;
+  std::shared_ptr<const PassMemo> pass_memo_;
   // Derived from live_jobs_ and workers_.
   std::map<std::string, std::set<std::string>, std::less<>> jobs_on_, readers_of_;
   std::set<std::string> starting_jobs_, growing_jobs_;

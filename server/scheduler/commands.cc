@@ -159,7 +159,7 @@ absl::Status Handle(Draft& draft, const CreateJob& command) {
   if (!command.origins_sha256.empty()) draft.Mutate(PutSpec{command.origins_sha256, command.origins_bytes});
   draft.Event(JobName(command.id), "JOB_CREATED", DescribeCreated(command), command.info.actor);
   draft.set_answer(JobName(command.id));
-  draft.RequestPass();
+  draft.RequestPass(PassDue::kNewJobs);
   return absl::OkStatus();
 }
 

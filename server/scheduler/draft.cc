@@ -31,7 +31,7 @@ void Bug(absl::string_view message) {
 }
 
 Draft::Draft(const ClusterState& state, const Moment& now, const StepOptions& options)
-    : state_(state), now_(now), options_(options), counters_(state.counters()), pass_(state.pass_due()) {}
+    : state_(state), now_(now), options_(options), counters_(state.counters()), pass_(state.which_pass()) {}
 
 const JobRecord* Draft::Job(absl::string_view id) const {
   if (auto it = jobs_.find(id); it != jobs_.end()) return &it->second.record;
@@ -175,7 +175,7 @@ StepResult Draft::Finish() && {
   if (!(counters_ == state_.counters())) {
     result_.mutations.push_back(SetCounters{counters_.job_revision, counters_.event_revision, counters_.create_order});
   }
-  if (pass_ != state_.pass_due()) result_.mutations.push_back(SetPassDue{pass_});
+  if (pass_ != state_.which_pass()) result_.mutations.push_back(SetPassDue{pass_});
   return std::move(result_);
 }
 

@@ -1,6 +1,7 @@
 // What one Step() has changed so far, over the state that it began with.
 #pragma once
 
+#include <algorithm>
 #include <map>
 #include <string>
 #include <utility>
@@ -52,10 +53,10 @@ class Draft {
   // Whose request this step is about: its ID stands in the events.
   void set_request_id(std::string request_id) { request_id_ = std::move(request_id); }
 
-  // The capacity or the queue changed: a scheduling pass is due.
-  void RequestPass() { pass_ = true; }
+  // The capacity or the queue changed: a scheduling pass is due; kNewJobs: only jobs were added to the ends of lines.
+  void RequestPass(PassDue which = PassDue::kAll) { pass_ = std::max(pass_, which); }
   // The pass itself ends with this; `again`: it made room that it has not given away yet.
-  void PassDone(bool again) { pass_ = again; }
+  void PassDone(bool again) { pass_ = again ? PassDue::kAll : PassDue::kNone; }
 
   int64_t NextCreateOrder() { return ++counters_.create_order; }
   void SkipRevisions(int64_t count) { counters_.job_revision += count; }
@@ -86,7 +87,7 @@ class Draft {
   std::vector<EventRecord> events_;
   std::map<std::string, int, std::less<>> added_by_;
   std::string request_id_;
-  bool pass_;
+  PassDue pass_;
   StepResult result_;
 };
 

@@ -126,6 +126,7 @@ class WaitExplainer {
   }
 
   void ExplainWaiting(const std::vector<std::string>& ahead) {
+    if (free_.Place(least(), least(), suitable_.classes).has_value()) out_.reason = StatusReason::kReserved;
     absl::StrAppend(&out_.message, "; ", out_.devices_free, " of ", out_.devices_exist, " are free");
     if (!ahead.empty())
       absl::StrAppend(&out_.message, ", and ", Count(static_cast<int>(ahead.size()), "job"), " before it");

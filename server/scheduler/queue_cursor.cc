@@ -13,7 +13,7 @@ QueueCursor::QueueCursor(const ClusterState& state, const QueueIndex::Projects& 
     for (const auto& [owner_id, lines] : owners) {
       OwnerState& owner = project.owners[owner_id];
       owner.share = state.ShareOf(OwnerShare(project_id, owner_id));
-      for (const auto& [shape, line] : lines) owner.lines[shape] = {&line, line.begin(), false};
+      owner.all = &lines;
     }
   }
   NextRound();
@@ -29,7 +29,7 @@ void QueueCursor::NextRound() {
     project.order.clear();
     for (auto& [owner_id, owner] : project.owners) {
       for (auto& [shape, line] : owner.lines) line.rests = false;
-      if (!owner.lines.empty()) project.order.emplace(Score(owner.share), owner_id);
+      if (owner.all != nullptr || !owner.lines.empty()) project.order.emplace(Score(owner.share), owner_id);
     }
     if (!project.order.empty()) order_.emplace(Score(project.share), id);
   }
@@ -44,6 +44,11 @@ std::map<QueueIndex::ShapeId, QueueCursor::LineState>::iterator QueueCursor::Fir
   return first;
 }
 
+void QueueCursor::OpenLines(OwnerState& owner) {
+  if (owner.all == nullptr) return;
+  for (const auto& [shape, line] : *std::exchange(owner.all, nullptr)) owner.lines[shape] = {&line, line.begin(), false};
+}
+
 std::optional<QueueCursor::Turn> QueueCursor::Next() {
   if (order_.empty()) return std::nullopt;
   project_ = order_.begin()->second;
@@ -51,6 +56,7 @@ std::optional<QueueCursor::Turn> QueueCursor::Next() {
   ProjectState& project = projects_.at(project_);
   owner_ = project.order.begin()->second;
   project.order.erase(project.order.begin());
+  OpenLines(project.owners.at(owner_));
   const auto line = FirstLine(project.owners.at(owner_));
   shape_ = line->first;
   return Turn{line->second.next->job, shape_, *line->second.jobs};

@@ -48,7 +48,8 @@ class QueueCursor {
   using Order = std::set<std::pair<double, std::string>>;  // By score, the lowest first.
   struct OwnerState {
     ShareRecord share;
-    std::map<QueueIndex::ShapeId, LineState> lines;
+    const QueueIndex::Lines* all = nullptr;                // Null once they stand in `lines`.
+    std::map<QueueIndex::ShapeId, LineState> lines;        // Made when the owner has its first turn.
   };
   struct ProjectState {
     ShareRecord share;
@@ -59,6 +60,7 @@ class QueueCursor {
   double Score(const ShareRecord& share) const;
   // Of the owner whose turn it is; end() if all of its lines rest.
   std::map<QueueIndex::ShapeId, LineState>::iterator FirstLine(OwnerState& owner) const;
+  static void OpenLines(OwnerState& owner);
   // Puts owner and project back into their orders, if they have jobs to offer.
   void Return();
 

@@ -11,7 +11,6 @@ bool ExplainsWaiting(StatusReason reason) {
     case StatusReason::kRootNotVisible:
     case StatusReason::kDiskFull:
     case StatusReason::kQuotaExceeded:
-    case StatusReason::kReserved:
       return true;
     default:
       return false;
@@ -27,6 +26,7 @@ void QueueIndex::Add(const JobRecord& job) {
     return;
   }
   ready_[job.priority][job.project][job.owner][shape->second.first].insert(PlaceOf(job));
+  ++ready_shapes_[shape->second.first];
   if (!ExplainsWaiting(job.reason)) unexplained_.insert(job.id);
 }
 
@@ -41,6 +41,7 @@ void QueueIndex::Remove(const JobRecord& job) {
     const auto lines = owners->second.find(job.owner);
     const auto line = lines->second.find(shape->second.first);
     line->second.erase(PlaceOf(job));
+    if (const auto ready = ready_shapes_.find(shape->second.first); --ready->second == 0) ready_shapes_.erase(ready);
     if (line->second.empty()) lines->second.erase(line);
     if (lines->second.empty()) owners->second.erase(lines);
     if (owners->second.empty()) projects->second.erase(owners);

@@ -39,6 +39,8 @@ class QueueIndex {
 
   // Jobs that wait for nothing but devices, by descending priority.
   const std::map<int, Projects, std::greater<int>>& ready() const { return ready_; }
+  // Shapes of ready jobs, and how many have them.
+  const std::map<ShapeId, int>& ready_shapes() const { return ready_shapes_; }
   // Jobs that wait for their backoff to pass (JobRecord.ready_mono).
   const std::set<std::pair<absl::Time, std::string>>& backing_off() const { return backing_off_; }
   // Ready jobs whose record does not say yet why they wait.
@@ -57,6 +59,7 @@ class QueueIndex {
   std::map<ShapeId, JobShape> shapes_;
   ShapeId last_shape_ = 0;
   std::map<int, Projects, std::greater<int>> ready_;
+  std::map<ShapeId, int> ready_shapes_;
   std::set<std::pair<absl::Time, std::string>> backing_off_;
   std::set<std::string> unexplained_;
 };

@@ -1,9 +1,12 @@
 // One scheduling pass. Within it every queued job is looked at in its order, but of those that are the same to
 // placement (owner, priority, shape) only the first that does not fit.
 #include <algorithm>
+#include <limits>
+#include <map>
+#include <memory>
 #include <set>
-#include <tuple>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -13,12 +16,6 @@
 
 namespace p2::scheduler {
 namespace {
-
-// Why a line of jobs waits, for people; numbers that change all the time are `why`'s to tell.
-struct Blocked {
-  StatusReason reason = StatusReason::kUnspecified;
-  std::string message;
-};
 
 std::string Devices(const JobNeeds& needs) {
   const std::string count = needs.least_devices() < needs.devices
@@ -49,13 +46,17 @@ class Pass {
 
   void Run() {
     WakeFromBackoff();
+    if (state_.which_pass() == PassDue::kNewJobs && NewJobsAreBlocked()) return draft_.PassDone(made_room_);
     KeepReservations();
+    StartPreemptors();
     for (const auto& [priority, projects] : state_.queue().ready()) {
       HidePreempted(priority);
-      Offer(projects);
+      if (!AllBlocked()) Offer(projects);
     }
+    DropOutrun();
     Explain();
     GrowElasticJobs();
+    Remember();
     draft_.PassDone(made_room_);
   }
 
@@ -144,19 +145,82 @@ class Pass {
     draft_.Mutate(EraseReservation{id});
   }
 
+  // Nothing changed since the last full pass but that jobs came: gives them the reason that it found for their shape. False
+  // if one of them is of a new shape, or may come before those for whom devices are kept.
+  bool NewJobsAreBlocked() {
+    const PassMemo* memo = state_.pass_memo();
+    if (memo == nullptr) return false;
+    for (const std::string& id : state_.queue().unexplained()) {
+      const JobRecord& job = *state_.FindJob(id);
+      if (job.priority > memo->least_priority || memo->shapes.count(state_.queue().ShapeIdOf(job)) == 0) return false;
+    }
+    for (const std::string& id : state_.queue().unexplained())
+      SetReason(id, memo->shapes.at(state_.queue().ShapeIdOf(*state_.FindJob(id))));
+    return true;
+  }
+
+  // No free device helps anybody in the queue.
+  bool AllBlocked() const { return blocked_shapes_.size() == state_.queue().ready_shapes().size(); }
+
+  // Those for whom others were stopped have all their devices now.
+  void StartPreemptors() {
+    std::vector<std::pair<int, std::string>> ready;
+    for (const auto& [id, reservation] : kept_) {
+      const bool free = std::all_of(reservation.ranks.begin(), reservation.ranks.end(),
+                                    [&](const RankPlacement& rank) { return free_.IsFree(rank); });
+      if (reservation.preempting && free) ready.emplace_back(-state_.FindJob(id)->priority, id);
+    }
+    std::sort(ready.begin(), ready.end());
+    for (const auto& [priority, id] : ready) Start(*draft_.Job(id), kept_.at(id).ranks, false);
+  }
+
+  // Reservations that hold for nobody any more: another job came before theirs.
+  void DropOutrun() {
+    std::vector<std::string> outrun;
+    for (const auto& [id, reservation] : kept_) {
+      if (!reservation.preempting && hidden_.count(id) == 0) outrun.push_back(id);
+    }
+    for (const std::string& id : outrun) Drop(id);
+  }
+
+  // For passes over new jobs alone.
+  void Remember() {
+    auto memo = std::make_shared<PassMemo>();
+    memo->shapes = std::move(blocked_shapes_);
+    bool any = false;
+    for (const auto& [id, reservation] : kept_) {
+      const int priority = state_.FindJob(id)->priority;
+      memo->least_priority = any ? std::min(memo->least_priority, priority) : priority;
+      any = true;
+    }
+    if (!any) memo->least_priority = std::numeric_limits<int>::min();
+    draft_.Mutate(PutPassMemo{std::move(memo)});
+  }
+
   // In two rounds, the second for those who borrow.
   void Offer(const QueueIndex::Projects& level) {
     QueueCursor cursor(state_, level, now(), draft_.options());
     for (const bool borrowing : {false, true}) {
       if (borrowing) cursor.NextRound();
-      while (const auto turn = cursor.Next()) {
+      while (!AllBlocked()) {
+        const auto turn = cursor.Next();
+        if (!turn.has_value()) break;
+        if (blocked_shapes_.count(turn->shape) > 0) {
+          cursor.LineWaits();
+          continue;
+        }
         const JobRecord& job = *draft_.Job(turn->job);
-        if (const int started = Consider(job, turn->shape, borrowing); started > 0) {
+        if (job.state != JobState::kQueued) {  // Started already, for its reservation.
+          cursor.Started(0);
+        } else if (const int started = Consider(job, turn->shape, borrowing); started > 0) {
           cursor.Started(started);
         } else if (has_to_borrow_) {
           cursor.LineRests();
-        } else {
+        } else if (blocked_.reason == StatusReason::kQuotaExceeded) {
           reasons_[&turn->line] = blocked_;
+          cursor.LineWaits();
+        } else {
+          blocked_shapes_[turn->shape] = blocked_;
           cursor.LineWaits();
         }
       }
@@ -183,7 +247,7 @@ class Pass {
       return Block(StatusReason::kRootNotVisible,
                    absl::StrCat("needs ", Devices(needs), " on workers that see ", RootsOf(job)));
     }
-    const Allowance allowance = AllowanceOf(state_, job, more_held_);
+    const Allowance allowance = state_.quotas().empty() ? Allowance{} : AllowanceOf(state_, job, more_held_);
     const std::optional<int>& allowed = borrowing ? allowance.borrowed : allowance.within;
     if (allowed.has_value() && *allowed < least) {
       if (!borrowing && (!allowance.borrowed.has_value() || *allowance.borrowed >= least)) {
@@ -294,13 +358,7 @@ class Pass {
 
   // The first job that has to wait on some class of devices gets them before those behind it.
   int Reserve(const JobRecord& job, const Suitable& suitable) {
-    if (IsReserved(suitable)) {
-      const FreeSlots all(state_.slots());
-      const bool fits = all.Place(job.needs.least_devices(), job.needs.least_devices(), suitable.classes).has_value();
-      return fits ? Block(StatusReason::kReserved, absl::StrCat("needs ", Devices(job.needs),
-                                                                "; those that are free are kept for jobs before it"))
-                  : Block(StatusReason::kWaitingForDevices, Waiting(job.needs));
-    }
+    if (IsReserved(suitable)) return Block(StatusReason::kWaitingForDevices, Waiting(job.needs));
     const std::string id = job.id;
     const std::string waiting = Waiting(job.needs);
     std::optional<Reservation> plan;
@@ -338,23 +396,47 @@ class Pass {
              absl::StrCat("makes room for job ", by.id, " of priority ", by.priority));
   }
 
-  // Gives each job of the lines that wait their reason; most have it already.
+  // Gives each job that waits its reason; most have it already.
   void Explain() {
-    for (const auto& [line, blocked] : reasons_) {  // Of lines, in no order: each touches its own jobs only.
-      const JobRecord* told = nullptr;
-      for (const LinePlace& place : *line) {
-        const JobRecord* job = draft_.Job(place.job);
-        if (job->state != JobState::kQueued || state_.queue().unexplained().count(place.job) > 0) continue;
-        told = job;
-        break;
+    const PassMemo* before = state_.pass_memo();
+    std::set<ShapeId> changed;
+    for (const auto& [shape, blocked] : blocked_shapes_) {
+      const bool known = before != nullptr && before->shapes.count(shape) > 0 && before->shapes.at(shape) == blocked;
+      if (!known) changed.insert(shape);
+    }
+    for (const auto& [line, blocked] : reasons_) ExplainLine(*line, blocked);
+    if (!changed.empty()) {
+      for (const auto& [priority, projects] : state_.queue().ready()) {
+        for (const auto& [project, owners] : projects) {
+          for (const auto& [owner, lines] : owners) {
+            for (const auto& [shape, line] : lines) {
+              if (changed.count(shape) > 0 && reasons_.count(&line) == 0) ExplainLine(line, blocked_shapes_.at(shape));
+            }
+          }
+        }
       }
-      if (told == nullptr || (told->reason == blocked.reason && told->message == blocked.message)) continue;
-      for (const LinePlace& place : *line) SetReason(place.job, blocked);
     }
     for (const std::string& id : state_.queue().unexplained()) {
-      const auto reason = reasons_.find(&state_.queue().LineOf(*state_.FindJob(id)));
-      if (reason != reasons_.end()) SetReason(id, reason->second);
+      const JobRecord& job = *state_.FindJob(id);
+      const auto line = reasons_.find(&state_.queue().LineOf(job));
+      const auto shape = blocked_shapes_.find(state_.queue().ShapeIdOf(job));
+      if (line != reasons_.end()) {
+        SetReason(id, line->second);
+      } else if (shape != blocked_shapes_.end()) {
+        SetReason(id, shape->second);
+      }
     }
+  }
+
+  // All of a line have the same reason; its first job that was told one shows whether that has changed.
+  void ExplainLine(const QueueIndex::Line& line, const Blocked& blocked) {
+    for (const LinePlace& place : line) {
+      const JobRecord* job = draft_.Job(place.job);
+      if (job->state != JobState::kQueued || state_.queue().unexplained().count(place.job) > 0) continue;
+      if (job->reason == blocked.reason && job->message == blocked.message) return;
+      break;
+    }
+    for (const LinePlace& place : line) SetReason(place.job, blocked);
   }
 
   void SetReason(const std::string& id, const Blocked& blocked) {
@@ -403,7 +485,8 @@ class Pass {
   // Of the job that was considered last.
   Blocked blocked_;
   bool has_to_borrow_ = false;
-  std::map<const QueueIndex::Line*, Blocked> reasons_;
+  std::map<ShapeId, Blocked> blocked_shapes_;              // None of such jobs can start.
+  std::map<const QueueIndex::Line*, Blocked> reasons_;     // Of lines that a quota holds back.
 };
 
 }  // namespace

@@ -31,6 +31,7 @@ absl::Status Handle(Draft& draft, const SchedulePass&) {
 absl::Status Handle(Draft& draft, const DiskState& event) {
   draft.Mutate(SetDiskFull{event.full, event.message});
   if (event.full != draft.base().disk_full()) {
+    draft.RequestPass();
     draft.Event("p2d", event.full ? "DISK_FULL" : "DISK_SPACE_BACK", event.message);
   }
   return absl::OkStatus();

@@ -430,6 +430,21 @@ struct Reservation {
   bool operator==(const Reservation&) const = default;
 };
 
+// What changed since the last scheduling pass. Ordered: the higher covers the lower.
+enum class PassDue { kNone, kNewJobs, kAll };
+
+// Why none of the jobs of a shape (QueueIndex::ShapeId) can start, as the last full pass found. Holds for jobs that came
+// since, while nothing else changes.
+struct Blocked {
+  StatusReason reason = StatusReason::kUnspecified;
+  std::string message;
+  bool operator==(const Blocked&) const = default;
+};
+struct PassMemo {
+  std::map<int, Blocked> shapes;
+  int least_priority = 0;  // Of jobs that have devices reserved: a new job above it may come before them.
+};
+
 using JobPtr = std::shared_ptr<const JobRecord>;
 using QueuePtr = std::shared_ptr<const QueueRecord>;
 using WorkerPtr = std::shared_ptr<const WorkerRecord>;

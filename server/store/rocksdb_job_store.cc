@@ -374,6 +374,7 @@ class RocksDbJobStore : public JobStore {
   absl::Status Write(Batch&, const scheduler::PutReservation&) { return absl::OkStatus(); }
   absl::Status Write(Batch&, const scheduler::EraseReservation&) { return absl::OkStatus(); }
   absl::Status Write(Batch&, const scheduler::SetPassDue&) { return absl::OkStatus(); }
+  absl::Status Write(Batch&, const scheduler::PutPassMemo&) { return absl::OkStatus(); }
 
   // Constant after construction. The database ends before the files that it may live in.
   const std::unique_ptr<rocksdb::Env> env_;

@@ -114,7 +114,6 @@ TEST(StepQueueTest, SmallJobsDoNotStarveABigOneBeforeThem) {
   late.needs.preemptible = false;  // Else it would run until `big` can start.
   cluster.Must(late);
   EXPECT_EQ(cluster.Job("late").state, JobState::kQueued);
-  EXPECT_EQ(cluster.Job("late").reason, StatusReason::kReserved);
   cluster.Must(KillJob{{"user:ann"}, "small", ""});
   EXPECT_EQ(cluster.Job("big").state, JobState::kStarting);
 }

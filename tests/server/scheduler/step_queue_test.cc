@@ -1,4 +1,5 @@
 // Whose turn it is: priority, fair share, quotas, reservations and backfill, preemption, elastic gangs.
+#include "server/scheduler/explain.h"
 #include "server/scheduler/shares.h"
 #include "tests/server/scheduler/cluster.h"
 
@@ -184,7 +185,7 @@ TEST_F(QueueTest, AShortJobFillsTheHoleBeforeAReservedStart) {
   ASSERT_EQ(cluster_.state.reservations().count("big"), 1u);
   EXPECT_EQ(cluster_.state.reservations().at("big").start_mono, cluster_.now.mono + absl::Seconds(1000));
   Submit("unknown", "ann");
-  EXPECT_EQ(cluster_.Job("unknown").reason, StatusReason::kReserved);
+  EXPECT_EQ(Explain(cluster_.state, "unknown", cluster_.now, cluster_.options)->reason, StatusReason::kReserved);
 }
 
 TEST_F(QueueTest, AJobThatYieldsRunsUntilTheReservedOneCanStart) {
@@ -215,7 +216,7 @@ TEST_F(QueueTest, AJobThatCannotYieldNeverTakesWhatIsReserved) {
   CreateJob stubborn = Of("stubborn", "ann");
   stubborn.needs.preemptible = false;
   cluster_.Must(stubborn);
-  EXPECT_EQ(cluster_.Job("stubborn").reason, StatusReason::kReserved);
+  EXPECT_EQ(Explain(cluster_.state, "stubborn", cluster_.now, cluster_.options)->reason, StatusReason::kReserved);
 }
 
 // --- Preemption. ---

@@ -1,0 +1,223 @@
+// How fast the pure core decides: a full pass over a long queue, one event to its decision, and how both grow. No store, no
+// network: the time of Step, SchedulePass and ClusterState::Apply alone.
+//
+//   scheduler_bench [--jobs 10000] [--nodes 1000] [--events 2000]   JSON on stdout
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "CLI/CLI.hpp"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "server/scheduler/explain.h"
+#include "server/scheduler/step.h"
+
+namespace p2::scheduler {
+namespace {
+
+constexpr int kSlots = 8;
+constexpr int kGangs[] = {1, 1, 2, 4, 8, 8, 16};
+
+// A cluster whose workers answer nothing: gangs stay STARTING and hold their slots.
+class Bench {
+ public:
+  void AddNodes(int count) {
+    for (int i = 0; i < count; ++i) {
+      WorkerConnected event;
+      event.hello.id = absl::StrCat("node-", i);
+      event.hello.instance = "i";
+      event.hello.roots = {{"data", "root-data", "/data", 1, 1}};
+      event.hello.spool_id = "s";
+      event.hello.session = i + 1;
+      for (int slot = 0; slot < kSlots; ++slot)
+        event.hello.slots.push_back({absl::StrCat("cuda:", slot), "cuda", "H100", "", int64_t{80} << 30, 1});
+      Do(event);
+    }
+    Schedule();
+  }
+
+  CreateJob NewJob() {
+    CreateJob job;
+    job.id = absl::StrCat("job-", ++jobs_);
+    job.needs.devices = kGangs[random_() % std::size(kGangs)];
+    job.needs.kind = "cuda";
+    job.needs.dataset_root = job.needs.checkpoint_root = "data";
+    job.needs.dataset_root_id = job.needs.checkpoint_root_id = "root-data";
+    job.needs.images_total = 1'000'000;
+    job.spec_sha256 = "hash";
+    job.owner = absl::StrCat("user-", random_() % 20);
+    job.project = absl::StrCat("project-", random_() % 4);
+    job.priority = static_cast<int>(random_() % 3);
+    return job;
+  }
+
+  // Without a pass.
+  void Queue(int count) {
+    for (int i = 0; i < count; ++i) Do(NewJob());
+  }
+
+  double Timed(const Event& event) {
+    const auto begin = std::chrono::steady_clock::now();
+    Do(event);
+    Schedule();
+    return Since(begin);
+  }
+  double TimedPass() {
+    const auto begin = std::chrono::steady_clock::now();
+    Schedule();
+    return Since(begin);
+  }
+  // A gang that holds slots ends.
+  Event EndOne() {
+    const auto& starting = state_.starting_jobs();
+    auto it = starting.begin();
+    std::advance(it, static_cast<ptrdiff_t>(random_() % std::min<size_t>(starting.size(), 50)));
+    return KillJob{{"user:bench"}, *it, ""};
+  }
+  Event CancelOne() {
+    for (const auto& [priority, projects] : state_.queue().ready()) {
+      const auto& line = projects.begin()->second.begin()->second.begin()->second;
+      return KillJob{{"user:bench"}, line.rbegin()->job, ""};
+    }
+    return Tick{};
+  }
+  double TimedStatus() {
+    const auto begin = std::chrono::steady_clock::now();
+    const JobPtr job = state_.FindJob(absl::StrCat("job-", 1 + random_() % jobs_));
+    return job == nullptr && jobs_ < 0 ? 0 : Since(begin);
+  }
+  int Starting() const { return static_cast<int>(state_.starting_jobs().size()); }
+  void Forget() { state_.DropFinished(); }
+
+ private:
+  static double Since(std::chrono::steady_clock::time_point begin) {
+    return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - begin).count();
+  }
+  void Take(const Event& event) {
+    absl::StatusOr<StepResult> result = Step(state_, event, now_, options_);
+    if (!result.ok()) {
+      std::fprintf(stderr, "scheduler_bench: %s\n", result.status().ToString().c_str());
+      std::exit(1);
+    }
+    for (const Mutation& mutation : result->mutations) state_.Apply(mutation);
+  }
+  void Do(const Event& event) {
+    now_.mono += absl::Microseconds(50);
+    now_.wall += absl::Microseconds(50);
+    Take(event);
+  }
+  void Schedule() {
+    while (state_.pass_due()) Take(SchedulePass{});
+  }
+
+  ClusterState state_;
+  StepOptions options_;
+  Moment now_{absl::FromUnixSeconds(1'790'000'000), absl::FromUnixSeconds(1000)};
+  std::mt19937_64 random_{7};
+  int jobs_ = 0;
+};
+
+struct Quantiles {
+  double p50, p99, max;
+};
+Quantiles Of(std::vector<double> times) {
+  std::sort(times.begin(), times.end());
+  return {times[times.size() / 2], times[times.size() * 99 / 100], times.back()};
+}
+std::string Json(const Quantiles& q) {
+  char text[100];
+  std::snprintf(text, sizeof text, R"({"p50_us":%.1f,"p99_us":%.1f,"max_us":%.1f})", q.p50, q.p99, q.max);
+  return text;
+}
+
+// One of each a round: submit, the end of a gang (another takes its devices), a cancelled waiting job, a look at a job.
+struct Costs {
+  Quantiles submit, dequeue, cancel, status;
+};
+Costs Measure(Bench& bench, int events) {
+  std::vector<double> submit, dequeue, cancel, status;
+  for (int i = 0; i < events; ++i) {
+    submit.push_back(bench.Timed(bench.NewJob()));
+    dequeue.push_back(bench.Timed(bench.EndOne()));
+    submit.push_back(bench.Timed(bench.NewJob()));
+    cancel.push_back(bench.Timed(bench.CancelOne()));
+    status.push_back(bench.TimedStatus());
+    bench.Forget();
+  }
+  return {Of(submit), Of(dequeue), Of(cancel), Of(status)};
+}
+
+// Slope of log(time) over log(size), by least squares.
+double Slope(const std::vector<double>& sizes, const std::vector<double>& times) {
+  double mx = 0, my = 0, xy = 0, xx = 0;
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    mx += std::log(sizes[i]) / static_cast<double>(sizes.size());
+    my += std::log(times[i]) / static_cast<double>(sizes.size());
+  }
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    xy += (std::log(sizes[i]) - mx) * (std::log(times[i]) - my);
+    xx += (std::log(sizes[i]) - mx) * (std::log(sizes[i]) - mx);
+  }
+  return xy / xx;
+}
+
+int Main(int argc, char** argv) {
+  CLI::App app("How fast the scheduler's core decides");
+  int jobs = 10'000, nodes = 1'000, events = 2'000;
+  app.add_option("--jobs", jobs, "Jobs in the queue")->capture_default_str();
+  app.add_option("--nodes", nodes, "Workers of 8 devices")->capture_default_str();
+  app.add_option("--events", events, "Events of each kind")->capture_default_str();
+  CLI11_PARSE(app, argc, argv);
+
+  Bench bench;
+  bench.AddNodes(nodes);
+  bench.Queue(jobs);
+  const double first_pass = bench.TimedPass();
+  const int started = bench.Starting();
+  bench.Queue(jobs);
+  const double full_pass = bench.TimedPass();
+  const Costs costs = Measure(bench, events);
+  std::printf(R"({"jobs":%d,"nodes":%d,"first_pass_ms":%.2f,"started":%d,"full_pass_ms":%.2f,)", jobs, nodes,
+              first_pass / 1000, started, full_pass / 1000);
+  std::printf(R"("submit":%s,"dequeue":%s,"cancel":%s,"status":%s,)", Json(costs.submit).c_str(),
+              Json(costs.dequeue).c_str(), Json(costs.cancel).c_str(), Json(costs.status).c_str());
+
+  const auto grow = [&](const char* name, const std::vector<std::pair<int, int>>& points, bool by_jobs) {
+    std::vector<double> sizes, submit, dequeue, cancel, status;
+    for (const auto& [of_jobs, of_nodes] : points) {
+      Bench one;
+      one.AddNodes(of_nodes);
+      one.Queue(of_jobs + of_nodes * 4);
+      one.TimedPass();
+      const Costs at = Measure(one, std::min(events, 1000));
+      sizes.push_back(by_jobs ? of_jobs : of_nodes);
+      submit.push_back(at.submit.p50);
+      dequeue.push_back(at.dequeue.p50);
+      cancel.push_back(at.cancel.p50);
+      status.push_back(at.status.p50);
+    }
+    const auto list = [](const std::vector<double>& values) {
+      return absl::StrJoin(values, ",", [](std::string* out, double value) { absl::StrAppend(out, value); });
+    };
+    std::printf(R"("%s":{"sizes":[%s],"submit_us":[%s],"dequeue_us":[%s],"cancel_us":[%s],"status_us":[%s],)", name,
+                list(sizes).c_str(), list(submit).c_str(), list(dequeue).c_str(), list(cancel).c_str(),
+                list(status).c_str());
+    std::printf(R"("slope":{"submit":%.3f,"dequeue":%.3f,"cancel":%.3f,"status":%.3f}})", Slope(sizes, submit),
+                Slope(sizes, dequeue), Slope(sizes, cancel), Slope(sizes, status));
+  };
+  grow("by_jobs", {{1'000, 100}, {10'000, 100}, {100'000, 100}}, true);
+  std::printf(",");
+  grow("by_nodes", {{10'000, 10}, {10'000, 100}, {10'000, 1'000}}, false);
+  std::printf("}\n");
+  return 0;
+}
+
+}  // namespace
+}  // namespace p2::scheduler
+
+int main(int argc, char** argv) { return p2::scheduler::Main(argc, argv); }
