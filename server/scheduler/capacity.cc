@@ -49,17 +49,19 @@ absl::Time PredictedEnd(const JobRecord& job, absl::Time now_mono) {
 
 std::vector<const JobRecord*> HoldersOf(const Draft& draft, const std::vector<SlotIndex::ClassId>& classes) {
   const SlotIndex& index = draft.base().slots();
-  std::set<std::string> ids;
-  for (const SlotIndex::ClassId id : classes) {
-    for (const auto& [node, pool] : index.classes().at(id).pools) {
-      const std::set<std::string>& jobs = draft.base().JobsOn(index.NodeName(node));
-      ids.insert(jobs.begin(), jobs.end());
-    }
-  }
+  const std::set<SlotIndex::ClassId> wanted(classes.begin(), classes.end());
   std::vector<const JobRecord*> holders;
-  for (const std::string& id : ids) {
+  for (const std::string& id : draft.base().holding_jobs()) {
     const JobRecord* job = draft.Job(id);
-    if (job != nullptr && job->live_attempt() != nullptr) holders.push_back(job);
+    const Attempt* attempt = job->live_attempt();
+    if (attempt == nullptr) continue;
+    const bool here = std::any_of(attempt->ranks.begin(), attempt->ranks.end(), [&](const RankPlacement& rank) {
+      const auto node = index.FindNode(rank.worker);
+      if (!node.has_value()) return false;
+      const auto at = index.ClassWith(*node, rank.slot);
+      return at.has_value() && wanted.count(at->first) > 0;
+    });
+    if (here) holders.push_back(job);
   }
   return holders;
 }
@@ -67,28 +69,30 @@ std::vector<const JobRecord*> HoldersOf(const Draft& draft, const std::vector<Sl
 std::optional<Reservation> Forecast(const Draft& draft, const JobRecord& job, const Suitable& suitable,
                                     const FreeSlots& free) {
   struct Ending {
-    absl::Time end;
-    absl::Time began;
+    absl::Time end, began;
     const JobRecord* job;
   };
   std::vector<Ending> endings;
-  for (const JobRecord* holder : HoldersOf(draft, suitable.classes)) {
+  for (const JobRecord* holder : HoldersOf(draft, suitable.classes))
     endings.push_back({PredictedEnd(*holder, draft.now().mono), holder->live_attempt()->create_time, holder});
-  }
-  std::sort(endings.begin(), endings.end(), [](const Ending& a, const Ending& b) {
-    return std::tie(a.end, a.began, a.job->id) < std::tie(b.end, b.began, b.job->id);
-  });
+  // A heap: mostly the first few make room enough.
+  const auto later = [](const Ending& a, const Ending& b) {
+    return std::tie(a.end, a.began, a.job->id) > std::tie(b.end, b.began, b.job->id);
+  };
+  std::make_heap(endings.begin(), endings.end(), later);
   FreeSlots then = free;
   Reservation plan{job.id, draft.now().mono, {}, false};
   const int least = job.needs.least_devices();
-  for (auto ending = endings.begin();; ++ending) {
+  while (true) {
     if (auto ranks = then.Place(least, least, suitable.classes)) {
       plan.ranks = *std::move(ranks);
       return plan;
     }
-    if (ending == endings.end()) return std::nullopt;
-    plan.start_mono = std::max(plan.start_mono, ending->end);
-    then.Give(HeldRanks(*ending->job));
+    if (endings.empty()) return std::nullopt;
+    std::pop_heap(endings.begin(), endings.end(), later);
+    plan.start_mono = std::max(plan.start_mono, endings.back().end);
+    then.Give(HeldRanks(*endings.back().job));
+    endings.pop_back();
   }
 }
 
@@ -126,6 +130,8 @@ std::optional<Preemption> FindVictims(const Draft& draft, const JobRecord& job, 
                                       const FreeSlots& free) {
   const ClusterState& state = draft.base();
   const int least = job.needs.least_devices();
+  const auto& held = state.held_priorities();
+  if (state.quotas().empty() && (held.empty() || held.begin()->first >= job.priority)) return std::nullopt;
   const Allowance allowance = AllowanceOf(state, job, {});
   const bool within_quota = !allowance.within.has_value() || *allowance.within >= least;
   struct Victim {
@@ -140,7 +146,8 @@ std::optional<Preemption> FindVictims(const Draft& draft, const JobRecord& job, 
       then.Give(HeldRanks(*holder));  // On its way out already.
       start = std::max(start, PredictedEnd(*holder, draft.now().mono));
     } else if (MayBePreempted(*holder, draft) &&
-               (holder->priority < job.priority || (within_quota && holder->priority == job.priority))) {
+               (holder->priority < job.priority || (within_quota && holder->priority == job.priority &&
+                                                    HoldsBorrowed(state, *holder, {})))) {
       candidates.push_back({PreemptionPrice(*holder, draft), holder});
     }
   }

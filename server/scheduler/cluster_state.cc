@@ -103,6 +103,14 @@ bool HoldSameSlots(const JobRecord& a, const JobRecord& b) {
   return of_a->epoch == of_b->epoch && of_a->members == of_b->members;
 }
 
+// Whether two records of a QUEUED job differ in nothing that is derived from them, but in what they say why it waits.
+bool StandAlike(const JobRecord& a, const JobRecord& b) {
+  return a.state == JobState::kQueued && b.state == JobState::kQueued && a.ready_mono == b.ready_mono &&
+         a.priority == b.priority && a.order_key == b.order_key && a.owner == b.owner && a.project == b.project &&
+         a.queue == b.queue && a.latest_checkpoint == b.latest_checkpoint && a.may_grow == b.may_grow &&
+         a.numerics_device == b.numerics_device && a.numerics_version == b.numerics_version && a.needs == b.needs;
+}
+
 bool OfferSameSlots(const WorkerRecord& a, const WorkerRecord& b) {
   const auto same_root = [](const RootRecord& x, const RootRecord& y) { return x.name == y.name && x.id == y.id; };
   return TakesGangs(a) == TakesGangs(b) && a.slots == b.slots && a.orphans == b.orphans && a.version == b.version &&
@@ -115,6 +123,10 @@ void ClusterState::PutJobRecord(const JobPtr& job) {
   JobPtr old;
   if (auto it = live_jobs_.find(job->id); it != live_jobs_.end()) {
     old = it->second;
+    if (StandAlike(*old, *job)) {
+      it->second = job;
+      return queue_.Told(*job);
+    }
     Index(*old, false);
   }
   if (IsTerminal(job->state)) {
@@ -130,21 +142,22 @@ void ClusterState::PutJobRecord(const JobPtr& job) {
     if (record == nullptr || record->live_attempt() == nullptr) continue;
     for (const Member& member : record->live_attempt()->members) workers.insert(member.worker);
   }
-  for (const std::string& worker : workers) UpdateSlots(worker);
+  for (const std::string& worker : workers) UpdateSlots(worker, /*offer=*/false);
 }
 
 void ClusterState::PutWorkerRecord(const WorkerPtr& worker) {
   WorkerPtr& entry = workers_[worker->id];
   const WorkerPtr old = std::exchange(entry, worker);
-  if (old == nullptr || !OfferSameSlots(*old, *worker)) UpdateSlots(worker->id);
+  if (old == nullptr || !OfferSameSlots(*old, *worker)) UpdateSlots(worker->id, /*offer=*/true);
 }
 
-void ClusterState::UpdateSlots(const std::string& id) {
+void ClusterState::UpdateSlots(const std::string& id, bool offer) {
   const WorkerPtr worker = FindWorker(id);
   if (worker == nullptr) return;
   std::vector<const JobRecord*> jobs;
   for (const std::string& job : JobsOn(id)) jobs.push_back(live_jobs_.at(job).get());
-  slots_.Update(*worker, HeldSlots(*worker, jobs));
+  const std::set<std::string> held = HeldSlots(*worker, jobs);
+  return offer ? slots_.Update(*worker, held) : slots_.UpdateHeld(*worker, held);
 }
 
 void ClusterState::Count(Counts& counts, const JobRecord& job, int by) {
@@ -172,6 +185,8 @@ void ClusterState::Index(const JobRecord& job, bool add) {
   if (const Attempt* attempt = job.live_attempt(); attempt != nullptr) {
     for (const Member& member : attempt->members) enter(jobs_on_[member.worker]);
     Count(held_by_, job, (add ? 1 : -1) * HeldDevices(job));
+    enter(holding_jobs_);
+    if ((held_priorities_[job.priority] += add ? 1 : -1) == 0) held_priorities_.erase(job.priority);
   }
   if (!job.needs.source.job.empty() && job.ReadsSource()) enter(readers_of_[job.needs.source.job]);
   if (job.state == JobState::kStarting) enter(starting_jobs_);

@@ -30,6 +30,15 @@ void QueueIndex::Add(const JobRecord& job) {
   if (!ExplainsWaiting(job.reason)) unexplained_.insert(job.id);
 }
 
+void QueueIndex::Told(const JobRecord& job) {
+  if (job.ready_mono != absl::InfinitePast()) return;
+  if (ExplainsWaiting(job.reason)) {
+    unexplained_.erase(job.id);
+  } else {
+    unexplained_.insert(job.id);
+  }
+}
+
 void QueueIndex::Remove(const JobRecord& job) {
   const auto shape = ids_.find(ShapeOf(job));
   if (job.ready_mono != absl::InfinitePast()) {

@@ -36,6 +36,8 @@ class QueueIndex {
   // `job`: QUEUED.
   void Add(const JobRecord& job);
   void Remove(const JobRecord& job);
+  // Only why the job waits has changed in its record.
+  void Told(const JobRecord& job);
 
   // Jobs that wait for nothing but devices, by descending priority.
   const std::map<int, Projects, std::greater<int>>& ready() const { return ready_; }

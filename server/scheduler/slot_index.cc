@@ -102,6 +102,20 @@ void SlotIndex::Update(const WorkerRecord& worker, const std::set<std::string>& 
   }
 }
 
+void SlotIndex::UpdateHeld(const WorkerRecord& worker, const std::set<std::string>& held) {
+  const auto node = FindNode(worker.id);
+  if (!node.has_value()) return Update(worker, held);
+  for (const ClassId id : classes_of_[*node]) {
+    SlotClass::Pool pool;
+    pool.all = classes_.at(id).pools.at(*node).all;
+    for (const std::string& slot : pool.all) {
+      if (held.count(slot) == 0) pool.free.push_back(slot);
+    }
+    Leave(id, *node);
+    Enter(id, *node, std::move(pool));
+  }
+}
+
 const Buckets& FreeSlots::Buckets(ClassId id) const {
   const auto changed = changed_.find(id);
   return changed != changed_.end() ? changed->second.buckets : index_.classes().at(id).buckets;
@@ -151,22 +165,32 @@ bool FreeSlots::IsFree(const RankPlacement& rank) const {
   return std::find(free.begin(), free.end(), rank.slot) != free.end();
 }
 
-void FreeSlots::Take(const std::vector<RankPlacement>& ranks) {
+std::map<std::pair<FreeSlots::ClassId, FreeSlots::Node>, std::vector<std::string>> FreeSlots::Grouped(
+    const std::vector<RankPlacement>& ranks) const {
+  std::map<std::pair<ClassId, Node>, std::vector<std::string>> grouped;
   for (const RankPlacement& rank : ranks) {
-    const auto at = Find(rank);
-    if (!at.has_value()) continue;
-    std::vector<std::string> free = FreeOf(at->first, at->second);
-    if (std::erase(free, rank.slot) > 0) SetFree(at->first, at->second, std::move(free));
+    if (const auto at = Find(rank); at.has_value()) grouped[*at].push_back(rank.slot);
+  }
+  return grouped;
+}
+
+void FreeSlots::Take(const std::vector<RankPlacement>& ranks) {
+  for (const auto& [at, slots] : Grouped(ranks)) {
+    std::vector<std::string> free = FreeOf(at.first, at.second);
+    const size_t before = free.size();
+    std::erase_if(free, [&](const std::string& slot) { return std::count(slots.begin(), slots.end(), slot) > 0; });
+    if (free.size() != before) SetFree(at.first, at.second, std::move(free));
   }
 }
 
 void FreeSlots::Give(const std::vector<RankPlacement>& ranks) {
-  for (auto rank = ranks.rbegin(); rank != ranks.rend(); ++rank) {
-    const auto at = Find(*rank);
-    if (!at.has_value() || IsFree(*rank)) continue;
-    std::vector<std::string> free = FreeOf(at->first, at->second);
-    free.insert(free.begin(), rank->slot);
-    SetFree(at->first, at->second, std::move(free));
+  for (auto& [at, slots] : Grouped(ranks)) {
+    const std::vector<std::string>& there = FreeOf(at.first, at.second);
+    std::vector<std::string> free = slots;
+    std::erase_if(free, [&](const std::string& slot) { return std::count(there.begin(), there.end(), slot) > 0; });
+    if (free.empty()) continue;
+    free.insert(free.end(), there.begin(), there.end());
+    SetFree(at.first, at.second, std::move(free));
   }
 }
 

@@ -44,6 +44,9 @@ class SlotIndex {
   // Enters, or enters anew, what the worker offers. `held`: IDs of its slots that are not free.
   void Update(const WorkerRecord& worker, const std::set<std::string>& held);
 
+  // The same while the worker offers what it did: only what is held has changed.
+  void UpdateHeld(const WorkerRecord& worker, const std::set<std::string>& held);
+
   const Classes& classes() const { return classes_; }
   const std::string& NodeName(SlotClass::Node node) const { return names_[node]; }
   std::optional<SlotClass::Node> FindNode(absl::string_view worker) const;
@@ -100,6 +103,8 @@ class FreeSlots {
   const std::vector<std::string>& FreeOf(ClassId id, Node node) const;
   Changed& Change(ClassId id);
   void SetFree(ClassId id, Node node, std::vector<std::string> free);
+  // Slots of `ranks` by class and node, in their order.
+  std::map<std::pair<ClassId, Node>, std::vector<std::string>> Grouped(const std::vector<RankPlacement>& ranks) const;
   // Worker and class -> how many slots to take there; empty if `devices` are not there.
   using Picks = std::map<std::pair<std::string, ClassId>, std::pair<Node, int>>;
   Picks FewestWorkers(int devices, const std::vector<ClassId>& classes) const;
