@@ -2,7 +2,6 @@
 
 #include <utility>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -10,22 +9,6 @@
 #include "common/rpc/grpc_status.h"
 
 namespace p2 {
-namespace {
-
-bool IsLabelChar(char c, bool upper) {
-  return absl::ascii_islower(c) || absl::ascii_isdigit(c) || (upper && absl::ascii_isupper(c));
-}
-
-}  // namespace
-
-bool IsLabelText(absl::string_view text, bool upper) {
-  return text.size() <= 63 && std::all_of(text.begin(), text.end(), [upper](char c) {
-           return IsLabelChar(c, upper) || c == '.' || c == '_' || c == '/' || c == '-';
-         });
-}
-
-bool IsLabelKey(absl::string_view key) { return !key.empty() && IsLabelChar(key[0], false) && IsLabelText(key, false); }
-
 absl::StatusOr<LabelSelector> LabelSelector::Parse(absl::string_view text) {
   LabelSelector selector;
   for (absl::string_view part : absl::StrSplit(text, ',', absl::SkipWhitespace())) {

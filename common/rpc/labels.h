@@ -7,13 +7,9 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "common/label_text.h"
 
 namespace p2 {
-
-// Up to 63 of a-z, 0-9, '.', '_', '/' and '-'; `upper`: also A-Z.
-bool IsLabelText(absl::string_view text, bool upper);
-// The same, not empty, and it begins with a letter or digit.
-bool IsLabelKey(absl::string_view key);
 
 // `key=value,key!=value,key` over labels: all terms must hold. Thread-compatible.
 class LabelSelector {

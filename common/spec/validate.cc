@@ -2,11 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <set>
+#include <string>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "common/label_text.h"
 #include "common/spec/power_ema.h"
 #include "common/spec/random_crop.h"
 #include "common/spec/respacing.h"
@@ -21,6 +24,8 @@ using p2::v1::EmaSpec;
 using p2::v1::TrainingSpec;
 
 constexpr int kMaxEmas = 8;
+constexpr int kMostBest = 100;
+constexpr size_t kMaxSelectorTerms = 32;
 constexpr absl::Duration kLongestWait = absl::Hours(24 * 365);
 
 bool IsLowerOrDigit(char c) { return absl::ascii_islower(c) || absl::ascii_isdigit(c); }
@@ -240,12 +245,38 @@ class Validator {
     }
   }
 
+  void CheckRetention() {
+    const p2::v1::CheckpointSpec& checkpoint = spec_.checkpoint();
+    AtLeast<int64_t>("checkpoint.keep_every_images", checkpoint.keep_every_images(), 0);
+    if (checkpoint.keep_best() < 0 || checkpoint.keep_best() > kMostBest) {
+      Fail("checkpoint.keep_best", "is ", checkpoint.keep_best(), "; must be 0 to ", kMostBest);
+    } else if (checkpoint.keep_best() > 0 && checkpoint.keep_best_metric().empty()) {
+      Fail(
+          "checkpoint.keep_best", "is ", checkpoint.keep_best(),
+          ", but keep_best_metric does not say best by what; add the name of a metric, such as keep_best_metric: loss");
+    }
+    AtMost("checkpoint.keep_best_metric", checkpoint.keep_best_metric().size(), 100, " bytes long");
+  }
+
+  void CheckNodeSelector() {
+    const auto& selector = spec_.resources().node_selector();
+    AtMost("resources.node_selector", selector.size(), kMaxSelectorTerms, " entries long");
+    for (const auto& [key, value] : std::map<std::string, std::string>(selector.begin(), selector.end())) {
+      if (!IsLabelKey(key)) {
+        Fail("resources.node_selector", "has the key ", Quoted(key), "; must be [a-z0-9][a-z0-9._/-]{0,62}");
+      } else if (!IsLabelText(value, /*upper=*/true)) {
+        Fail(absl::StrCat("resources.node_selector.", key), "is ", Quoted(value), "; must be [A-Za-z0-9._/-]{0,63}");
+      }
+    }
+  }
+
   void CheckService() {
     AtLeast<int64_t>("checkpoint.every_images", spec_.checkpoint().every_images(), 1);
     AtLeast("checkpoint.keep_last", spec_.checkpoint().keep_last(), 2);
     if (const std::string& root = spec_.checkpoint().root(); !root.empty() && !IsResourceName(root)) {
       Fail("checkpoint.root", "is ", Quoted(root), "; must be a root's name, [a-z0-9][a-z0-9._-]{0,62}");
     }
+    CheckRetention();
     AtLeast<int64_t>("preview.every_images", spec_.preview().every_images(), -1);
     if (spec_.preview().count() < 1 || spec_.preview().count() > 256) {
       Fail("preview.count", "is ", spec_.preview().count(), "; must be 1 to 256");
@@ -257,6 +288,12 @@ class Validator {
       Fail("resources.devices", "is ", resources.devices(), ", more than the ", spec_.training().batch(),
            " samples of training.batch; every device needs at least one");
     }
+    if (resources.min_devices() < 0 || resources.min_devices() > std::max(resources.devices(), 1)) {
+      Fail("resources.min_devices", "is ", resources.min_devices(), "; must be 0 (not elastic) to resources.devices (",
+           resources.devices(), ")");
+    }
+    AtLeast<int64_t>("resources.min_device_memory", resources.min_device_memory(), 0);
+    CheckNodeSelector();
     if (resources.kind() != "" && resources.kind() != "cpu" && resources.kind() != "cuda") {
       Fail("resources.kind", "is ", Quoted(resources.kind()), "; must be cpu, cuda or empty for either");
     }

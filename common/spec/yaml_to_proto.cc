@@ -57,6 +57,11 @@ std::string UnknownField(const Descriptor& type, const std::string& name) {
   return absl::StrCat("unknown field", hint);
 }
 
+// The field `min_devices` beside `devices`; null if there is none.
+const FieldDescriptor* LeastOf(const FieldDescriptor& field) {
+  return field.containing_type()->FindFieldByName(absl::StrCat("min_", field.name()));
+}
+
 class Merger {
  public:
   Merger(std::string label, bool label_lines, Origins& origins, std::vector<FieldViolation>& violations)
@@ -110,6 +115,8 @@ class Merger {
     const Reflection& reflection = *message.GetReflection();
     if (node.IsNull()) return TakeDefault(node, path, defaults, field, message);
     if (field.is_map()) return Replace(node, path, field, message, &Merger::AddMapEntries);
+    if (const FieldDescriptor* least = LeastOf(field); least != nullptr && node.IsMap())
+      return MergeRange(node, path, defaults, field, *least, message);
     if (field.is_repeated()) return Replace(node, path, field, message, &Merger::AddElements);
     if (!IsTextField(field)) {
       const bool has_defaults = defaults != nullptr && defaults->GetReflection()->HasField(*defaults, &field);
@@ -151,6 +158,24 @@ class Merger {
     const absl::Status status = SetFromText(text, field, message);
     if (!status.ok()) Fail(node, path, std::string(status.message()));
     return status.ok();
+  }
+
+  // `devices: {min: 2, max: 8}` sets `field` and `least` beside it.
+  void MergeRange(const YAML::Node& node, const std::string& path, const Message* defaults,
+                  const FieldDescriptor& field, const FieldDescriptor& least, Message& message) {
+    const std::string least_path = absl::StrCat(path.substr(0, path.size() - field.name().size()), least.name());
+    std::set<std::string> seen;
+    for (const auto& entry : node) {
+      const std::string end = entry.first.IsScalar() ? entry.first.Scalar() : "";
+      if ((end != "min" && end != "max") || !seen.insert(end).second || entry.second.IsMap()) {
+        Fail(entry.first, path, "is a map; must be one value, or {min: N, max: N}");
+      } else if (end == "min") {
+        MergeField(entry.second, least_path, defaults, least, message);
+      } else {
+        MergeField(entry.second, path, defaults, field, message);
+      }
+    }
+    if (node.size() == 0) Fail(node, path, "is an empty map; must be one value, or {min: N, max: N}");
   }
 
   void ForgetOrigins(const std::string& path) {

@@ -2,7 +2,8 @@
 //
 // Keys are proto field names (or their lowerCamel JSON names). Scalars: integers take counts (`500k`, `10M`, `4.4M`);
 // durations a unit (`90s`, `2h`, `3d`); enums a value's name in either case; `null` takes the default back. A repeated
-// field is replaced whole; lists of scalars may also be written `16,8`.
+// field is replaced whole; lists of scalars may also be written `16,8`. A field with a `min_…` beside it also takes
+// `{min: 2, max: 8}`, which sets both.
 #pragma once
 
 #include <map>

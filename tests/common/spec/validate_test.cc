@@ -72,6 +72,11 @@ TEST_F(ValidateSpecTest, JudgesEveryField) {
       {"resources.devices", {"0", "9", "-1"}},
       {"resources.kind", {"tpu"}},
       {"resources.threads", {"-1"}},
+      {"resources.min_devices", {"-1", "2"}},  // devices is 1.
+      {"resources.min_device_memory", {"-1"}},
+      {"resources.node_selector", {"{Kind: a}", "{kind: 'a b'}", "{'': a}"}},
+      {"checkpoint.keep_every_images", {"-1"}},
+      {"checkpoint.keep_best", {"-1", "101", "1"}},  // Without a metric.
       {"restart.budget", {"-1"}},
       {"restart.backoff_initial", {"0s", "-1s"}},
       {"restart.backoff_max", {"0.5s"}},
@@ -89,11 +94,27 @@ TEST_F(ValidateSpecTest, JudgesEveryField) {
 
 TEST_F(ValidateSpecTest, AllowsTheEdgesOfEachRange) {
   const std::vector<std::pair<std::string, std::string>> good = {
-      {"preview.steps", "''"},          {"preview.steps", "ddim25"},   {"preview.every_images", "-1"},
-      {"objective.gamma", "0"},         {"objective.k", "0"},          {"model.attention_resolutions", "[]"},
-      {"model.num_head_channels", "0"}, {"diffusion.timesteps", "50"}, {"model.image_size", "1024"},
-      {"resources.devices", "8"},       {"restart.budget", "0"},       {"training.microbatch", "100"},
-      {"objective.weight", "simple"},   {"training.beta1", "0"},       {"training.microbatch", "auto"}};
+      {"preview.steps", "''"},
+      {"preview.steps", "ddim25"},
+      {"preview.every_images", "-1"},
+      {"objective.gamma", "0"},
+      {"objective.k", "0"},
+      {"model.attention_resolutions", "[]"},
+      {"model.num_head_channels", "0"},
+      {"diffusion.timesteps", "50"},
+      {"model.image_size", "1024"},
+      {"resources.devices", "8"},
+      {"restart.budget", "0"},
+      {"training.microbatch", "100"},
+      {"objective.weight", "simple"},
+      {"training.beta1", "0"},
+      {"training.microbatch", "auto"},
+      {"resources.min_devices", "1"},
+      {"resources.devices", "{min: 8, max: 8}"},
+      {"resources.node_selector", "{kind: H100, zone/a: ''}"},
+      {"checkpoint.keep_every_images", "1M"},
+      {"checkpoint", "{keep_best: 100, keep_best_metric: loss}"},
+      {"checkpoint.keep_best", "0"}};
   for (const auto& [path, value] : good) EXPECT_EQ(Violations(path, value), "") << path << " = " << value;
 }
 

@@ -49,6 +49,22 @@ class YamlToProtoTest : public ::testing::Test {
   Origins origins_;
 };
 
+TEST_F(YamlToProtoTest, ARangeOfDevicesIsTwoFields) {
+  EXPECT_EQ(Merge("resources:\n  kind: cuda\n  devices: {min: 2, max: 8}\n"), "");
+  EXPECT_EQ(spec_.resources().min_devices(), 2);
+  EXPECT_EQ(spec_.resources().devices(), 8);
+  EXPECT_EQ(origins_["resources.min_devices"], "my.yaml:3");
+  EXPECT_EQ(origins_["resources.devices"], "my.yaml:3");
+  EXPECT_EQ(Set("resources.devices", "{max: 4}"), "");
+  EXPECT_EQ(spec_.resources().min_devices(), 2);
+  EXPECT_EQ(spec_.resources().devices(), 4);
+  for (const char* bad : {"{min: 2, most: 8}", "{}", "{max: {max: 3}}", "{max: 2, max: 3}"}) {
+    EXPECT_THAT(Set("resources.devices", bad), HasSubstr("must be one value, or {min: N, max: N}")) << bad;
+  }
+  EXPECT_THAT(Set("resources.devices", "{min: two}"), HasSubstr("resources.min_devices"));
+  EXPECT_THAT(Set("resources.threads", "{min: 1, max: 2}"), HasSubstr("is a map; must be one value"));
+}
+
 TEST_F(YamlToProtoTest, ReadsEveryKindOfValue) {
   EXPECT_EQ(Merge(R"yaml(
 name: digits
