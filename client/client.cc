@@ -27,6 +27,7 @@
 #include "p2/v1/log_service.grpc.pb.h"
 #include "p2/v1/metric_service.grpc.pb.h"
 #include "p2/v1/preset_service.grpc.pb.h"
+#include "p2/v1/queue_service.grpc.pb.h"
 
 namespace p2 {
 namespace {
@@ -97,6 +98,7 @@ struct Client::Impl {
         channel(MakeChannel(options)),
         user(UserName()),
         jobs(v1::JobService::NewStub(channel)),
+        queues(v1::QueueService::NewStub(channel)),
         presets(v1::PresetService::NewStub(channel)),
         datasets(v1::DatasetService::NewStub(channel)),
         metrics(v1::MetricService::NewStub(channel)),
@@ -140,6 +142,7 @@ struct Client::Impl {
   // Who it is, unverified: the owner of jobs and the actor of events.
   const std::string user;
   const std::unique_ptr<v1::JobService::Stub> jobs;
+  const std::unique_ptr<v1::QueueService::Stub> queues;
   const std::unique_ptr<v1::PresetService::Stub> presets;
   const std::unique_ptr<v1::DatasetService::Stub> datasets;
   const std::unique_ptr<v1::MetricService::Stub> metrics;
@@ -179,6 +182,19 @@ P2_CHANGE(jobs, JobService, KillJob, KillJobRequest, Job)
 P2_CHANGE(jobs, JobService, PauseJob, PauseJobRequest, Job)
 P2_CHANGE(jobs, JobService, ResumeJob, ResumeJobRequest, Job)
 P2_CHANGE(jobs, JobService, DeleteJob, DeleteJobRequest, DeleteJobResponse)
+P2_CHANGE(jobs, JobService, ControlJobs, ControlJobsRequest, ControlJobsResponse)
+P2_CHANGE(jobs, JobService, UpdateJob, UpdateJobRequest, Job)
+P2_READ(jobs, JobService, ExplainJob, ExplainJobRequest, JobExplanation)
+P2_READ(queues, QueueService, ListQueues, ListQueuesRequest, ListQueuesResponse)
+P2_READ(queues, QueueService, GetQueue, GetQueueRequest, Queue)
+P2_CHANGE(queues, QueueService, CreateQueue, CreateQueueRequest, Queue)
+P2_CHANGE(queues, QueueService, UpdateQueue, UpdateQueueRequest, Queue)
+P2_CHANGE(queues, QueueService, DeleteQueue, DeleteQueueRequest, DeleteQueueResponse)
+P2_READ(queues, QueueService, DescribeQueue, DescribeQueueRequest, QueueDescription)
+P2_CHANGE(queues, QueueService, MoveJob, MoveJobRequest, Job)
+P2_READ(queues, QueueService, ListQuotas, ListQuotasRequest, ListQuotasResponse)
+P2_CHANGE(queues, QueueService, SetQuota, SetQuotaRequest, Quota)
+P2_CHANGE(queues, QueueService, SetWeight, SetWeightRequest, FairShare)
 P2_READ(presets, PresetService, ListPresets, ListPresetsRequest, ListPresetsResponse)
 P2_READ(presets, PresetService, GetPreset, GetPresetRequest, Preset)
 P2_READ(presets, PresetService, ResolvePreset, ResolvePresetRequest, ResolvePresetResponse)
@@ -188,6 +204,9 @@ P2_READ(datasets, DatasetService, ListDatasets, ListDatasetsRequest, ListDataset
 P2_READ(metrics, MetricService, QueryMetrics, QueryMetricsRequest, QueryMetricsResponse)
 P2_READ(checkpoints, CheckpointService, ListCheckpoints, ListCheckpointsRequest, ListCheckpointsResponse)
 P2_READ(checkpoints, CheckpointService, GetCheckpoint, GetCheckpointRequest, Checkpoint)
+P2_CHANGE(checkpoints, CheckpointService, PinCheckpoint, PinCheckpointRequest, Checkpoint)
+P2_CHANGE(checkpoints, CheckpointService, DeleteCheckpoint, DeleteCheckpointRequest, DeleteCheckpointResponse)
+P2_CHANGE(checkpoints, CheckpointService, CollectCheckpoints, CollectCheckpointsRequest, CollectCheckpointsResponse)
 P2_READ(artifacts, ArtifactService, ListArtifacts, ListArtifactsRequest, ListArtifactsResponse)
 P2_READ(cluster, ClusterService, ListWorkers, ListWorkersRequest, ListWorkersResponse)
 P2_READ(cluster, ClusterService, GetServerInfo, GetServerInfoRequest, ServerInfo)
@@ -202,6 +221,13 @@ P2_READ(events, EventService, ListEvents, ListEventsRequest, ListEventsResponse)
 absl::StatusOr<v1::CreateJobResponse> Client::CreateJob(v1::CreateJobRequest request) {
   if (request.owner().empty()) request.set_owner(impl_->user);
   return impl_->Call(impl_->jobs, &v1::JobService::Stub::CreateJob, WithRequestId(std::move(request)));
+}
+
+absl::StatusOr<v1::BatchCreateJobsResponse> Client::BatchCreateJobs(v1::BatchCreateJobsRequest request) {
+  for (v1::CreateJobRequest& one : *request.mutable_requests()) {
+    if (one.owner().empty()) one.set_owner(impl_->user);
+  }
+  return impl_->Call(impl_->jobs, &v1::JobService::Stub::BatchCreateJobs, WithRequestId(std::move(request)));
 }
 
 std::unique_ptr<Stream<v1::WatchJobsResponse>> Client::WatchJobs(const v1::WatchJobsRequest& request) {

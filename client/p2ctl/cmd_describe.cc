@@ -2,17 +2,17 @@
 #include <algorithm>
 #include <map>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "client/p2ctl/command.h"
+#include "client/p2ctl/fact_sheet.h"
 #include "client/p2ctl/job_view.h"
 #include "client/p2ctl/log_text.h"
 #include "client/p2ctl/paging.h"
 #include "client/p2ctl/units.h"
-#include "client/p2ctl/wrap_text.h"
 #include "common/status_macros.h"
 
 namespace p2::ctl {
@@ -25,7 +25,6 @@ struct Options {
 constexpr size_t kShownCheckpoints = 5;
 constexpr size_t kShownEvents = 20;
 constexpr int kBarWidth = 30;
-constexpr size_t kValueColumn = 14;
 
 struct Facts {
   v1::Job job;
@@ -53,19 +52,6 @@ absl::StatusOr<Facts> Gather(Context& context, const std::string& ref) {
                       CollectPages(*client, &Client::ListRoots, &v1::ListRootsResponse::roots, v1::ListRootsRequest()));
   facts.roots = std::move(root_page.items);
   return facts;
-}
-
-std::string Indented(absl::string_view text) { return absl::StrCat("  ", absl::StrReplaceAll(text, {{"\n", "\n  "}})); }
-
-// A titled table below the head; nothing if it has no rows.
-std::string Section(absl::string_view title, const std::vector<TableColumn>& columns,
-                    const std::vector<std::vector<TableCell>>& rows, const TableStyle& style) {
-  if (rows.empty()) return absl::StrCat("\n", title.substr(0, title.find(" (")), ": none\n");
-  TableStyle inside = style;
-  if (inside.width > 0) inside.width -= 2;  // It is indented.
-  std::string table = RenderTable(columns, rows, inside);
-  table.pop_back();
-  return absl::StrCat("\n", title, ":\n", Indented(table), "\n");
 }
 
 std::string PlacementText(const v1::Attempt& attempt) {
@@ -135,6 +121,7 @@ std::string CheckpointsText(const Facts& facts, const TableStyle& style) {
                     {v1::Checkpoint::State_Name(checkpoint.state())},
                     {FormatCount(checkpoint.images_seen())},
                     {FormatBytes(checkpoint.size_bytes())},
+                    {checkpoint.pinned() ? "yes" : "no"},
                     {FormatLocalTime(checkpoint.create_time())},
                     {absl::StrCat(checkpoint.root(), ":", checkpoint.path())}});
   }
@@ -144,6 +131,7 @@ std::string CheckpointsText(const Facts& facts, const TableStyle& style) {
                   {.title = "STATE"},
                   {.title = "IMAGES", .right = true},
                   {.title = "SIZE", .right = true},
+                  {.title = "PINNED", .optional = true},
                   {.title = "CREATED", .optional = true},
                   {.title = "WHERE", .wrap = true}},
                  rows, style);
@@ -165,7 +153,7 @@ std::string EventsText(const Facts& facts, const TableStyle& style) {
 }
 
 // A root that one worker alone sees pins restarts to it.
-std::string PinnedText(const Facts& facts) {
+std::string BoundText(const Facts& facts) {
   const std::string root = !facts.job.spec().checkpoint().root().empty() ? facts.job.spec().checkpoint().root()
                            : !facts.checkpoints.empty()                  ? facts.checkpoints.front().root()
                                                                          : "";
@@ -183,15 +171,29 @@ std::string SourceText(const v1::JobSource& source) {
   return absl::StrCat(source.checkpoint(), " (", FormatCount(source.images_seen()), " images)");
 }
 
+// "8 cuda", "2 to 8 cuda (elastic), holds 4".
+std::string DevicesText(const v1::Job& job) {
+  const v1::ResourceSpec& resources = job.spec().resources();
+  const bool elastic = resources.min_devices() > 0;
+  return absl::StrCat(elastic ? absl::StrCat(resources.min_devices(), " to ") : "", resources.devices(),
+                      resources.kind().empty() ? "" : " ", resources.kind(), elastic ? " (elastic)" : "",
+                      elastic && job.devices_held() > 0 ? absl::StrCat(", holds ", job.devices_held()) : "");
+}
+
+// "fork of ffhq-abcde at 000000400000-e1".
+std::string LineageText(const v1::Lineage& lineage) {
+  if (lineage.job().empty()) return "";
+  const std::string kind = absl::AsciiStrToLower(v1::Lineage::Kind_Name(lineage.kind()));
+  return absl::StrCat(lineage.kind() == v1::Lineage::EXTEND ? "extension" : kind, " of ", IdOf(lineage.job()),
+                      lineage.checkpoint().empty() ? "" : absl::StrCat(" at ", IdOf(lineage.checkpoint())));
+}
+
 std::string HeadText(const Facts& facts, const TableStyle& style) {
   const v1::Job& job = facts.job;
   const v1::JobProgress& progress = job.progress();
   std::string out;
   const auto line = [&](absl::string_view key, absl::string_view value) {
-    if (value.empty()) return;
-    const std::string text = absl::StrCat(key, ":", std::string(kValueColumn - 1 - key.size(), ' '), value);
-    absl::StrAppend(
-        &out, WrapText(text, static_cast<size_t>(style.width), [](absl::string_view) { return kValueColumn; }), "\n");
+    absl::StrAppend(&out, FactLine(key, value, style));
   };
   line("Job", IdOf(job.name()));
   line("State", StateText(job));
@@ -217,18 +219,24 @@ std::string HeadText(const Facts& facts, const TableStyle& style) {
   if (progress.has_loss()) line("Loss", FormatNumber(progress.loss()));
   line("Preset", job.preset());
   if (!job.has_task()) line("Dataset", job.spec().data().dataset());
-  line("Devices", absl::StrCat(job.spec().resources().devices(), job.spec().resources().kind().empty() ? "" : " ",
-                               job.spec().resources().kind()));
+  line("Devices", DevicesText(job));
+  line("Priority", absl::StrCat(job.priority()));
+  line("Queue", IdOf(job.queue()));
+  line("Project", job.project());
   line("Owner", job.owner().empty() ? "" : absl::StrCat(job.owner(), job.owner_verified() ? "" : " (unverified)"));
   std::map<std::string, std::string> labels(job.labels().begin(), job.labels().end());
   line("Labels", absl::StrJoin(labels, ", ", absl::PairFormatter("=")));
+  line("Note", job.note());
+  line("Made from", LineageText(job.lineage()));
   line("Created", FormatLocalTime(job.create_time()));
   line("Started", FormatLocalTime(job.start_time()));
   line("Ended", FormatLocalTime(job.end_time()));
   line("Restarts", absl::StrCat(std::min(job.restarts_used(), job.spec().restart().budget()), " of ",
                                 job.spec().restart().budget(), " used since the last progress"));
+  if (job.preemptions() > 0)
+    line("Preempted", absl::StrCat(job.preemptions(), job.preemptions() == 1 ? " time" : " times"));
   line("Checkpoint", IdOf(job.latest_checkpoint()));
-  line("Pinned", PinnedText(facts));
+  line("Bound", BoundText(facts));
   return out;
 }
 

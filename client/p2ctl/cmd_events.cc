@@ -1,11 +1,13 @@
-// events: who did what and when.
+// events and audit: who did what and when.
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "client/p2ctl/checks.h"
 #include "client/p2ctl/command.h"
 #include "client/p2ctl/interrupt.h"
 #include "client/p2ctl/log_text.h"
 #include "client/p2ctl/paging.h"
+#include "client/p2ctl/units.h"
 #include "common/status_macros.h"
 
 namespace p2::ctl {
@@ -16,6 +18,25 @@ struct Options {
   bool follow = false;
   int64_t tail = 0;
 };
+
+struct AuditOptions {
+  std::string since, user, resource;
+  int64_t tail = 0;
+};
+
+// A resource by its name, or a job by its ID or a prefix.
+absl::StatusOr<std::string> ResourceOf(Context& context, const std::string& ref) {
+  for (const char* collection : {"workers/", "datasets/", "queues/", "quotas/", "shares/"}) {
+    if (absl::StartsWith(ref, collection)) return ref;
+  }
+  P2_ASSIGN_OR_RETURN(const v1::Job job, context.ResolveJob(ref));
+  return job.name();
+}
+
+// Leaves the newest `tail`; 0: all.
+void KeepTail(std::vector<v1::Event>& events, int64_t tail) {
+  if (tail > 0 && events.size() > static_cast<size_t>(tail)) events.erase(events.begin(), events.end() - tail);
+}
 
 Listing EventListing(const std::vector<v1::Event>& events) {
   Listing listing({{.name = "revision", .right = true, .wide = true},
@@ -36,12 +57,7 @@ absl::StatusOr<int> Run(Context& context, const Options& options) {
   P2_ASSIGN_OR_RETURN(Client * client, context.client());
   v1::ListEventsRequest request;
   if (!options.job.empty()) {
-    if (absl::StartsWith(options.job, "workers/") || absl::StartsWith(options.job, "datasets/")) {
-      request.set_resource(options.job);
-    } else {
-      P2_ASSIGN_OR_RETURN(const v1::Job job, context.ResolveJob(options.job));
-      request.set_resource(job.name());
-    }
+    P2_ASSIGN_OR_RETURN(*request.mutable_resource(), ResourceOf(context, options.job));
   }
   P2_ASSIGN_OR_RETURN(Page<v1::Event> page,
                       CollectPages(*client, &Client::ListEvents, &v1::ListEventsResponse::events, request));
@@ -49,8 +65,7 @@ absl::StatusOr<int> Run(Context& context, const Options& options) {
   v1::FollowEventsRequest follow;
   follow.set_resource(request.resource());
   if (!events.empty()) follow.set_start_revision(events.back().revision() + 1);
-  if (options.tail > 0 && events.size() > static_cast<size_t>(options.tail))
-    events.erase(events.begin(), events.end() - options.tail);
+  KeepTail(events, options.tail);
   const Listing past = EventListing(events);
   const bool lines = options.follow && context.style().format == OutputFormat::kJson;
   if (lines) {
@@ -72,6 +87,46 @@ absl::StatusOr<int> Run(Context& context, const Options& options) {
   return kInterrupted;
 }
 
+Listing AuditListing(const std::vector<v1::Event>& events) {
+  Listing listing({{.name = "time"},
+                   {.name = "who"},
+                   {.name = "what"},
+                   {.name = "resource"},
+                   {.name = "before"},
+                   {.name = "after"},
+                   {.name = "message", .truncate = true, .optional = true},
+                   {.name = "request", .optional = true},
+                   {.name = "revision", .right = true, .wide = true}});
+  for (const v1::Event& event : events) {
+    // What `before` and `after` say the message need not say again.
+    const std::string message = event.message() == event.after() ? "" : FirstLine(event.message());
+    listing.Add(ToJson(event), absl::StrCat(event.revision()),
+                {TimeCell(event.time()), event.actor(), event.reason(), event.resource(), event.before(), event.after(),
+                 Cell(message, event.message()), event.request_id(), absl::StrCat(event.revision())});
+  }
+  return listing;
+}
+
+absl::StatusOr<int> RunAudit(Context& context, const AuditOptions& options) {
+  absl::Time since = absl::InfinitePast();
+  if (!options.since.empty()) {
+    P2_ASSIGN_OR_RETURN(since, ParseSince(options.since, absl::Now()));
+  }
+  P2_ASSIGN_OR_RETURN(Client * client, context.client());
+  v1::ListEventsRequest request;
+  request.set_audit(true);
+  if (!options.user.empty()) request.set_actor(FullName("user:", options.user));
+  if (!options.resource.empty()) {
+    P2_ASSIGN_OR_RETURN(*request.mutable_resource(), ResourceOf(context, options.resource));
+  }
+  P2_ASSIGN_OR_RETURN(Page<v1::Event> page,
+                      CollectPages(*client, &Client::ListEvents, &v1::ListEventsResponse::events, request));
+  std::erase_if(page.items, [since](const v1::Event& event) { return ToTime(event.time()) < since; });
+  KeepTail(page.items, options.tail);
+  P2_RETURN_IF_ERROR(context.PrintList(AuditListing(page.items), "nobody changed anything"));
+  return kOk;
+}
+
 }  // namespace
 
 void AddEvents(CLI::App& app, Context& context) {
@@ -79,9 +134,26 @@ void AddEvents(CLI::App& app, Context& context) {
   CLI::App* verb = AddVerb(
       app, context, "events", "Show the log of changes, oldest first",
       "  p2ctl events --tail 20\n  p2ctl events mnist-demo-abcde -f\n  p2ctl events workers/w0 -o jsonl", options, Run);
-  verb->add_option("RESOURCE", options->job, "Only of this job, or of workers/NAME or datasets/NAME");
+  verb->add_option("RESOURCE", options->job,
+                   "Only of this job, or of workers/NAME, datasets/NAME, queues/NAME, quotas/users/U …");
   verb->add_flag("-f,--follow", options->follow, "Stay, and print new ones as they come");
   verb->add_option("--tail", options->tail, "Only the newest N; 0: all")->check(NotNegative());
+}
+
+void AddAudit(CLI::App& app, Context& context) {
+  CLI::App* group = app.add_subcommand("audit", "What people changed");
+  group->require_subcommand(1);
+  auto options = std::make_shared<AuditOptions>();
+  CLI::App* list = AddVerb(*group, context, "list", "Who changed what and when, from what to what; oldest first",
+                           "  p2ctl audit list --since 2d --user ada\n"
+                           "  p2ctl audit list --resource mnist-demo-abcde -o wide\n"
+                           "  p2ctl audit list --resource quotas/users/ada -o jsonl",
+                           options, RunAudit);
+  list->add_option("--since", options->since, "Only since: 2d, 90s, or a time");
+  list->add_option("--user", options->user, "Only what this person did");
+  list->add_option("--resource", options->resource,
+                   "Only of this job, or of workers/NAME, datasets/NAME, queues/NAME, quotas/users/U …");
+  list->add_option("--tail", options->tail, "Only the newest N; 0: all")->check(NotNegative());
 }
 
 }  // namespace p2::ctl

@@ -157,6 +157,7 @@ void AddFiles(CLI::App& app, Context& context) {
   CLI::App* list = AddVerb(*ckpt, context, "list", "List a job's checkpoints, newest first",
                            "  p2ctl ckpt list mnist-demo-abcde -o wide", options, ListCheckpoints);
   list->add_option("JOB", options->job, "ID, or a unique prefix")->required();
+  AddCheckpointVerbs(*ckpt, context);
   AddCheckpointTasks(*ckpt, context);
 
   CLI::App* samples = app.add_subcommand("samples", "Sample grids: the same noise over a job's life");

@@ -3,13 +3,12 @@
 #include <map>
 #include <optional>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "client/p2ctl/checks.h"
 #include "client/p2ctl/command.h"
 #include "client/p2ctl/interrupt.h"
+#include "client/p2ctl/job_filter.h"
 #include "client/p2ctl/job_view.h"
 #include "client/p2ctl/paging.h"
 #include "client/p2ctl/units.h"
@@ -23,9 +22,9 @@ constexpr int64_t kDefaultLimit = 50;
 
 struct Options {
   std::vector<std::string> jobs;
-  std::string selector, states, user, since, sort, page_token;
+  std::string selector, states, user, queue, since, sort, page_token;
   std::optional<int64_t> limit;
-  bool watch = false;
+  bool watch = false, all_projects = false;
 };
 
 using Less = bool (*)(const v1::Job&, const v1::Job&);
@@ -43,20 +42,15 @@ absl::StatusOr<Less> SortOrder(const std::string& key) {
   return UsageError(absl::StrCat("--sort \"", key, "\": one of created, name, state, images, loss"));
 }
 
-absl::StatusOr<v1::ListJobsRequest> MakeRequest(const Options& options) {
+absl::StatusOr<v1::ListJobsRequest> MakeRequest(const Context& context, const Options& options) {
   v1::ListJobsRequest request;
   request.set_label_selector(options.selector);
   request.set_owner(options.user);
+  request.set_queue(FullName("queues/", options.queue));
+  if (!options.all_projects) request.set_project(context.flags.project);
   request.set_page_token(options.page_token);
-  for (absl::string_view name : absl::StrSplit(options.states, ',', absl::SkipEmpty())) {
-    v1::Job::State state;
-    if (!v1::Job::State_Parse(absl::AsciiStrToUpper(name), &state)) {
-      return UsageError(absl::StrCat("--state \"", name,
-                                     "\" is no state; QUEUED, STARTING, RUNNING, PAUSING, "
-                                     "PAUSED, CANCELLING, CANCELLED, SUCCEEDED or FAILED"));
-    }
-    request.add_states(state);
-  }
+  P2_ASSIGN_OR_RETURN(const std::vector<v1::Job::State> states, ParseStates(options.states));
+  for (const v1::Job::State state : states) request.add_states(state);
   return request;
 }
 
@@ -65,6 +59,8 @@ bool Wanted(const v1::Job& job, const v1::ListJobsRequest& filter, absl::Time si
   const auto& states = filter.states();
   return (states.empty() || std::count(states.begin(), states.end(), job.state()) > 0) &&
          (filter.owner().empty() || filter.owner() == job.owner()) &&
+         (filter.project().empty() || filter.project() == job.project()) &&
+         (filter.queue().empty() || filter.queue() == job.queue()) &&
          LabelSelector::Parse(filter.label_selector())->Matches(job.labels()) && ToTime(job.create_time()) >= since;
 }
 
@@ -144,7 +140,7 @@ absl::StatusOr<Page<v1::Job>> Collect(Context& context, const Options& options, 
 }
 
 absl::StatusOr<int> Run(Context& context, const Options& options) {
-  P2_ASSIGN_OR_RETURN(const v1::ListJobsRequest request, MakeRequest(options));
+  P2_ASSIGN_OR_RETURN(const v1::ListJobsRequest request, MakeRequest(context, options));
   absl::Time since = absl::InfinitePast();
   if (!options.since.empty()) {
     P2_ASSIGN_OR_RETURN(since, ParseSince(options.since, absl::Now()));
@@ -164,7 +160,8 @@ absl::StatusOr<int> Run(Context& context, const Options& options) {
     P2_RETURN_IF_ERROR(context.Print(listing.FormatOne(context.style())));
   } else {
     const bool filtered = !options.jobs.empty() || !options.selector.empty() || !options.states.empty() ||
-                          !options.user.empty() || !options.since.empty();
+                          !options.user.empty() || !options.since.empty() || !request.queue().empty() ||
+                          !request.project().empty();
     P2_RETURN_IF_ERROR(context.PrintList(
         listing, filtered ? "no job matches" : "no jobs; `p2ctl submit mnist-demo` makes one", page.next_page_token));
     if (context.ForPeople() && !page.next_page_token.empty()) {
@@ -179,6 +176,9 @@ void AddFlags(CLI::App* verb, const std::shared_ptr<Options>& options) {
   verb->add_option("-l,--selector", options->selector, "Only jobs with these labels: key=value,key!=value,key");
   verb->add_option("--state", options->states, "Only these states: RUNNING,QUEUED");
   verb->add_option("--user", options->user, "Only this owner's");
+  verb->add_option("--queue", options->queue, "Only those in this queue");
+  verb->add_flag("--all-projects", options->all_projects,
+                 "Of all projects, also where --project or P2_PROJECT names one");
   verb->add_option("--since", options->since, "Only those made since: 2d, 90s, or a time");
   verb->add_option("--sort", options->sort, "created (default), name, state, images, loss");
   verb->add_option("--limit", options->limit, "At most this many; 0: all [50; all with --since or --sort]")
@@ -186,7 +186,6 @@ void AddFlags(CLI::App* verb, const std::shared_ptr<Options>& options) {
   verb->add_option("--page-token", options->page_token, "Go on where a list ended (nextPageToken)");
   verb->add_flag("-w,--watch", options->watch, "Stay, and print each change as a row (json: an object a line)");
   AddLater(*verb, "--group", true, "ablations");
-  AddLater(*verb, "--all-projects", false, "projects and quotas");
 }
 
 }  // namespace
@@ -196,6 +195,7 @@ void AddJobVerbs(CLI::App& app, Context& context) {
   CLI::App* list = AddVerb(app, context, "list", "List jobs, newest first",
                            "  p2ctl list --state RUNNING,QUEUED\n"
                            "  p2ctl list -l team=vision --since 2d -o wide\n"
+                           "  p2ctl list --project faces --queue h100\n"
                            "  p2ctl list -o json --fields name,state,spec.training.batch\n"
                            "  p2ctl list -w",
                            list_options, Run);

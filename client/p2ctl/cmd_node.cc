@@ -1,7 +1,6 @@
 // node list|cordon|uncordon|drain: the workers.
 #include <algorithm>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "client/p2ctl/command.h"
@@ -15,7 +14,7 @@ namespace {
 struct ListOptions {};
 struct ChangeOptions {
   std::vector<std::string> nodes;
-  std::string reason;
+  std::string reason, deadline;
 };
 
 std::string StateOf(const v1::Worker& worker) {
@@ -78,11 +77,21 @@ template <typename Request, absl::StatusOr<v1::Worker> (Client::*kMethod)(Reques
 absl::StatusOr<int> Change(Context& context, const ChangeOptions& options) {
   P2_ASSIGN_OR_RETURN(Client * client, context.client());
   std::vector<v1::Worker> workers;
+  absl::Duration deadline, deadline_rest;
+  if (!options.deadline.empty()) {
+    P2_ASSIGN_OR_RETURN(deadline, ParseDuration(options.deadline));
+  }
   for (const std::string& node : options.nodes) {
     Request request;
-    request.set_name(absl::StartsWith(node, "workers/") ? node : absl::StrCat("workers/", node));
+    request.set_name(FullName("workers/", node));
     request.set_request_id(context.RequestId(request.name(), options.nodes.size()));
     if constexpr (requires { request.set_reason(""); }) request.set_reason(options.reason);
+    if constexpr (requires { request.mutable_deadline(); }) {
+      if (deadline > absl::ZeroDuration()) {
+        request.mutable_deadline()->set_seconds(absl::IDivDuration(deadline, absl::Seconds(1), &deadline_rest));
+        request.mutable_deadline()->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(deadline_rest)));
+      }
+    }
     P2_ASSIGN_OR_RETURN(workers.emplace_back(), (client->*kMethod)(std::move(request)));
   }
   const Listing listing = WorkerListing(workers);
@@ -91,14 +100,18 @@ absl::StatusOr<int> Change(Context& context, const ChangeOptions& options) {
   return kOk;
 }
 
-void Add(CLI::App& group, Context& context, const std::string& name, const std::string& help,
-         absl::StatusOr<int> (*run)(Context&, const ChangeOptions&), bool reason) {
-  auto options = std::make_shared<ChangeOptions>();
+// `example`: flags behind `p2ctl node NAME w0`.
+CLI::App* Add(CLI::App& group, Context& context, const std::string& name, const std::string& help,
+              const std::string& example, const std::shared_ptr<ChangeOptions>& options,
+              absl::StatusOr<int> (*run)(Context&, const ChangeOptions&)) {
   CLI::App* verb =
-      AddVerb(group, context, name, help,
-              absl::StrCat("  p2ctl node ", name, " w0", reason ? " --reason 'new disk'" : ""), options, run);
+      AddVerb(group, context, name, help, absl::StrCat("  p2ctl node ", name, " w0", example), options, run);
   verb->add_option("NODE", options->nodes, "Names (`p2ctl node list`)")->required();
-  if (reason) verb->add_option("--reason", options->reason, "Shown in the list and among the events");
+  return verb;
+}
+
+void AddReason(CLI::App* verb, const std::shared_ptr<ChangeOptions>& options) {
+  verb->add_option("--reason", options->reason, "Shown in the list and among the events");
 }
 
 }  // namespace
@@ -108,12 +121,19 @@ void AddNode(CLI::App& app, Context& context) {
   group->require_subcommand(1);
   AddVerb(*group, context, "list", "List the workers", "  p2ctl node list -o wide", std::make_shared<ListOptions>(),
           List);
-  Add(*group, context, "cordon", "Start nothing new there; what runs goes on",
-      Change<v1::CordonWorkerRequest, &Client::CordonWorker>, true);
-  Add(*group, context, "uncordon", "End a cordon or a drain",
-      Change<v1::UncordonWorkerRequest, &Client::UncordonWorker>, false);
-  Add(*group, context, "drain", "Cordon, and checkpoint what runs there so that it moves",
-      Change<v1::DrainWorkerRequest, &Client::DrainWorker>, true);
+  const auto cordon = std::make_shared<ChangeOptions>(), uncordon = std::make_shared<ChangeOptions>(),
+             drain = std::make_shared<ChangeOptions>();
+  AddReason(Add(*group, context, "cordon", "Start nothing new there; what runs goes on", " --reason 'new disk'", cordon,
+                Change<v1::CordonWorkerRequest, &Client::CordonWorker>),
+            cordon);
+  Add(*group, context, "uncordon", "End a cordon or a drain", "", uncordon,
+      Change<v1::UncordonWorkerRequest, &Client::UncordonWorker>);
+  CLI::App* verb =
+      Add(*group, context, "drain", "Cordon, and checkpoint what runs there so that it moves",
+          " --deadline 5m --reason 'new disk'", drain, Change<v1::DrainWorkerRequest, &Client::DrainWorker>);
+  AddReason(verb, drain);
+  verb->add_option("--deadline", drain->deadline, "Kill what still runs there after so long: 5m; default: never")
+      ->type_name("DURATION");
 }
 
 }  // namespace p2::ctl

@@ -48,20 +48,31 @@ absl::StatusOr<v1::CreateJobResponse> ResolveHere(const v1::CreateJobRequest& re
   return response;
 }
 
+absl::StatusOr<int> DryRun(Context& context, std::vector<v1::CreateJobRequest> requests, bool on_server) {
+  int code = kOk;
+  for (v1::CreateJobRequest& request : requests) {
+    if (requests.size() > 1 && context.ForPeople()) context.PrintText(absl::StrCat(request.spec_file_name(), ":\n"));
+    if (on_server) {
+      P2_ASSIGN_OR_RETURN(Client * client, context.client());
+      request.set_validate_only(true);
+      P2_ASSIGN_OR_RETURN(code, FinishDryRun(context, client->CreateJob(request)));
+    } else {
+      P2_ASSIGN_OR_RETURN(code, FinishDryRun(context, ResolveHere(request)));
+    }
+  }
+  return code;
+}
+
 absl::StatusOr<int> Run(Context& context, const Options& options) {
   P2_ASSIGN_OR_RETURN(v1::CreateJobRequest request, MakeRequest(context, options));
-  if (options.dry_run == "client") {
-    if (!options.init_from.empty()) context.Say("--init-from is looked up by the server: --dry-run=server");
-    return FinishDryRun(context, ResolveHere(request));
+  const bool here = options.dry_run == "client";
+  if (here && !options.init_from.empty()) context.Say("--init-from is looked up by the server: --dry-run=server");
+  if (!here && !options.init_from.empty()) {
+    P2_ASSIGN_OR_RETURN(*request.mutable_source(), InitSource(context, options.init_from));
   }
-  if (!options.init_from.empty()) {
-    P2_ASSIGN_OR_RETURN(const std::string source, InitSource(context, options.init_from));
-    request.set_source(source);
-  }
-  P2_ASSIGN_OR_RETURN(Client * client, context.client());
-  request.set_validate_only(!options.dry_run.empty());
-  if (!options.dry_run.empty()) return FinishDryRun(context, client->CreateJob(request));
-  return Submit(context, request, options);
+  const std::vector<v1::CreateJobRequest> requests = SplitDocuments(request);
+  if (!options.dry_run.empty()) return DryRun(context, requests, !here);
+  return requests.size() == 1 ? Submit(context, requests.front(), options) : SubmitAll(context, requests, options);
 }
 
 }  // namespace
@@ -73,11 +84,15 @@ void AddSubmit(CLI::App& app, Context& context) {
                            "  p2ctl submit own-256 --dataset mine --set training.learning_rate=2.5e-5\n"
                            "  p2ctl submit ffhq-gamma0.5 --weight 'pow(k+snr,-gamma)' --dry-run\n"
                            "  p2ctl submit -f my.yaml --label team=vision --wait && echo trained\n"
+                           "  p2ctl submit own-256 --dataset mine --devices 2:8 --priority 10 --project faces\n"
+                           "  p2ctl submit -f many.yaml   (a job for each document between `---`; all or none)\n"
                            "Exit: 0; with --wait or --follow 10 if the job FAILED, 11 if CANCELLED. Ctrl-C detaches "
                            "and never cancels the job.",
                            options, Run);
   verb->add_option("PRESET", options->preset, "Name of a preset (`p2ctl preset list`)");
-  verb->add_option("-f,--file", options->file, "Spec file (YAML) instead of a preset")->type_name("FILE");
+  verb->add_option("-f,--file", options->file,
+                   "Spec file (YAML) instead of a preset; several documents are several jobs")
+      ->type_name("FILE");
   verb->add_option(
           "--weight", options->weight,
           "Scheme (p2, simple, vlb, min-snr, truncated-snr) or expression over snr, abar, t …: objective.weight")
@@ -89,11 +104,12 @@ void AddSubmit(CLI::App& app, Context& context) {
                    "Begin with the weights and averages of a checkpoint (JOB, JOB@IMAGES), or of a file or checkpoint "
                    "below a root (ROOT:PATH, or its path here): .pt, .safetensors, or a directory")
       ->type_name("CKPT");
-  verb->add_flag("--dry-run{client}", options->dry_run,
-                 "Resolve and check only: =client (default; needs no server) or =server (looks up the dataset too)")
+  verb->add_flag(
+          "--dry-run{client}", options->dry_run,
+          "Resolve and check only: =client (default; needs no server) or =server (looks up the dataset too, and says "
+          "when it would start)")
       ->check(CLI::IsMember({"client", "server"}).description(""));
   AddSubmitFlow(*verb, *options);
-  AddLater(*verb, "--priority", true, "priorities and preemption");
 }
 
 }  // namespace p2::ctl

@@ -89,7 +89,7 @@ absl::StatusOr<int> MakeAverage(Context& context, const AverageOptions& options)
   return Submit(context, request, options);
 }
 
-constexpr char kCheckpointHelp[] = "JOB (its newest checkpoint), JOB@IMAGES, or jobs/JOB/checkpoints/ID";
+constexpr char kCheckpointHelp[] = "JOB (its newest checkpoint), JOB@IMAGES, or JOB/CHECKPOINT";
 
 }  // namespace
 

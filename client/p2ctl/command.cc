@@ -21,6 +21,10 @@ namespace p2::ctl {
 
 std::string IdOf(absl::string_view name) { return std::string(name.substr(name.rfind('/') + 1)); }
 
+std::string FullName(absl::string_view collection, absl::string_view ref) {
+  return ref.empty() || absl::StartsWith(ref, collection) ? std::string(ref) : absl::StrCat(collection, ref);
+}
+
 void AddLater(CLI::App& verb, const std::string& flag, bool value, const std::string& comes_with) {
   const std::string text =
       absl::StrCat(flag.substr(flag.rfind(',') + 1), " is not there yet: it comes with ", comes_with, " (ROADMAP.md)");
@@ -44,6 +48,7 @@ absl::Status Context::Finish() {
   if (const char* color = std::getenv("NO_COLOR"); color != nullptr && color[0] != '\0') flags.no_color = true;
   std::string output = flags.output;
   if (const char* env = std::getenv("P2_OUTPUT"); output.empty() && env != nullptr) output = env;
+  if (const char* env = std::getenv("P2_PROJECT"); flags.project.empty() && env != nullptr) flags.project = env;
   if (output.empty()) output = flags.quiet ? "name" : "table";
   P2_ASSIGN_OR_RETURN(style_.format, ParseOutputFormat(output));
   P2_ASSIGN_OR_RETURN(timeout_, ParseDuration(flags.timeout));
@@ -81,7 +86,7 @@ absl::StatusOr<Client*> Context::client() {
 absl::StatusOr<v1::Job> Context::ResolveJob(const std::string& ref) {
   P2_ASSIGN_OR_RETURN(Client * server, client());
   v1::GetJobRequest request;
-  request.set_name(absl::StartsWith(ref, "jobs/") ? ref : absl::StrCat("jobs/", ref));
+  request.set_name(FullName("jobs/", ref));
   return server->GetJob(request);
 }
 
@@ -113,9 +118,12 @@ absl::Status Context::PrintList(const Listing& listing, absl::string_view if_emp
   return absl::OkStatus();
 }
 
-bool Context::Confirm(absl::string_view question) const {
-  if (flags.yes || !IsTerminal(STDIN_FILENO) || !IsTerminal(STDERR_FILENO)) return true;
-  std::fprintf(stderr, "%s [y/N] ", std::string(question).c_str());
+absl::StatusOr<bool> Context::Confirm(absl::string_view deed) const {
+  if (flags.yes) return true;
+  if (!IsTerminal(STDIN_FILENO) || !IsTerminal(STDERR_FILENO)) {
+    return UsageError(absl::StrCat("it would ", deed, "; nobody is here to ask, so add --yes if that is meant"));
+  }
+  std::fprintf(stderr, "%s? [y/N] ", std::string(deed).c_str());
   std::string answer;
   std::getline(std::cin, answer);
   return absl::EqualsIgnoreCase(answer, "y") || absl::EqualsIgnoreCase(answer, "yes");

@@ -18,9 +18,10 @@
 
 namespace p2::ctl {
 
-// Flag > environment > local.json > default.
+// Flag > environment > local.json > default. `project`: empty if neither names one.
 struct GlobalFlags {
   std::string addr;
+  std::string project;
   std::string output;
   std::string timeout = "30s";
   std::vector<std::string> fields;
@@ -58,8 +59,9 @@ class Context {
   const OutputStyle& style() const { return style_; }
   // Tables, not documents for programs.
   bool ForPeople() const { return style_.format == OutputFormat::kTable || style_.format == OutputFormat::kWide; }
-  // Asks on stderr where both ends are a terminal; elsewhere, and with --yes, the answer is yes.
-  bool Confirm(absl::string_view question) const;
+  // May `deed` ("kill 3 jobs: a b c") be done? --yes says so, else a person does where both ends are a terminal; where
+  // there is nobody to ask it is a usage error.
+  absl::StatusOr<bool> Confirm(absl::string_view deed) const;
   // Talk: a line on stderr, unless --quiet.
   void Say(absl::string_view line) const;
   // Data: text on stdout, at once.
@@ -100,11 +102,18 @@ class ComesLater : public CLI::ParseError {
 
 // The last part of a resource name: "jobs/a/checkpoints/b" -> "b".
 std::string IdOf(absl::string_view name);
+// "workers/", "w0" or "workers/w0" -> "workers/w0"; "" stays.
+std::string FullName(absl::string_view collection, absl::string_view ref);
 
 void AddSubmit(CLI::App& app, Context& context);
 void AddJobVerbs(CLI::App& app, Context& context);
 void AddDescribe(CLI::App& app, Context& context);
+void AddWhy(CLI::App& app, Context& context);
 void AddControlVerbs(CLI::App& app, Context& context);
+void AddUpdate(CLI::App& app, Context& context);
+void AddDerive(CLI::App& app, Context& context);
+void AddQueue(CLI::App& app, Context& context);
+void AddQuota(CLI::App& app, Context& context);
 void AddWait(CLI::App& app, Context& context);
 void AddLogs(CLI::App& app, Context& context);
 void AddMetrics(CLI::App& app, Context& context);
@@ -113,8 +122,10 @@ void AddFiles(CLI::App& app, Context& context);
 // Into the groups that AddFiles makes.
 void AddMakeSamples(CLI::App& samples, Context& context);
 void AddCheckpointTasks(CLI::App& ckpt, Context& context);
+void AddCheckpointVerbs(CLI::App& ckpt, Context& context);
 void AddNode(CLI::App& app, Context& context);
 void AddEvents(CLI::App& app, Context& context);
+void AddAudit(CLI::App& app, Context& context);
 void AddDataset(CLI::App& app, Context& context);
 void AddRoot(CLI::App& app, Context& context);
 void AddLocal(CLI::App& app, Context& context);

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
@@ -42,6 +43,11 @@ void AddLeaves(const Json& json, const std::string& path,
   auto origin = origins.find(path);
   if (origin == origins.end()) origin = origins.find(absl::StrCat(path, ".0"));
   if (json == "" && origin == origins.end()) return;
+  // What came whole from another job has one origin for all below it.
+  for (std::string above = path; origin == origins.end() && absl::StrContains(above, '.');) {
+    above.resize(above.rfind('.'));
+    origin = origins.find(above);
+  }
   std::string text =
       json.is_string() ? json.get<std::string>() : json.dump(-1, ' ', false, Json::error_handler_t::replace);
   if (path == "training.microbatch" && json == spec::kAutoMicrobatch) text = spec::kAutoWord;
@@ -86,6 +92,9 @@ Listing JobListing(const std::vector<v1::Job>& jobs) {
                    {.name = "loss", .right = true},
                    {.name = "eta", .right = true},
                    {.name = "devices", .right = true, .wide = true},
+                   {.name = "priority", .right = true, .wide = true},
+                   {.name = "queue", .wide = true},
+                   {.name = "project", .wide = true},
                    {.name = "created", .optional = true},
                    {.name = "reason", .truncate = true},
                    {.name = "task", .wide = true},
@@ -118,6 +127,9 @@ Listing JobListing(const std::vector<v1::Job>& jobs) {
                                                            FormatNumber(progress.eta_seconds()))
                                                     : Cell(""),
                  absl::StrCat(job.spec().resources().devices()),
+                 absl::StrCat(job.priority()),
+                 IdOf(job.queue()),
+                 job.project(),
                  TimeCell(job.create_time()),
                  ReasonName(job.reason()),
                  spec::TaskName(job.task()),
@@ -141,6 +153,8 @@ Listing CheckpointListing(const std::vector<v1::Checkpoint>& checkpoints) {
                    {.name = "attempt", .right = true},
                    {.name = "pinned"},
                    {.name = "created", .optional = true},
+                   {.name = "note", .wide = true},
+                   {.name = "metric", .right = true, .wide = true},
                    {.name = "ema", .wide = true},
                    {.name = "root", .wide = true},
                    {.name = "path", .wide = true},
@@ -151,7 +165,8 @@ Listing CheckpointListing(const std::vector<v1::Checkpoint>& checkpoints) {
         ToJson(checkpoint), IdOf(checkpoint.name()),
         {IdOf(checkpoint.name()), Cell(state, state, checkpoint.state() == v1::Checkpoint::CORRUPT ? "red" : ""),
          CountCell(checkpoint.images_seen()), BytesCell(checkpoint.size_bytes()), absl::StrCat(checkpoint.attempt()),
-         checkpoint.pinned() ? "yes" : "no", TimeCell(checkpoint.create_time()),
+         checkpoint.pinned() ? "yes" : "no", TimeCell(checkpoint.create_time()), checkpoint.pin_note(),
+         checkpoint.has_metric() ? FormatNumber(checkpoint.metric()) : "",
          absl::StrJoin(checkpoint.ema_profiles(), ","), checkpoint.root(), checkpoint.path(),
          checkpoint.manifest_sha256()});
   }

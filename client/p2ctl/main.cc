@@ -15,6 +15,9 @@ void AddGlobalFlags(CLI::App& app, Context& context) {
   app.add_option("--addr", context.flags.addr,
                  "Server, HOST:PORT [P2_ADDR, else what `p2ctl local` runs, else 127.0.0.1:7250]")
       ->group("Global");
+  app.add_option("--project", context.flags.project,
+                 "Project of new jobs; lists and selectors show it alone [P2_PROJECT]")
+      ->group("Global");
   app.add_option("-o,--output", context.flags.output, "table|wide|json|jsonl|yaml|csv|name [P2_OUTPUT]")
       ->group("Global");
   app.add_option("--fields", context.flags.fields,
@@ -28,9 +31,8 @@ void AddGlobalFlags(CLI::App& app, Context& context) {
   app.add_option("--request-id", context.flags.request_id, "A change with the same ID is done once")->group("Global");
   app.add_flag("-q,--quiet", context.flags.quiet, "No talk on stderr; lists print IDs alone")->group("Global");
   app.add_flag("-v,--verbose", context.flags.verbose, "Say which server is asked, and error codes")->group("Global");
-  app.add_flag("--yes", context.flags.yes, "Ask nothing (only a terminal is ever asked)")->group("Global");
+  app.add_flag("--yes", context.flags.yes, "Ask nothing: do what selectors choose")->group("Global");
   app.add_flag("--no-color", context.flags.no_color, "No colours [NO_COLOR]")->group("Global");
-  p2::ctl::AddLater(app, "--project", true, "projects and quotas");
   p2::ctl::AddLater(app, "--context", true, "contexts and logins");
   p2::ctl::AddLater(app, "--token-file", true, "users and roles");
   p2::ctl::AddLater(app, "--ca", true, "TLS");
@@ -42,18 +44,24 @@ void AddVerbs(CLI::App& app, Context& context) {
   AddSubmit(app, context);
   AddJobVerbs(app, context);
   AddDescribe(app, context);
+  AddWhy(app, context);
   AddWait(app, context);
   AddLogs(app, context);
   AddMetrics(app, context);
   AddSnr(app, context);
   AddControlVerbs(app, context);
+  AddUpdate(app, context);
+  AddDerive(app, context);
   AddFiles(app, context);
   AddDataset(app, context);
   AddRoot(app, context);
   AddPreset(app, context);
   AddWeights(app, context);
+  AddQueue(app, context);
+  AddQuota(app, context);
   AddNode(app, context);
   AddEvents(app, context);
+  AddAudit(app, context);
   AddVersion(app, context);
 }
 

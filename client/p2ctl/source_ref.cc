@@ -1,7 +1,8 @@
 #include "client/p2ctl/source_ref.h"
 
 #include <filesystem>
-#include <set>
+#include <iterator>
+#include <map>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -21,8 +22,13 @@ absl::StatusOr<std::vector<v1::StorageRoot>> SeenRoots(Context& context) {
   return std::move(page.items);
 }
 
-absl::StatusOr<std::string> CheckpointSource(Context& context, const std::string& ref) {
+absl::StatusOr<std::string> CheckpointSource(Context& context, const std::string& ref, At at) {
   if (absl::StrContains(ref, "/checkpoints/")) return ref;
+  if (const size_t slash = ref.find('/'); slash != std::string::npos && slash > 0 &&
+                                          ref.find('/', slash + 1) == ref.npos && !absl::StartsWith(ref, "jobs/")) {
+    P2_ASSIGN_OR_RETURN(const v1::Job job, context.ResolveJob(ref.substr(0, slash)));
+    return absl::StrCat(job.name(), "/checkpoints/", ref.substr(slash + 1));
+  }
   const std::pair<std::string, std::string> parts = absl::StrSplit(ref, absl::MaxSplits('@', 1));
   P2_ASSIGN_OR_RETURN(const v1::Job job, context.ResolveJob(parts.first));
   if (!absl::StrContains(ref, '@')) return job.name();
@@ -33,15 +39,31 @@ absl::StatusOr<std::string> CheckpointSource(Context& context, const std::string
   P2_ASSIGN_OR_RETURN(
       const Page<v1::Checkpoint> page,
       CollectPages(*client, &Client::ListCheckpoints, &v1::ListCheckpointsResponse::checkpoints, request));
-  std::set<int64_t> known;
+  std::map<int64_t, std::string> known;  // By position; of two there the newer one, which is listed first.
   for (const v1::Checkpoint& checkpoint : page.items) {
-    if (checkpoint.state() != v1::Checkpoint::COMMITTED) continue;
-    if (checkpoint.images_seen() == images) return checkpoint.name();
-    known.insert(checkpoint.images_seen());
+    if (checkpoint.state() == v1::Checkpoint::COMMITTED) known.emplace(checkpoint.images_seen(), checkpoint.name());
   }
-  return absl::NotFoundError(absl::StrCat("job ", IdOf(job.name()), " has no good checkpoint at ", images, " images; ",
-                                          known.empty() ? "it has none" : "it has them at ",
-                                          absl::StrJoin(known, ", ")));
+  const auto above = known.upper_bound(images);
+  if (above != known.begin()) {
+    const auto& [position, name] = *std::prev(above);
+    if (position == images || at == At::kOrBefore) return name;
+  }
+  const auto position = [](std::string* out, const auto& entry) { absl::StrAppend(out, entry.first); };
+  return absl::NotFoundError(absl::StrCat(
+      "job ", IdOf(job.name()), " has no good checkpoint at ", at == At::kOrBefore ? "or before " : "", images,
+      " images; ", known.empty() ? "it has none" : "it has them at ", absl::StrJoin(known, ", ", position)));
+}
+
+absl::StatusOr<std::string> CheckpointName(Context& context, const std::string& ref) {
+  if (!absl::StrContains(ref, '/') && !absl::StrContains(ref, '@')) {
+    return UsageError(absl::StrCat("\"", ref, "\" names no checkpoint; write JOB/CHECKPOINT (`p2ctl ckpt list ", ref,
+                                   "`) or JOB@IMAGES"));
+  }
+  absl::StatusOr<std::string> name = CheckpointSource(context, ref);
+  const std::vector<std::string> parts = absl::StrSplit(ref, '/');
+  if (absl::IsNotFound(name.status()) && parts.size() == 2)
+    return absl::StrCat("jobs/", parts[0], "/checkpoints/", parts[1]);
+  return name;
 }
 
 absl::StatusOr<std::string> FilesSource(Context& context, const std::string& path) {

@@ -10,9 +10,16 @@
 
 namespace p2::ctl {
 
-// `JOB` (its newest checkpoint), `JOB@500k` (the one at 500,000 images), `jobs/JOB/checkpoints/ID`. NOT_FOUND with the
+// Which checkpoint `JOB@IMAGES` means: the one there, or the last one until there.
+enum class At { kExactly, kOrBefore };
+
+// `JOB` (its newest checkpoint: `jobs/JOB`), `JOB@500k`, `JOB/ID`, `jobs/JOB/checkpoints/ID`. NOT_FOUND with the
 // positions that there are.
-absl::StatusOr<std::string> CheckpointSource(Context& context, const std::string& ref);
+absl::StatusOr<std::string> CheckpointSource(Context& context, const std::string& ref, At at = At::kExactly);
+
+// The same for exactly one checkpoint: `JOB` alone is a usage error. Of a deleted job, whose pinned checkpoints stay,
+// the whole ID.
+absl::StatusOr<std::string> CheckpointName(Context& context, const std::string& ref);
 
 // `ROOT:PATH`, or a path on this machine below a storage root that a worker sees.
 absl::StatusOr<std::string> FilesSource(Context& context, const std::string& path);

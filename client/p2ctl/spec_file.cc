@@ -5,8 +5,10 @@
 #include <iterator>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_split.h"
 #include "client/p2ctl/command.h"
 #include "common/status_macros.h"
 
@@ -85,6 +87,35 @@ absl::Status FillSpec(absl::string_view verb, const std::string& preset, const s
     request.set_spec_file_name(IdOf(file));
   }
   return absl::OkStatus();
+}
+
+std::vector<v1::CreateJobRequest> SplitDocuments(const v1::CreateJobRequest& request) {
+  // `---` in the first column begins a document, whatever stands around it.
+  std::vector<std::string> documents(1);
+  bool marked = false, holds_something = false;  // Of the last document.
+  for (absl::string_view line : absl::StrSplit(request.spec_yaml(), '\n')) {
+    const bool marker = line == "---" || absl::StartsWith(line, "--- ") || line == "---\r";
+    if (marker && holds_something) {
+      documents.emplace_back();
+      holds_something = false;
+    } else if (marker && marked) {
+      documents.back().clear();
+    }
+    marked = marker || (marked && !documents.back().empty());
+    absl::StrAppend(&documents.back(), line, "\n");
+    const absl::string_view text = absl::StripAsciiWhitespace(marker ? line.substr(3) : line);
+    holds_something = holds_something || (!text.empty() && text[0] != '#' && text[0] != '%' && text != "...");
+  }
+  if (documents.size() == 1) return {request};
+  if (!holds_something) documents.pop_back();
+  std::vector<v1::CreateJobRequest> requests;
+  for (const std::string& document : documents) {
+    requests.push_back(request);
+    requests.back().set_spec_yaml(document);
+    if (documents.size() > 1)
+      requests.back().set_spec_file_name(absl::StrCat(request.spec_file_name(), "#", requests.size()));
+  }
+  return requests;
 }
 
 }  // namespace p2::ctl

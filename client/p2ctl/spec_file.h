@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
@@ -13,5 +14,9 @@ namespace p2::ctl {
 // INVALID_ARGUMENT for a file that cannot be read or is no text.
 absl::Status FillSpec(absl::string_view verb, const std::string& preset, const std::string& file,
                       v1::CreateJobRequest& request);
+
+// Of a file of several YAML documents (`---`) a request for each, which is called FILE#N in messages; else the request
+// alone. Documents that hold nothing are passed over.
+std::vector<v1::CreateJobRequest> SplitDocuments(const v1::CreateJobRequest& request);
 
 }  // namespace p2::ctl

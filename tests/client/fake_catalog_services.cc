@@ -64,6 +64,43 @@ struct CheckpointFake final : v1::CheckpointService::Service {
       return grpc::Status::OK;
     });
   }
+  grpc::Status PinCheckpoint(ServerContext*, const v1::PinCheckpointRequest* request,
+                             v1::Checkpoint* response) override {
+    return impl.Unary([&](FakeState& s) {
+      for (auto& [job, checkpoints] : s.checkpoints) {
+        for (v1::Checkpoint& checkpoint : checkpoints) {
+          if (checkpoint.name() != request->name()) continue;
+          checkpoint.set_pinned(request->pinned());
+          checkpoint.set_pin_note(request->note());
+          *response = checkpoint;
+          return grpc::Status::OK;
+        }
+      }
+      return NotFound("Checkpoint", request->name());
+    });
+  }
+  grpc::Status DeleteCheckpoint(ServerContext*, const v1::DeleteCheckpointRequest* request,
+                                v1::DeleteCheckpointResponse*) override {
+    return impl.Unary([&](FakeState& s) {
+      for (auto& [job, checkpoints] : s.checkpoints) {
+        for (auto checkpoint = checkpoints.begin(); checkpoint != checkpoints.end(); ++checkpoint) {
+          if (checkpoint->name() != request->name()) continue;
+          if (checkpoint->pinned()) return ToGrpcStatus(Error(ErrorReason::kCheckpointInUse, "it is pinned"));
+          checkpoints.erase(checkpoint);
+          return grpc::Status::OK;
+        }
+      }
+      return NotFound("Checkpoint", request->name());
+    });
+  }
+  grpc::Status CollectCheckpoints(ServerContext*, const v1::CollectCheckpointsRequest* request,
+                                  v1::CollectCheckpointsResponse* response) override {
+    return impl.Unary([&](FakeState& s) {
+      s.last_collect = *request;
+      *response = s.verdicts;
+      return grpc::Status::OK;
+    });
+  }
   FakeServer::Impl& impl;
 };
 
@@ -123,6 +160,14 @@ struct ClusterFake final : v1::ClusterService::Service {
         return grpc::Status::OK;
       }
       return NotFound("Worker", request->name());
+    });
+  }
+  grpc::Status DrainWorker(ServerContext*, const v1::DrainWorkerRequest* request, v1::Worker* response) override {
+    return impl.Unary([&](FakeState& s) {
+      s.last_drain = *request;
+      response->set_name(request->name());
+      response->set_draining(true);
+      return grpc::Status::OK;
     });
   }
   FakeServer::Impl& impl;

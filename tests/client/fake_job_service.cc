@@ -3,6 +3,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "common/rpc/labels.h"
 #include "p2/v1/job_service.grpc.pb.h"
 #include "tests/client/fake_server_impl.h"
 
@@ -41,12 +42,14 @@ struct JobFake final : v1::JobService::Service {
                     v1::Job::QUEUED);
         job.set_preset(request->preset());
         *job.mutable_labels() = request->labels();
+        job.mutable_lineage()->set_kind(request->derive_from().kind());
         if (!request->validate_only()) {
           s.jobs[job.name()] = job;
           impl.Change(s, job, v1::WatchJobsResponse::STATE);
         }
         *at->second.mutable_job() = job;
         at->second.mutable_estimate()->set_parameters(1370000);
+        if (request->validate_only()) *at->second.mutable_forecast() = s.forecast;
       }
       *response = at->second;
       return grpc::Status::OK;
@@ -66,6 +69,9 @@ struct JobFake final : v1::JobService::Service {
         if (!request->page_token().empty() && name < request->page_token()) continue;
         const auto& states = request->states();
         if (!states.empty() && std::count(states.begin(), states.end(), job.state()) == 0) continue;
+        if (!request->owner().empty() && request->owner() != job.owner()) continue;
+        if (!request->project().empty() && request->project() != job.project()) continue;
+        if (!request->queue().empty() && request->queue() != job.queue()) continue;
         if (response->jobs_size() == request->page_size()) {
           response->set_next_page_token(name);
           break;
@@ -129,6 +135,7 @@ struct JobFake final : v1::JobService::Service {
     return Move(*r, v1::Job::PAUSED, job);
   }
   grpc::Status ResumeJob(ServerContext*, const v1::ResumeJobRequest* r, v1::Job* job) override {
+    impl.Remember([r](FakeState& s) { s.last_resume = *r; });
     return Move(*r, v1::Job::QUEUED, job);
   }
   grpc::Status DeleteJob(ServerContext*, const v1::DeleteJobRequest* request, v1::DeleteJobResponse*) override {
@@ -138,6 +145,53 @@ struct JobFake final : v1::JobService::Service {
       if (!Terminal(*job)) return ToGrpcStatus(absl::FailedPreconditionError("job is live; stop it first"));
       impl.Change(s, *job, v1::WatchJobsResponse::DELETED);
       s.jobs.erase(job->name());
+      return grpc::Status::OK;
+    });
+  }
+  grpc::Status BatchCreateJobs(ServerContext*, const v1::BatchCreateJobsRequest* request,
+                               v1::BatchCreateJobsResponse* response) override {
+    return impl.Unary([&](FakeState& s) {
+      s.last_batch = *request;
+      for (int i = 0; i < request->requests_size(); ++i) {
+        const v1::Job job = MakeJob(absl::StrCat("batch-", i), v1::Job::QUEUED);
+        s.jobs[job.name()] = *response->add_jobs() = job;
+        impl.Change(s, job, v1::WatchJobsResponse::STATE);
+      }
+      return grpc::Status::OK;
+    });
+  }
+  grpc::Status ControlJobs(ServerContext*, const v1::ControlJobsRequest* request,
+                           v1::ControlJobsResponse* response) override {
+    return impl.Unary([&](FakeState& s) {
+      s.controls.push_back(*request);
+      const absl::StatusOr<LabelSelector> selector = LabelSelector::Parse(request->label_selector());
+      if (!selector.ok()) return ToGrpcStatus(selector.status());
+      for (auto& [name, job] : s.jobs) {
+        const bool named = std::count(request->names().begin(), request->names().end(), name) > 0;
+        const bool selected = request->names().empty() && selector->Matches(job.labels()) &&
+                              (request->owner().empty() || request->owner() == job.owner()) &&
+                              std::count(request->states().begin(), request->states().end(), job.state()) > 0;
+        if (named || selected) response->add_names(name);
+        if ((named || selected) && !request->validate_only()) job.set_state(v1::Job::CANCELLED);
+      }
+      return grpc::Status::OK;
+    });
+  }
+  grpc::Status UpdateJob(ServerContext*, const v1::UpdateJobRequest* request, v1::Job* response) override {
+    return impl.Unary([&](FakeState& s) {
+      s.last_update = *request;
+      v1::Job& job = s.jobs[request->name()];
+      if (request->has_priority()) job.set_priority(request->priority());
+      *response = job;
+      return grpc::Status::OK;
+    });
+  }
+  grpc::Status ExplainJob(ServerContext*, const v1::ExplainJobRequest* request, v1::JobExplanation* response) override {
+    return impl.Unary([&](FakeState& s) {
+      const v1::Job* job = Find(s, request->name());
+      if (job == nullptr) return NotFound("Job", request->name());
+      *response = s.explanations[job->name()];
+      response->set_name(job->name());
       return grpc::Status::OK;
     });
   }

@@ -9,6 +9,7 @@ namespace p2::testing {
 
 FakeServer::FakeServer() : impl_(std::make_unique<Impl>()) {
   AddJobService(*impl_, impl_->services);
+  AddQueueService(*impl_, impl_->services);
   AddStreamServices(*impl_, impl_->services);
   AddCatalogServices(*impl_, impl_->services);
   Start();
@@ -58,6 +59,8 @@ v1::Job MakeJob(const std::string& id, v1::Job::State state, int64_t images_seen
   job.set_state(state);
   job.set_preset("mnist-demo");
   job.set_owner("ada");
+  job.set_project("default");
+  job.set_queue("queues/default");
   job.mutable_spec()->mutable_data()->set_dataset("mnist");
   job.mutable_spec()->mutable_training()->set_batch(32);
   job.mutable_spec()->mutable_training()->set_images(18000);

@@ -17,6 +17,7 @@
 #include "p2/v1/log_service.pb.h"
 #include "p2/v1/metric_service.pb.h"
 #include "p2/v1/preset_service.pb.h"
+#include "p2/v1/queue_service.pb.h"
 
 namespace p2::testing {
 
@@ -36,7 +37,21 @@ struct FakeState {
   std::vector<v1::Worker> workers;
   std::vector<v1::StorageRoot> roots;
   std::vector<v1::Preset> presets;
+  std::map<std::string, v1::Queue> queues;
+  std::map<std::string, v1::Quota> quotas;
+  v1::QueueDescription description;  // Of every queue.
+  std::map<std::string, v1::JobExplanation> explanations;
+  v1::JobExplanation forecast;              // Of every dry run.
+  v1::CollectCheckpointsResponse verdicts;  // Of every collection.
   v1::CreateJobRequest last_create;
+  v1::BatchCreateJobsRequest last_batch;
+  std::vector<v1::ControlJobsRequest> controls;
+  v1::UpdateJobRequest last_update;
+  v1::ResumeJobRequest last_resume;
+  v1::MoveJobRequest last_move;
+  v1::DrainWorkerRequest last_drain;
+  v1::CollectCheckpointsRequest last_collect;
+  v1::ListEventsRequest last_list_events;
   std::vector<std::string> request_ids;  // Of every change that came in.
   int calls = 0;                         // Unary calls.
 };

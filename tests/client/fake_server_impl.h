@@ -14,6 +14,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
+#include "common/error_reason.h"
 #include "common/rpc/grpc_status.h"
 #include "tests/client/fake_server.h"
 
@@ -39,6 +40,12 @@ struct FakeServer::Impl {
     if (fail && !fail_after_doing) return ToGrpcStatus(failure);
     const grpc::Status status = handle(state);
     return fail ? ToGrpcStatus(failure) : status;
+  }
+
+  // Notes something, where the answer comes from elsewhere.
+  void Remember(const std::function<void(FakeState&)>& use) {
+    absl::MutexLock lock(&mutex);
+    use(state);
   }
 
   // Sends what `next` yields until it says that the stream has ended.
@@ -70,6 +77,7 @@ struct FakeServer::Impl {
 // The services, a few a file. `impl` must outlive them.
 using Services = std::vector<std::unique_ptr<grpc::Service>>;
 void AddJobService(FakeServer::Impl& impl, Services& services);
+void AddQueueService(FakeServer::Impl& impl, Services& services);
 // Metrics, logs and events: what comes in as a stream.
 void AddStreamServices(FakeServer::Impl& impl, Services& services);
 // Presets, datasets, checkpoints, artifacts, workers and roots: what is listed and read.

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <map>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "p2/v1/event_service.grpc.pb.h"
 #include "p2/v1/log_service.grpc.pb.h"
@@ -92,8 +93,11 @@ struct EventFake final : v1::EventService::Service {
   grpc::Status ListEvents(ServerContext*, const v1::ListEventsRequest* request,
                           v1::ListEventsResponse* response) override {
     return impl.Unary([&](FakeState& s) {
+      s.last_list_events = *request;
       for (const v1::Event& event : s.events) {
-        if (Wanted(event, request->resource())) *response->add_events() = event;
+        const bool people = !request->audit() || absl::StartsWith(event.actor(), "user:");
+        const bool by = request->actor().empty() || request->actor() == event.actor();
+        if (people && by && Wanted(event, request->resource())) *response->add_events() = event;
       }
       return grpc::Status::OK;
     });

@@ -26,6 +26,7 @@
 #include "p2/v1/log_service.pb.h"
 #include "p2/v1/metric_service.pb.h"
 #include "p2/v1/preset_service.pb.h"
+#include "p2/v1/queue_service.pb.h"
 
 namespace p2 {
 
@@ -80,9 +81,25 @@ class Client {
   absl::StatusOr<v1::Job> PauseJob(v1::PauseJobRequest request);
   absl::StatusOr<v1::Job> ResumeJob(v1::ResumeJobRequest request);
   absl::StatusOr<v1::DeleteJobResponse> DeleteJob(v1::DeleteJobRequest request);
+  absl::StatusOr<v1::BatchCreateJobsResponse> BatchCreateJobs(v1::BatchCreateJobsRequest request);
+  absl::StatusOr<v1::ControlJobsResponse> ControlJobs(v1::ControlJobsRequest request);
+  absl::StatusOr<v1::Job> UpdateJob(v1::UpdateJobRequest request);
+  absl::StatusOr<v1::JobExplanation> ExplainJob(const v1::ExplainJobRequest& request);
   // STATE and DELETED events; the server's signs of life are kept inside. When the revision to resume at is compacted
   // the present state is sent again, so a watcher must take STATE as "it stands so now".
   std::unique_ptr<Stream<v1::WatchJobsResponse>> WatchJobs(const v1::WatchJobsRequest& request);
+
+  // Queues, fair shares and quotas.
+  absl::StatusOr<v1::ListQueuesResponse> ListQueues(const v1::ListQueuesRequest& request = {});
+  absl::StatusOr<v1::Queue> GetQueue(const v1::GetQueueRequest& request);
+  absl::StatusOr<v1::Queue> CreateQueue(v1::CreateQueueRequest request);
+  absl::StatusOr<v1::Queue> UpdateQueue(v1::UpdateQueueRequest request);
+  absl::StatusOr<v1::DeleteQueueResponse> DeleteQueue(v1::DeleteQueueRequest request);
+  absl::StatusOr<v1::QueueDescription> DescribeQueue(const v1::DescribeQueueRequest& request);
+  absl::StatusOr<v1::Job> MoveJob(v1::MoveJobRequest request);
+  absl::StatusOr<v1::ListQuotasResponse> ListQuotas(const v1::ListQuotasRequest& request = {});
+  absl::StatusOr<v1::Quota> SetQuota(v1::SetQuotaRequest request);
+  absl::StatusOr<v1::FairShare> SetWeight(v1::SetWeightRequest request);
 
   // Presets.
   absl::StatusOr<v1::ListPresetsResponse> ListPresets(const v1::ListPresetsRequest& request);
@@ -104,6 +121,9 @@ class Client {
   // Checkpoints.
   absl::StatusOr<v1::ListCheckpointsResponse> ListCheckpoints(const v1::ListCheckpointsRequest& request);
   absl::StatusOr<v1::Checkpoint> GetCheckpoint(const v1::GetCheckpointRequest& request);
+  absl::StatusOr<v1::Checkpoint> PinCheckpoint(v1::PinCheckpointRequest request);
+  absl::StatusOr<v1::DeleteCheckpointResponse> DeleteCheckpoint(v1::DeleteCheckpointRequest request);
+  absl::StatusOr<v1::CollectCheckpointsResponse> CollectCheckpoints(v1::CollectCheckpointsRequest request);
 
   // Artifacts.
   absl::StatusOr<v1::ListArtifactsResponse> ListArtifacts(const v1::ListArtifactsRequest& request);

@@ -39,7 +39,8 @@ TEST_F(SubmitTest, SendsEveryFlag) {
     for (const v1::FlagOverride& flag : request.flags())
       flags.push_back(absl::StrCat(flag.flag(), " ", flag.path(), " ", flag.value()));
     EXPECT_THAT(flags, ElementsAre("--weight objective.weight pow(k+snr,-gamma)", "--dataset data.dataset mnist",
-                                   "--seed training.seed 7", "--devices resources.devices 2"));
+                                   "--seed training.seed 7", "--devices resources.devices 2",
+                                   "--devices resources.min_devices 0"));
     EXPECT_EQ(request.name_prefix(), "mine");
     EXPECT_EQ(request.labels().at("team"), "vision");
     EXPECT_EQ(request.request_id(), "r1");

@@ -1,0 +1,20 @@
+// Text about one thing, for people: facts as `Key:  value`, and titled tables below them.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+#include "client/p2ctl/table_printer.h"
+
+namespace p2::ctl {
+
+// "Owner:        ada\n", wrapped in its column; "" if there is no value. REQUIRES: a key of at most 12 characters.
+std::string FactLine(absl::string_view key, absl::string_view value, const TableStyle& style);
+
+// A titled, indented table, with an empty line before it; "\nTitle: none\n" without rows (what stands in parentheses
+// behind the title is left out then).
+std::string Section(absl::string_view title, const std::vector<TableColumn>& columns,
+                    const std::vector<std::vector<TableCell>>& rows, const TableStyle& style);
+
+}  // namespace p2::ctl
