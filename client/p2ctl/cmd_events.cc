@@ -87,22 +87,28 @@ absl::StatusOr<int> Run(Context& context, const Options& options) {
   return kInterrupted;
 }
 
+// "priority 0 -> priority 5"; where the event has no values, its message.
+std::string ChangeText(const v1::Event& event) {
+  if (event.after().empty()) return FirstLine(event.message());
+  return event.before().empty() ? event.after() : absl::StrCat(event.before(), " -> ", event.after());
+}
+
 Listing AuditListing(const std::vector<v1::Event>& events) {
   Listing listing({{.name = "time"},
                    {.name = "who"},
                    {.name = "what"},
                    {.name = "resource"},
-                   {.name = "before"},
-                   {.name = "after"},
-                   {.name = "message", .truncate = true, .optional = true},
+                   {.name = "change", .truncate = true},
                    {.name = "request", .optional = true},
-                   {.name = "revision", .right = true, .wide = true}});
+                   {.name = "revision", .right = true, .wide = true},
+                   {.name = "before", .wide = true},
+                   {.name = "after", .wide = true},
+                   {.name = "message", .wide = true, .truncate = true}});
   for (const v1::Event& event : events) {
-    // What `before` and `after` say the message need not say again.
-    const std::string message = event.message() == event.after() ? "" : FirstLine(event.message());
     listing.Add(ToJson(event), absl::StrCat(event.revision()),
-                {TimeCell(event.time()), event.actor(), event.reason(), event.resource(), event.before(), event.after(),
-                 Cell(message, event.message()), event.request_id(), absl::StrCat(event.revision())});
+                {TimeCell(event.time()), event.actor(), event.reason(), event.resource(), ChangeText(event),
+                 event.request_id(), absl::StrCat(event.revision()), event.before(), event.after(),
+                 Cell(FirstLine(event.message()), event.message())});
   }
   return listing;
 }

@@ -96,9 +96,12 @@ TEST_F(CheckpointTest, AuditTellsWhoChangedWhatFromWhatToWhat) {
     s.events[2].set_message("to the front of its line");
   });
   const std::string out = P2ctl({"audit", "list"}).out;
-  EXPECT_THAT(out, AllOf(HasSubstr("BEFORE      AFTER       MESSAGE"), Not(HasSubstr("JOB_STATE")),
-                         HasSubstr("priority 0  priority 5  -"), HasSubstr("to the front of its line"),
+  EXPECT_THAT(out, AllOf(HasSubstr("RESOURCE         CHANGE"), Not(HasSubstr("JOB_STATE")),
+                         HasSubstr("priority 0 -> priority 5"), HasSubstr("to the front of its line"),
                          HasSubstr("request-of-user:ada")));
+  EXPECT_EQ(P2ctl({"audit", "list", "--fields", "who,what,before,after,request", "-o", "csv", "--no-headers"}).out,
+            "user:ada,JOB_UPDATED,priority 0,priority 5,request-of-user:ada\n"
+            "user:bob,JOB_MOVED,,,request-of-user:bob\n");
   const std::string bob = P2ctl({"audit", "list", "--user", "bob", "--resource", "ffhq"}).out;
   EXPECT_THAT(bob, AllOf(HasSubstr("JOB_MOVED"), Not(HasSubstr("JOB_UPDATED"))));
   server_.With([](FakeState& s) {
