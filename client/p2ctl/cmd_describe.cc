@@ -171,13 +171,15 @@ std::string SourceText(const v1::JobSource& source) {
   return absl::StrCat(source.checkpoint(), " (", FormatCount(source.images_seen()), " images)");
 }
 
-// "8 cuda", "2 to 8 cuda (elastic), holds 4".
+// "8 cuda", "2 to 8 cuda (elastic), holds 4"; other than the spec says after `resume --devices`.
 std::string DevicesText(const v1::Job& job) {
   const v1::ResourceSpec& resources = job.spec().resources();
   const bool elastic = resources.min_devices() > 0;
   return absl::StrCat(elastic ? absl::StrCat(resources.min_devices(), " to ") : "", resources.devices(),
                       resources.kind().empty() ? "" : " ", resources.kind(), elastic ? " (elastic)" : "",
-                      elastic && job.devices_held() > 0 ? absl::StrCat(", holds ", job.devices_held()) : "");
+                      job.devices_held() > 0 && (elastic || job.devices_held() != resources.devices())
+                          ? absl::StrCat(", holds ", job.devices_held())
+                          : "");
 }
 
 // "fork of ffhq-abcde at 000000400000-e1".

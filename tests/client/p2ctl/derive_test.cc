@@ -111,6 +111,9 @@ TEST_F(DeriveTest, DescribeTellsWhereAJobComesFrom) {
     EXPECT_THAT(out, HasSubstr(part));
   }
   EXPECT_THAT(out, ::testing::ContainsRegex("model.image_size +64 +job ffhq-abcde\n"));
+  job.mutable_spec()->mutable_resources()->set_min_devices(0);
+  server_.SetJob(job);
+  EXPECT_THAT(P2ctl({"describe", "fork-1"}).out, HasSubstr("Devices:      2, holds 1\n"));
   EXPECT_THAT(P2ctl({"describe", "ffhq"}).out,
               AllOf(Not(HasSubstr("Made from")), Not(HasSubstr("Preempted")), HasSubstr("Devices:      2\n")));
 }
