@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "common/failpoint.h"
 #include "common/logging.h"
 #include "google/protobuf/stubs/logging.h"
 #include "server/server.h"
@@ -82,6 +83,12 @@ int main(int argc, char** argv) {
   if (!options.ok()) {
     std::cerr << "p2d: " << options.status().message() << "\n";
     return kUsage;
+  }
+  if (options->enable_failpoints) {
+    if (const absl::Status enabled = p2::failpoint::Enable(std::getenv("P2_FAILPOINTS")); !enabled.ok()) {
+      std::cerr << "p2d: P2_FAILPOINTS: " << enabled.message() << "\n";
+      return kUsage;
+    }
   }
   p2::InitLogging("p2d", options->log_level);
   google::protobuf::SetLogHandler(LogFromProtobuf);

@@ -45,6 +45,8 @@ absl::StatusOr<ServerOptions> ParseServerOptions(const std::vector<std::string>&
   app.add_flag("--insecure", options.insecure, "Allow addresses beyond loopback, without TLS");
   app.add_option("--ready-file", options.ready_file, "Write the addresses here, as JSON, once p2d serves");
   layers.AddLogLevel(options.log_level);
+  app.add_flag("--enable-failpoints", options.enable_failpoints,
+               "For tests: fail where P2_FAILPOINTS says (docs/reliability.md)");
   layers.AddDuration("--heartbeat-interval", options.heartbeat_interval, "How often a worker must be heard of");
   layers.AddDuration("--suspect-after", options.suspect_after, "Silence after which a worker gets no new gangs");
   layers.AddDuration("--lost-after", options.lost_after, "Silence after which a worker's jobs go elsewhere");

@@ -22,6 +22,8 @@ struct ServerOptions {
   // Written when p2d serves: {"grpc":"127.0.0.1:7250","http":"127.0.0.1:7251","pid":1}. Empty: none.
   std::string ready_file;
   LogLevel log_level = LogLevel::kInfo;
+  // Takes up the failpoints in P2_FAILPOINTS (common/failpoint.h).
+  bool enable_failpoints = false;
 
   // Leases of workers. REQUIRES: heartbeat_interval < suspect_after <= lost_after.
   absl::Duration heartbeat_interval = absl::Seconds(2);

@@ -16,7 +16,9 @@ namespace p2 {
 namespace {
 
 // What no lower layer may set.
-bool IsFlagOnly(const std::string& name) { return name == "help" || name == "version" || name == "config"; }
+bool IsFlagOnly(const std::string& name) {
+  return name == "help" || name == "version" || name == "config" || name == "enable-failpoints";
+}
 
 // Gives an option that the higher layers left out the values of a lower one.
 void Fill(CLI::Option& option, const std::vector<std::string>& values) {

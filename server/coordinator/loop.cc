@@ -8,6 +8,7 @@
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "common/error_reason.h"
+#include "common/failpoint.h"
 #include "common/logging.h"
 #include "common/status_macros.h"
 #include "server/coordinator/spool_bytes.h"
@@ -121,8 +122,11 @@ void Loop::RunBatch(std::vector<Item> items) {
   }
   Schedule(batch);
   if (!Commit(batch)) return;
+  if (absl::Status status = P2_FAILPOINT("loop.before_publish"); !status.ok()) return Fail(status);
   Publish(batch);
+  if (absl::Status status = P2_FAILPOINT("loop.before_answer"); !status.ok()) return Fail(status);
   for (const auto& tell : batch.after) tell();
+  if (absl::Status status = P2_FAILPOINT("loop.before_ack"); !status.ok()) return Fail(status);
   for (const std::string& worker : batch.spools) {
     auto session = sessions_.find(worker);
     if (session == sessions_.end()) continue;

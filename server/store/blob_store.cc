@@ -16,6 +16,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "common/failpoint.h"
 #include "common/resource_name.h"
 #include "common/sha256.h"
 #include "common/status_macros.h"
@@ -120,6 +121,7 @@ absl::StatusOr<std::unique_ptr<BlobStore>> BlobStore::Open(const std::string& di
 }
 
 absl::Status BlobStore::WriteAt(const std::string& path, int64_t offset, absl::string_view data, bool truncate) {
+  P2_RETURN_IF_ERROR(P2_FAILPOINT("blob.before_write"));
   const int flags = O_WRONLY | O_CREAT | (truncate ? O_TRUNC : 0);
   absl::StatusOr<File> file = File::Open(path, flags);
   if (absl::IsNotFound(file.status())) {
@@ -201,7 +203,9 @@ absl::StatusOr<bool> BlobStore::WriteArtifact(const ArtifactPiece& piece) {
                                             " that its worker announced; it was dropped"));
   }
   P2_RETURN_IF_ERROR(SyncPath(part));
+  P2_RETURN_IF_ERROR(P2_FAILPOINT("blob.before_rename"));
   if (rename(part.c_str(), path.c_str()) != 0) return ErrnoError("rename", part);
+  P2_RETURN_IF_ERROR(P2_FAILPOINT("blob.after_rename"));
   P2_RETURN_IF_ERROR(SyncPath(ParentDirectory(path)));
   return true;
 }
@@ -213,6 +217,7 @@ absl::StatusOr<std::string> BlobStore::ReadArtifact(absl::string_view job, absl:
 }
 
 absl::Status BlobStore::Sync() {
+  P2_RETURN_IF_ERROR(P2_FAILPOINT("blob.before_sync"));
   std::set<std::string> dirty;
   {
     absl::MutexLock lock(&mutex_);

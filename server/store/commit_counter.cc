@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/crc32c.h"
+#include "common/failpoint.h"
 #include "common/status_macros.h"
 #include "server/store/file_io.h"
 
@@ -78,6 +79,7 @@ absl::Status CommitCounter::Set(uint64_t count) {
       static_cast<ssize_t>(slot.size())) {
     return ErrnoError("write", path_);
   }
+  P2_RETURN_IF_ERROR(P2_FAILPOINT("commits.before_sync"));
   if (fdatasync(fd_) != 0) return ErrnoError("fdatasync", path_);
   count_ = count;
   return absl::OkStatus();

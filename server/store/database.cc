@@ -8,6 +8,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "common/error_reason.h"
+#include "common/failpoint.h"
 #include "common/status_macros.h"
 #include "rocksdb/db.h"
 #include "rocksdb/env.h"
@@ -162,10 +163,13 @@ absl::Status Database::Write(Batch& batch) {
   batch.Put(CommitsKey(), absl::StrCat(commits_ + 1));
   rocksdb::WriteOptions sync;
   sync.sync = true;
-  broken_ = FromRocksDb(db_->Write(sync, batch.batch_.get()), "write");
+  broken_ = P2_FAILPOINT("store.before_write");
+  if (broken_.ok()) broken_ = FromRocksDb(db_->Write(sync, batch.batch_.get()), "write");
+  if (broken_.ok()) broken_ = P2_FAILPOINT("store.before_commit_count");
   if (!broken_.ok()) return broken_;
   ++commits_;
   if (counter_ != nullptr) broken_ = counter_->Set(commits_);
+  if (broken_.ok()) broken_ = P2_FAILPOINT("store.after_commit_count");
   return broken_;
 }
 

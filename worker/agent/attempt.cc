@@ -7,6 +7,7 @@
 #include <filesystem>
 
 #include "absl/strings/str_cat.h"
+#include "common/failpoint.h"
 #include "common/logging.h"
 #include "common/status_macros.h"
 #include "worker/agent/files.h"
@@ -98,7 +99,9 @@ absl::Status Attempt::StartRanks(const p2::v1::Start& start) {
   launch.set_output_dir(directories_.output_dir);
   trains_ = !launch.has_task();
   for (const auto& rank : ranks_) {
+    P2_RETURN_IF_ERROR(P2_FAILPOINT("agent.before_spawn"));
     P2_RETURN_IF_ERROR(StartRank(*rank, launch, start));
+    P2_RETURN_IF_ERROR(P2_FAILPOINT("agent.after_spawn"));
     P2_RETURN_IF_ERROR(SaveJournal());
   }
   store_.reset();
@@ -116,6 +119,7 @@ absl::Status Attempt::StartRank(Rank& rank, p2::v1::Launch launch, const p2::v1:
   TrainerCommandLine command;
   command.program = context_.options.trainer;
   command.arguments = {"--launch", launch_file};
+  if (context_.options.enable_failpoints) command.arguments.push_back("--enable-failpoints");
   command.log_path = RankFile(dir_, number, "log");
   command.environment = InheritedEnvironment(environ);
   const std::vector<std::pair<std::string, std::string>> variables = {

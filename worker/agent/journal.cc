@@ -4,6 +4,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "common/failpoint.h"
 #include "common/resource_name.h"
 #include "common/status_macros.h"
 #include "nlohmann/json.hpp"
@@ -49,7 +50,9 @@ absl::Status WriteJournal(const std::string& attempt_dir, const JournalEntry& en
                              {"start_time", rank.process.start_time},
                              {"event_sequence", rank.event_sequence},
                              {"log_offset", rank.log_offset}});
-  return ReplaceFile(absl::StrCat(attempt_dir, "/journal.json"), json.dump(1), 0600);
+  P2_RETURN_IF_ERROR(P2_FAILPOINT("journal.before_write"));
+  P2_RETURN_IF_ERROR(ReplaceFile(absl::StrCat(attempt_dir, "/journal.json"), json.dump(1), 0600));
+  return P2_FAILPOINT("journal.after_write");
 }
 
 absl::StatusOr<JournalEntry> ReadJournal(const std::string& attempt_dir) {

@@ -1,6 +1,7 @@
 #include <cstdlib>
 #include <iostream>
 
+#include "common/failpoint.h"
 #include "common/logging.h"
 #include "worker/agent/agent.h"
 #include "worker/agent/options.h"
@@ -25,6 +26,12 @@ int main(int argc, char** argv) {
   if (!options.ok()) {
     std::cerr << "p2-worker: " << options.status().message() << "\n";
     return ExitCode(options.status());
+  }
+  if (options->enable_failpoints) {
+    if (const absl::Status enabled = p2::failpoint::Enable(std::getenv("P2_FAILPOINTS")); !enabled.ok()) {
+      std::cerr << "p2-worker: P2_FAILPOINTS: " << enabled.message() << "\n";
+      return kUsage;
+    }
   }
   p2::InitLogging("p2-worker", options->log_level);
   const auto agent = p2::agent::Agent::Create(*options, p2::Clock::Real());

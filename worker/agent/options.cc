@@ -69,6 +69,8 @@ absl::StatusOr<AgentOptions> ParseOptions(int argc, const char* const* argv, con
   app.add_option("--spool-limit", options.spool_limit_bytes, "bytes kept while the coordinator is away")
       ->capture_default_str()
       ->check(CLI::Range(int64_t{1} << 20, int64_t{1} << 40));
+  app.add_flag("--enable-failpoints", options.enable_failpoints,
+               "for tests: fail where P2_FAILPOINTS says (docs/reliability.md)");
   layers.AddLogLevel(options.log_level);
   P2_RETURN_IF_ERROR(layers.Parse(std::vector<std::string>(argv + 1, argv + argc), getenv));
   for (const std::string& text : roots) {

@@ -62,6 +62,8 @@ struct AgentOptions {
   absl::Duration roots_interval = absl::Seconds(10);
   // Unacknowledged bytes: logs and artifacts stop at three quarters, metrics at the whole; states never (spool.h).
   int64_t spool_limit_bytes = int64_t{256} << 20;
+  // Takes up the failpoints in P2_FAILPOINTS, and lets trainers take up those in P2_TRAINER_FAILPOINTS (failpoint.h).
+  bool enable_failpoints = false;
   LogLevel log_level = LogLevel::kInfo;
 };
 

@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "common/crc32c.h"
+#include "common/failpoint.h"
 #include "common/status_macros.h"
 
 namespace p2::agent {
@@ -126,12 +127,18 @@ absl::Status Spool::Flush() {
   if (segments_.back().size >= options_.segment_bytes) P2_RETURN_IF_ERROR(BeginSegment());
   Segment& segment = segments_.back();
   const std::string path = PathOf(segment.first);
+  P2_RETURN_IF_ERROR(P2_FAILPOINT("spool.before_write"));
   if (lseek(segment.fd.get(), segment.size, SEEK_SET) < 0) return ErrnoError(path);
   if (absl::Status written = WriteAll(segment.fd.get(), path, buffer_); !written.ok()) {
     if (ftruncate(segment.fd.get(), segment.size) != 0) return ErrnoError(path);
     return written;
   }
+  // Whatever a sync fails with, also for want of space: it is never tried again.
+  if (absl::Status failed = P2_FAILPOINT("spool.before_sync"); !failed.ok())
+    return absl::InternalError(failed.message());
   if (fdatasync(segment.fd.get()) != 0) return absl::InternalError(ErrnoError(path).message());
+  if (absl::Status failed = P2_FAILPOINT("spool.after_sync"); !failed.ok())
+    return absl::InternalError(failed.message());
   for (const uint32_t size : pending_) {
     index_.push_back({segment.size, size});
     segment.size += size;
@@ -195,6 +202,7 @@ absl::Status Spool::Ack(uint64_t sequence) {
     P2_RETURN_IF_ERROR(BeginSegment());
   while (segments_.size() > 1 && segments_[1].first <= acked_ + 1) {
     const Segment& oldest = segments_.front();
+    P2_RETURN_IF_ERROR(P2_FAILPOINT("spool.before_drop"));
     if (unlink(PathOf(oldest.first).c_str()) != 0) return ErrnoError(PathOf(oldest.first));
     index_.erase(index_.begin(), index_.begin() + static_cast<std::ptrdiff_t>(segments_[1].first - oldest.first));
     kept_bytes_ -= oldest.size;

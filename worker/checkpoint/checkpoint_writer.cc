@@ -11,6 +11,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "common/failpoint.h"
 #include "common/file_util.h"
 #include "common/safetensors/safetensors.h"
 #include "common/status_macros.h"
@@ -48,6 +49,7 @@ absl::StatusOr<WrittenCheckpoint> WriteInto(const std::string& directory, const 
     if (tick) tick();
     return absl::OkStatus();
   };
+  P2_RETURN_IF_ERROR(P2_FAILPOINT("checkpoint.before_write"));
   for (const TensorFile& file : snapshot.tensors) {
     P2_RETURN_IF_ERROR(WriteTensors(absl::StrCat(directory, "/", file.path), file));
     P2_RETURN_IF_ERROR(finish_file(file.path));
@@ -58,9 +60,11 @@ absl::StatusOr<WrittenCheckpoint> WriteInto(const std::string& directory, const 
     P2_RETURN_IF_ERROR(WriteText(absl::StrCat(directory, "/", name), text));
     P2_RETURN_IF_ERROR(finish_file(name));
   }
+  P2_RETURN_IF_ERROR(P2_FAILPOINT("checkpoint.before_manifest"));
   P2_RETURN_IF_ERROR(WriteText(absl::StrCat(directory, "/", kManifestFile), ManifestToJson(manifest)));
   P2_RETURN_IF_ERROR(SyncDirectory(directory));
   P2_ASSIGN_OR_RETURN(const FileEntry self, DigestFile(directory, kManifestFile));
+  P2_RETURN_IF_ERROR(P2_FAILPOINT("checkpoint.before_rename"));
   return WrittenCheckpoint{DirectoryName(manifest.images_seen, manifest.epoch), std::move(manifest), self.sha256};
 }
 
@@ -89,7 +93,9 @@ absl::StatusOr<WrittenCheckpoint> WriteCheckpoint(const std::string& parent, con
     RemoveTree(temporary);
     return written;
   }
+  P2_RETURN_IF_ERROR(P2_FAILPOINT("checkpoint.before_parent_sync"));
   P2_RETURN_IF_ERROR(SyncDirectory(parent));
+  P2_RETURN_IF_ERROR(P2_FAILPOINT("checkpoint.after_parent_sync"));
   return written;
 }
 

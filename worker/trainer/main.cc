@@ -18,6 +18,7 @@
 
 #include "CLI/CLI.hpp"
 #include "absl/strings/str_cat.h"
+#include "common/failpoint.h"
 #include "common/logging.h"
 #include "common/status_macros.h"
 #include "worker/checkpoint/checkpoint_reader.h"
@@ -59,6 +60,7 @@ struct Flags {
   std::string data_interface;
   std::string backend;
   int threads = 0;
+  bool enable_failpoints = false;
   absl::Duration farewell_timeout = TrainOptions().farewell_timeout;
   absl::Duration event_flush_timeout = kEventFlushTimeout;
 };
@@ -204,6 +206,8 @@ int Main(int argc, char** argv) {
               "At the end: how long rank 0 waits for the others to leave");
   AddDuration(app, "--event-flush-timeout", "P2_TRAINER_EVENT_FLUSH_TIMEOUT", flags.event_flush_timeout,
               "At the end: how long p2-worker may take to read the last events");
+  app.add_flag("--enable-failpoints", flags.enable_failpoints,
+               "For tests: fail where P2_TRAINER_FAILPOINTS says (docs/reliability.md)");
   Verb chosen;
   AddInspect(app, &chosen);
   AddExport(app, &chosen);
@@ -228,6 +232,12 @@ int Main(int argc, char** argv) {
     return app.exit(e) == 0 ? 0 : usage;
   }
 
+  if (flags.enable_failpoints) {
+    if (const absl::Status enabled = failpoint::Enable(std::getenv("P2_TRAINER_FAILPOINTS")); !enabled.ok()) {
+      std::fprintf(stderr, "p2-trainer: P2_TRAINER_FAILPOINTS: %s\n", std::string(enabled.message()).c_str());
+      return static_cast<int>(ExitCode::kBadSpec);
+    }
+  }
   InitLogging("p2-trainer", LogLevel::kInfo);
   ::signal(SIGPIPE, SIG_IGN);
   struct sigaction action {};

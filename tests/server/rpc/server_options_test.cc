@@ -51,6 +51,16 @@ TEST(ServerOptionsTest, TakesTheShippedFileWhichHoldsTheDefaults) {
   EXPECT_EQ(options->insecure, defaults.insecure);
 }
 
+TEST(ServerOptionsTest, TakesFailpointsFromAFlagOnly) {
+  EXPECT_TRUE(Parse({"--enable-failpoints"})->enable_failpoints);
+  EXPECT_FALSE(Parse({}, {{"P2D_ENABLE_FAILPOINTS", "true"}})->enable_failpoints);
+  const store::TempDirectory temp;
+  const std::string file = temp.path() + "/p2d.yaml";
+  store::WriteWhole(file, "enable-failpoints: true\n");
+  EXPECT_THAT(std::string(Parse({"--config", file}).status().message()),
+              HasSubstr("unknown option \"enable-failpoints\""));
+}
+
 TEST(ServerOptionsTest, RefusesWhatItDoesNotKnow) {
   const store::TempDirectory temp;
   const std::string file = temp.path() + "/p2d.yaml";
