@@ -152,9 +152,20 @@ void Loop::Take(Batch& batch, Command& command) {
     answer = result.status();
   }
   if (command.done) {
+    const bool may_be_gone = std::holds_alternative<scheduler::DeleteJob>(command.event) ||
+                             std::holds_alternative<scheduler::ControlJobs>(command.event) ||
+                             std::holds_alternative<scheduler::CreateJobs>(command.event);
     // The records as they stand when the batch is done: a job may have got its devices in it.
-    batch.after.push_back([this, done = std::move(command.done), answer = std::move(answer)] {
-      done(answer.ok() ? absl::StatusOr<Coordinator::Answer>(AnswerOf(*answer)) : answer.status());
+    batch.after.push_back([this, may_be_gone, done = std::move(command.done), answer = std::move(answer)] {
+      if (!answer.ok()) return done(answer.status());
+      Coordinator::Answer found = AnswerOf(*answer);
+      if (!may_be_gone && found.job == nullptr && absl::StartsWith(*answer, "jobs/")) {
+        // A request of before that job's end, asked again.
+        return done(Error(ErrorReason::kJobNotFound,
+                          absl::StrCat("job \"", absl::StripPrefix(*answer, "jobs/"),
+                                       "\", which this request ID was answered with, has been deleted")));
+      }
+      done(std::move(found));
     });
   }
 }

@@ -215,6 +215,20 @@ TEST_F(CoordinatorTest, ARepeatedRequestGetsTheSameJobAlsoAfterARestart) {
   EXPECT_TRUE(absl::IsAlreadyExists(coordinator_->Execute(other).status()));
 }
 
+TEST_F(CoordinatorTest, ARepeatedRequestOfADeletedJobIsNotFound) {
+  const std::string job = (*coordinator_->Execute(Submission("request-1"))).job->id;
+  const scheduler::KillJob kill{{"user:ann", "request-2", "payload", std::nullopt}, job};
+  ASSERT_TRUE(coordinator_->Execute(kill).ok());
+  const scheduler::DeleteJob erase{{"user:ann", "request-3", "payload", std::nullopt}, job};
+  ASSERT_TRUE(coordinator_->Execute(erase).ok());
+  for (int start = 0; start < 2; ++start) {
+    EXPECT_TRUE(absl::IsNotFound(coordinator_->Execute(Submission("request-1")).status()));
+    EXPECT_TRUE(absl::IsNotFound(coordinator_->Execute(kill).status()));
+    EXPECT_TRUE(coordinator_->Execute(erase).ok());
+    Restart();
+  }
+}
+
 TEST_F(CoordinatorTest, WelcomesAWorkerAndFormsTheGang) {
   const std::string job = Submit();
   const auto session = coordinator_->ConnectWorker(Hello());
