@@ -16,8 +16,8 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
-#include "absl/synchronization/notification.h"
 #include "common/clock.h"
+#include "common/doorbell.h"
 #include "common/http/http_server.h"
 #include "common/http/prometheus_text.h"
 #include "common/logging.h"
@@ -114,7 +114,7 @@ struct Server::Impl {
   std::atomic<bool> ready = false;
   std::atomic<bool> stopped = false;
   std::atomic<int64_t> free_bytes = -1;
-  absl::Notification stop_disk_thread;
+  Doorbell stop_disk_thread;
   store::DiskWatermark watermark;  // Start's, then the disk thread's.
 
   absl::Status LookAtDisk();
@@ -124,6 +124,9 @@ struct Server::Impl {
 absl::Status Server::Impl::LookAtDisk() {
   P2_ASSIGN_OR_RETURN(const store::DiskSpace space, directory->Space());
   free_bytes = space.free_bytes;
+  if (absl::Status status = directory->RestoreBallast(); !status.ok()) {
+    P2_LOG(kWarning) << "the ballast is not taken again: " << status.message();
+  }
   const bool was_full = watermark.full();
   if (watermark.Update(space) == was_full) return absl::OkStatus();
   const std::string message = store::DiskWatermark::Message(space, directory->path());
@@ -132,8 +135,8 @@ absl::Status Server::Impl::LookAtDisk() {
 }
 
 void Server::Impl::WatchDisk() {
-  while (!stop_disk_thread.WaitForNotificationWithTimeout(options.disk_interval)) {
-    if (absl::Status status = LookAtDisk(); !status.ok() && !stop_disk_thread.HasBeenNotified()) {
+  while (!stop_disk_thread.WaitFor(options.disk_interval)) {
+    if (absl::Status status = LookAtDisk(); !status.ok() && !stopped) {
       P2_LOG(kWarning) << "free space of " << directory->path() << " is unknown: " << status.ToString();
     }
   }
@@ -151,7 +154,6 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
                                                                   .disk_space = std::move(dependencies.disk_space)}));
   P2_ASSIGN_OR_RETURN(impl.store, store::OpenRocksDbJobStore({.database_path = impl.directory->database_path(),
                                                               .commits_path = impl.directory->commits_path()}));
-  P2_RETURN_IF_ERROR(impl.directory->RestoreBallast());
   P2_ASSIGN_OR_RETURN(impl.blobs, store::BlobStore::Open(impl.directory->blobs_path()));
   impl.metrics = std::make_unique<metrics::ServerMetrics>(P2_VERSION);
 
@@ -221,7 +223,7 @@ std::string Server::http_address() const { return impl_->http->address(); }
 void Server::Stop() {
   if (impl_->stopped.exchange(true)) return;
   impl_->ready = false;
-  impl_->stop_disk_thread.Notify();
+  impl_->stop_disk_thread.Ring();
   if (impl_->disk_thread.joinable()) impl_->disk_thread.join();
   if (impl_->rpc != nullptr) impl_->rpc->Stop(impl_->options.shutdown_grace);
   if (impl_->http != nullptr) impl_->http->Stop();

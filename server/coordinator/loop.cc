@@ -66,24 +66,25 @@ absl::Status Loop::Recover() {
 }
 
 void Loop::Run() {
-  absl::Time next_tick = absl::Now() + options_.tick_interval;
+  const Clock& clock = Clock::Real();
+  absl::Time next_tick = clock.Monotonic() + options_.tick_interval;
   while (true) {
+    inbox_bell_.WaitFor(next_tick - clock.Monotonic());
     std::vector<Item> items;
     {
       absl::MutexLock lock(&mutex_);
-      auto ready = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return stopped_ || !inbox_.empty(); };
-      mutex_.AwaitWithDeadline(absl::Condition(&ready), next_tick);
       if (stopped_) break;
       if (inbox_.size() <= kMaxBatch) {
         items.swap(inbox_);
       } else {
         items.assign(std::make_move_iterator(inbox_.begin()), std::make_move_iterator(inbox_.begin() + kMaxBatch));
         inbox_.erase(inbox_.begin(), inbox_.begin() + kMaxBatch);
+        inbox_bell_.Ring();
       }
     }
-    if (absl::Now() >= next_tick) {
+    if (clock.Monotonic() >= next_tick) {
       items.push_back(Command{scheduler::Tick{}, nullptr});
-      next_tick = absl::Now() + options_.tick_interval;
+      next_tick = clock.Monotonic() + options_.tick_interval;
     }
     if (!items.empty()) RunBatch(std::move(items));
   }
@@ -94,6 +95,7 @@ absl::Status Loop::Push(Item item) {
   absl::MutexLock lock(&mutex_);
   if (stopped_) return Stopping();
   inbox_.push_back(std::move(item));
+  inbox_bell_.Ring();
   return absl::OkStatus();
 }
 
@@ -102,6 +104,7 @@ void Loop::Stop() {
   {
     absl::MutexLock lock(&mutex_);
     stopped_ = true;
+    inbox_bell_.Ring();
     waiting.swap(inbox_);
   }
   for (Item& item : waiting) {

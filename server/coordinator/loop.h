@@ -14,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
+#include "common/doorbell.h"
 #include "p2/v1/worker_service.pb.h"
 #include "server/coordinator/coordinator.h"
 #include "server/coordinator/job_ids.h"
@@ -120,6 +121,7 @@ class Loop {
   bool failed_ = false;
   absl::Duration step_time_;
 
+  Doorbell inbox_bell_;  // Rung for each item, and at the end.
   absl::Mutex mutex_;
   std::vector<Item> inbox_ ABSL_GUARDED_BY(mutex_);
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -67,9 +68,11 @@ absl::StatusOr<std::unique_ptr<DataDirectory>> DataDirectory::Open(DataDirectory
 }
 
 absl::Status DataDirectory::RestoreBallast() {
+  const std::string path = options_.path + "/ballast";
+  struct stat info;
+  if (stat(path.c_str(), &info) == 0 && info.st_size == options_.ballast_bytes) return absl::OkStatus();
   P2_ASSIGN_OR_RETURN(const DiskSpace space, Space());
   if (space.free_bytes < 4 * options_.ballast_bytes) return absl::OkStatus();
-  const std::string path = options_.path + "/ballast";
   P2_ASSIGN_OR_RETURN(const File file, File::Open(path, O_RDWR | O_CREAT));
   if (const int error = posix_fallocate(file.fd(), 0, options_.ballast_bytes); error != 0) {
     errno = error;

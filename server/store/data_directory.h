@@ -61,7 +61,8 @@ class DataDirectory {
   std::string commits_path() const { return options_.path + "/commits"; }
   std::string blobs_path() const { return options_.path + "/blobs"; }
 
-  // Takes the ballast's space again if four times as much is free. Call once the database is open.
+  // Takes the ballast's space again if four times as much is free and it is not taken yet. Call once the database is
+  // open, and whenever space may have come back.
   absl::Status RestoreBallast();
   absl::StatusOr<DiskSpace> Space() const { return options_.disk_space(options_.path); }
 

@@ -45,6 +45,7 @@ CoordinatorSession::~CoordinatorSession() {
   {
     absl::MutexLock lock(&mutex_);
     stopping_ = true;
+    stop_bell_.Ring();
     if (context_ != nullptr) context_->TryCancel();
   }
   thread_.join();
@@ -65,11 +66,7 @@ void CoordinatorSession::Welcomed() {
   failures_ = 0;
 }
 
-bool CoordinatorSession::SleepUnlessStopping(absl::Duration duration) {
-  absl::MutexLock lock(&mutex_);
-  mutex_.AwaitWithTimeout(absl::Condition(&stopping_), duration);
-  return !stopping_;
-}
+bool CoordinatorSession::SleepUnlessStopping(absl::Duration duration) { return !stop_bell_.WaitFor(duration); }
 
 void CoordinatorSession::Run() {
   std::mt19937_64 random{std::random_device{}()};

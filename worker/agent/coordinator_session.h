@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "common/doorbell.h"
 #include "grpcpp/channel.h"
 #include "grpcpp/client_context.h"
 #include "p2/v1/worker_service.grpc.pb.h"
@@ -56,6 +57,7 @@ class CoordinatorSession {
   const Callbacks callbacks_;
   const std::shared_ptr<grpc::Channel> channel_;
 
+  Doorbell stop_bell_;
   absl::Mutex mutex_;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   uint64_t open_stream_ ABSL_GUARDED_BY(mutex_) = 0;

@@ -32,10 +32,7 @@ RankMonitor::RankMonitor(Options options, EventSink& sink)
     : options_(std::move(options)), sink_(sink), thread_([this] { Loop(); }) {}
 
 RankMonitor::~RankMonitor() {
-  {
-    absl::MutexLock lock(&mutex_);
-    done_ = true;
-  }
+  done_.Ring();
   thread_.join();
 }
 
@@ -181,8 +178,7 @@ void RankMonitor::Loop() {
       absl::MutexLock lock(&mutex_);
       failure_.Update(status);
     }
-    absl::MutexLock lock(&mutex_);
-    if (mutex_.AwaitWithTimeout(absl::Condition(&done_), kLook)) return;
+    if (done_.WaitFor(kLook)) return;
   }
 }
 

@@ -21,6 +21,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "common/doorbell.h"
 #include "worker/dist/process_group.h"
 #include "worker/trainer/events.h"
 
@@ -91,8 +92,9 @@ class RankMonitor {
   absl::Mutex store_mutex_;  // Held while the side thread talks to the store; taken before mutex_.
   bool left_ ABSL_GUARDED_BY(store_mutex_) = false;
 
+  Doorbell done_;
+
   absl::Mutex mutex_;
-  bool done_ ABSL_GUARDED_BY(mutex_) = false;
   int rank_ ABSL_GUARDED_BY(mutex_) = 0;
   int world_size_ ABSL_GUARDED_BY(mutex_) = 0;
   std::unique_ptr<dist::JobStore> store_ ABSL_GUARDED_BY(mutex_);  // Set once; its calls are the side thread's.
