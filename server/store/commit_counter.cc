@@ -17,7 +17,7 @@ namespace {
 
 constexpr int64_t kSlotBytes = 512;
 constexpr absl::string_view kMagic = "p2cc";
-constexpr char kVersion = 1;
+constexpr char kVersion = 2, kVersionWithoutMark = 1;
 
 void AppendLittleEndian(std::string& out, uint64_t value, int bytes) {
   for (int i = 0; i < bytes; ++i) out.push_back(static_cast<char>(value >> (8 * i)));
@@ -29,21 +29,39 @@ uint64_t ReadLittleEndian(absl::string_view data, int bytes) {
   return value;
 }
 
-// {magic, version, count}; its CRC follows.
-constexpr size_t kBodyBytes = 4 + 1 + 8;
+struct Slot {
+  uint64_t count = 0;
+  ManifestMark mark;
+};
 
-std::string EncodeSlot(uint64_t count) {
+// {magic, version, count} and, from version 2 on, the mark; their CRC follows.
+constexpr size_t kBodyBytes = 4 + 1 + 8;
+constexpr size_t kMarkBytes = 8 + 8 + 4;
+
+std::string EncodeSlot(const Slot& from) {
   std::string slot(kMagic);
   slot.push_back(kVersion);
-  AppendLittleEndian(slot, count, 8);
+  AppendLittleEndian(slot, from.count, 8);
+  AppendLittleEndian(slot, from.mark.number, 8);
+  AppendLittleEndian(slot, from.mark.bytes, 8);
+  AppendLittleEndian(slot, from.mark.crc, 4);
   AppendLittleEndian(slot, Crc32c(slot), 4);
   return slot;
 }
 
-std::optional<uint64_t> DecodeSlot(absl::string_view slot) {
-  if (slot.size() < kBodyBytes + 4 || slot.substr(0, 4) != kMagic || slot[4] != kVersion) return std::nullopt;
-  if (ReadLittleEndian(slot.substr(kBodyBytes), 4) != Crc32c(slot.substr(0, kBodyBytes))) return std::nullopt;
-  return ReadLittleEndian(slot.substr(5), 8);
+std::optional<Slot> DecodeSlot(absl::string_view slot) {
+  if (slot.size() < kBodyBytes || slot.substr(0, 4) != kMagic) return std::nullopt;
+  const char version = slot[4];
+  if (version != kVersion && version != kVersionWithoutMark) return std::nullopt;
+  const size_t body = version == kVersion ? kBodyBytes + kMarkBytes : kBodyBytes;
+  if (slot.size() < body + 4 || ReadLittleEndian(slot.substr(body), 4) != Crc32c(slot.substr(0, body)))
+    return std::nullopt;
+  Slot decoded{ReadLittleEndian(slot.substr(5), 8), {}};
+  if (version == kVersion) {
+    decoded.mark = {ReadLittleEndian(slot.substr(kBodyBytes), 8), ReadLittleEndian(slot.substr(kBodyBytes + 8), 8),
+                    static_cast<uint32_t>(ReadLittleEndian(slot.substr(kBodyBytes + 16), 4))};
+  }
+  return decoded;
 }
 
 }  // namespace
@@ -52,29 +70,29 @@ CommitCounter::~CommitCounter() { close(fd_); }
 
 absl::StatusOr<std::unique_ptr<CommitCounter>> CommitCounter::Open(const std::string& path) {
   P2_ASSIGN_OR_RETURN(File file, File::Open(path, O_RDWR));
-  std::optional<uint64_t> count;
+  std::optional<Slot> newest;
   for (int slot = 0; slot < 2; ++slot) {
     P2_ASSIGN_OR_RETURN(const std::string data, file.ReadAt(slot * kSlotBytes, kSlotBytes));
-    const std::optional<uint64_t> value = DecodeSlot(data);
-    if (value.has_value() && (!count.has_value() || *value > *count)) count = value;
+    const std::optional<Slot> found = DecodeSlot(data);
+    if (found.has_value() && (!newest.has_value() || found->count > newest->count)) newest = found;
   }
-  if (!count.has_value()) {
+  if (!newest.has_value()) {
     return absl::DataLossError(absl::StrCat(path, ": neither slot of the commit counter is whole; restore a backup"));
   }
-  return std::unique_ptr<CommitCounter>(new CommitCounter(file.Release(), path, *count));
+  return std::unique_ptr<CommitCounter>(new CommitCounter(file.Release(), path, newest->count, newest->mark));
 }
 
 absl::StatusOr<std::unique_ptr<CommitCounter>> CommitCounter::Create(const std::string& path, uint64_t count) {
   P2_ASSIGN_OR_RETURN(File file, File::Open(path, O_RDWR | O_CREAT | O_TRUNC));
   P2_RETURN_IF_ERROR(file.Truncate(2 * kSlotBytes));
-  std::unique_ptr<CommitCounter> counter(new CommitCounter(file.Release(), path, count));
+  std::unique_ptr<CommitCounter> counter(new CommitCounter(file.Release(), path, count, {}));
   P2_RETURN_IF_ERROR(counter->Set(count));
   P2_RETURN_IF_ERROR(SyncPath(ParentDirectory(path)));
   return counter;
 }
 
-absl::Status CommitCounter::Set(uint64_t count) {
-  const std::string slot = EncodeSlot(count);
+absl::Status CommitCounter::Set(uint64_t count, const ManifestMark& mark) {
+  const std::string slot = EncodeSlot({count, mark});
   if (pwrite(fd_, slot.data(), slot.size(), static_cast<off_t>(count % 2) * kSlotBytes) !=
       static_cast<ssize_t>(slot.size())) {
     return ErrnoError("write", path_);
@@ -82,6 +100,7 @@ absl::Status CommitCounter::Set(uint64_t count) {
   P2_RETURN_IF_ERROR(P2_FAILPOINT("commits.before_sync"));
   if (fdatasync(fd_) != 0) return ErrnoError("fdatasync", path_);
   count_ = count;
+  mark_ = mark;
   return absl::OkStatus();
 }
 

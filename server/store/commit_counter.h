@@ -1,8 +1,9 @@
 // How many batches were acknowledged, in a small file beside the database, so that a database that lost synced batches
 // (a log cut off, a directory restored by hand) is noticed instead of served (DESIGN.md 3).
 //
-// File: two slots of 512 bytes, each {magic "p2cc", version 1, count, CRC-32C of the three}, little-endian; the count
-// goes to slot count % 2, so a torn write leaves the other one whole.
+// File: two slots of 512 bytes, each {magic "p2cc", version 2, count, number, bytes and CRC-32C of the ManifestMark,
+// CRC-32C of all that}, little-endian; the count goes to slot count % 2, so a torn write leaves the other one whole.
+// Version 1 had no mark.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +12,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "server/store/manifest_mark.h"
 
 namespace p2::store {
 
@@ -26,15 +28,18 @@ class CommitCounter {
   CommitCounter& operator=(const CommitCounter&) = delete;
 
   uint64_t count() const { return count_; }
+  const ManifestMark& mark() const { return mark_; }
   // Durable when it returns OK. After an error nothing may be acknowledged any more: end the process.
-  absl::Status Set(uint64_t count);
+  absl::Status Set(uint64_t count, const ManifestMark& mark = {});
 
  private:
-  CommitCounter(int fd, std::string path, uint64_t count) : fd_(fd), path_(std::move(path)), count_(count) {}
+  CommitCounter(int fd, std::string path, uint64_t count, const ManifestMark& mark)
+      : fd_(fd), path_(std::move(path)), count_(count), mark_(mark) {}
 
   const int fd_;
   const std::string path_;
   uint64_t count_;
+  ManifestMark mark_;
 };
 
 }  // namespace p2::store

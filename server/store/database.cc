@@ -90,8 +90,9 @@ absl::StatusOr<std::unique_ptr<CommitCounter>> OpenCounter(const std::string& pa
 
 }  // namespace
 
-Database::Database(std::unique_ptr<rocksdb::DB> db, std::vector<rocksdb::ColumnFamilyHandle*> families)
-    : db_(std::move(db)), families_(std::move(families)) {}
+Database::Database(std::string path, std::unique_ptr<rocksdb::DB> db,
+                   std::vector<rocksdb::ColumnFamilyHandle*> families)
+    : path_(std::move(path)), db_(std::move(db)), families_(std::move(families)) {}
 
 Database::~Database() {
   for (rocksdb::ColumnFamilyHandle* handle : families_) db_->DestroyColumnFamilyHandle(handle);
@@ -102,6 +103,7 @@ absl::StatusOr<std::unique_ptr<Database>> Database::Open(const RocksDbJobStoreOp
   const rocksdb::DBOptions db_options = DbOptions(options.env);
   const bool exists = db_options.env->FileExists(options.database_path + "/CURRENT").ok();
   P2_ASSIGN_OR_RETURN(std::unique_ptr<CommitCounter> counter, OpenCounter(options.commits_path, exists));
+  if (exists && counter != nullptr) P2_RETURN_IF_ERROR(CheckManifest(options.database_path, counter->mark()));
   std::vector<std::string> names(std::begin(kFamilyNames), std::end(kFamilyNames));
   if (exists) {
     // A newer p2 may have made more; they must be opened too before its version can be read.
@@ -118,7 +120,8 @@ absl::StatusOr<std::unique_ptr<Database>> Database::Open(const RocksDbJobStoreOp
   rocksdb::DB* raw = nullptr;
   P2_RETURN_IF_ERROR(FromRocksDb(rocksdb::DB::Open(db_options, options.database_path, descriptors, &handles, &raw),
                                  absl::StrCat("open ", options.database_path)));
-  std::unique_ptr<Database> database(new Database(std::unique_ptr<rocksdb::DB>(raw), std::move(handles)));
+  std::unique_ptr<Database> database(
+      new Database(options.database_path, std::unique_ptr<rocksdb::DB>(raw), std::move(handles)));
   P2_RETURN_IF_ERROR(database->CheckVersion());
   P2_RETURN_IF_ERROR(database->CheckCommits(std::move(counter)));
   return database;
@@ -154,8 +157,13 @@ absl::Status Database::CheckCommits(std::unique_ptr<CommitCounter> counter) {
                                             " were acknowledged: the last ", counter_->count() - commits_,
                                             " are lost; restore a backup"));
   }
-  // The process ended between a synced batch and its count.
-  return commits_ == counter_->count() ? absl::OkStatus() : counter_->Set(commits_);
+  // Also where the process ended between a synced batch and its count.
+  return SetCounter();
+}
+
+absl::Status Database::SetCounter() {
+  P2_ASSIGN_OR_RETURN(const ManifestMark mark, TakeManifestMark(path_, counter_->mark()));
+  return counter_->Set(commits_, mark);
 }
 
 absl::Status Database::Write(Batch& batch) {
@@ -168,7 +176,7 @@ absl::Status Database::Write(Batch& batch) {
   if (broken_.ok()) broken_ = P2_FAILPOINT("store.before_commit_count");
   if (!broken_.ok()) return broken_;
   ++commits_;
-  if (counter_ != nullptr) broken_ = counter_->Set(commits_);
+  if (counter_ != nullptr) broken_ = SetCounter();
   if (broken_.ok()) broken_ = P2_FAILPOINT("store.after_commit_count");
   return broken_;
 }

@@ -77,14 +77,17 @@ class Database {
   StoreHealth Health() const;
 
  private:
-  Database(std::unique_ptr<rocksdb::DB> db, std::vector<rocksdb::ColumnFamilyHandle*> families);
+  Database(std::string path, std::unique_ptr<rocksdb::DB> db, std::vector<rocksdb::ColumnFamilyHandle*> families);
 
   rocksdb::ColumnFamilyHandle* family(Family family) const { return families_[static_cast<size_t>(family)]; }
   // Checks the schema version and the counter against each other; writes the first ones into a new database.
   absl::Status CheckVersion();
   absl::Status CheckCommits(std::unique_ptr<CommitCounter> counter);
+  // Of all that is synced, with the MANIFEST as it is.
+  absl::Status SetCounter();
 
   // Constant after construction.
+  const std::string path_;
   const std::unique_ptr<rocksdb::DB> db_;
   const std::vector<rocksdb::ColumnFamilyHandle*> families_;
 

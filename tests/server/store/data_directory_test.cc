@@ -107,6 +107,23 @@ TEST(CommitCounterTest, FallsBackToTheOtherSlotWhenOneIsTorn) {
   EXPECT_EQ(CommitCounter::Open(path).status().code(), absl::StatusCode::kDataLoss);
 }
 
+TEST(CommitCounterTest, ReadsAFileOfVersionOneWhichHasNoMark) {
+  const TempDirectory temp;
+  const std::string path = temp.path() + "/commits";
+  std::string slot("p2cc\x01\x07\0\0\0\0\0\0\0", 13);
+  const uint32_t crc = Crc32c(slot);
+  for (int i = 0; i < 4; ++i) slot.push_back(static_cast<char>(crc >> (8 * i)));
+  WriteWhole(path, std::string(512, '\0') + slot);
+  {
+    auto counter = CommitCounter::Open(path);
+    ASSERT_TRUE(counter.ok()) << counter.status();
+    EXPECT_EQ((*counter)->count(), 7u);
+    EXPECT_EQ((*counter)->mark(), ManifestMark());
+    ASSERT_TRUE((*counter)->Set(8, {.number = 5, .bytes = 300, .crc = 0xfedcba98}).ok());
+  }
+  EXPECT_EQ((*CommitCounter::Open(path))->mark(), (ManifestMark{.number = 5, .bytes = 300, .crc = 0xfedcba98}));
+}
+
 TEST(CommitCounterTest, SaysWhenThereIsNone) {
   const TempDirectory temp;
   EXPECT_TRUE(absl::IsNotFound(CommitCounter::Open(temp.path() + "/commits").status()));

@@ -81,6 +81,40 @@ TEST_F(StoreDamageTest, RefusesALogWhoseAcknowledgedEndWasCutOff) {
   EXPECT_THAT(store.status().message(), AllOf(HasSubstr("15"), HasSubstr("lost")));
 }
 
+// RocksDB by itself takes the rest for a MANIFEST that was being written, and serves what that names.
+TEST_F(StoreDamageTest, RefusesAManifestWhoseEndWasCutOffOrZeroed) {
+  WriteAndCrash(3);
+  WriteAndCrash(3);
+  const std::string manifest = Path("db/") + ReadWhole(Path("db/CURRENT")).substr(0, 15);
+  const std::string whole = ReadWhole(manifest);
+  ASSERT_GT(whole.size(), 100u);
+  std::string zeroed = whole;
+  zeroed.replace(zeroed.size() - 60, 60, 60, '\0');
+  for (const std::string& damaged : {whole.substr(0, whole.size() - 1), whole.substr(0, whole.size() / 2), zeroed}) {
+    WriteWhole(manifest, damaged);
+    const auto store = Open();
+    EXPECT_EQ(store.status().code(), absl::StatusCode::kDataLoss) << store.status();
+    EXPECT_THAT(store.status().message(), HasSubstr("MANIFEST"));
+  }
+  // One that was being written when the machine stopped is no damage.
+  WriteWhole(manifest, whole + whole.substr(0, 20));
+  auto store = Open();
+  ASSERT_TRUE(store.ok()) << store.status();
+  EXPECT_THAT((*store)->Load()->jobs, SizeIs(3));
+}
+
+TEST_F(StoreDamageTest, RefusesAnOlderManifest) {
+  WriteAndCrash(3);
+  const std::string older = ReadWhole(Path("db/CURRENT"));
+  const std::string bytes = ReadWhole(Path("db/") + older.substr(0, 15));
+  WriteAndCrash(3);
+  WriteWhole(Path("db/") + older.substr(0, 15), bytes);
+  WriteWhole(Path("db/CURRENT"), older);
+  const auto store = Open();
+  EXPECT_EQ(store.status().code(), absl::StatusCode::kDataLoss) << store.status();
+  EXPECT_THAT(store.status().message(), HasSubstr("before"));
+}
+
 TEST_F(StoreDamageTest, RefusesADatabaseThatIsGoneBesideItsCounter) {
   WriteAndCrash(3);
   fs::remove_all(Path("db"));
