@@ -18,6 +18,7 @@
 #include "absl/time/time.h"
 #include "common/spec/nearest_name.h"
 #include "common/status_macros.h"
+#include "common/utf8.h"
 #include "google/protobuf/descriptor.h"
 #include "google/protobuf/duration.pb.h"
 
@@ -186,28 +187,7 @@ std::string Quoted(absl::string_view text) {
   return absl::StrCat("\"", escaped.substr(0, cut), "…\"");
 }
 
-bool IsValidUtf8(absl::string_view text) {
-  for (size_t i = 0; i < text.size();) {
-    const auto byte = [&](size_t at) { return static_cast<unsigned char>(text[at]); };
-    const unsigned char lead = byte(i);
-    const size_t length = lead < 0x80                   ? 1
-                          : lead >= 0xC2 && lead < 0xE0 ? 2
-                          : (lead & 0xF0) == 0xE0       ? 3
-                          : lead >= 0xF0 && lead < 0xF5 ? 4
-                                                        : 0;
-    if (length == 0 || i + length > text.size()) return false;
-    for (size_t j = 1; j < length; ++j) {
-      if ((byte(i + j) & 0xC0) != 0x80) return false;
-    }
-    // Overlong forms, surrogates, beyond U+10FFFF.
-    if (lead == 0xE0 && byte(i + 1) < 0xA0) return false;
-    if (lead == 0xED && byte(i + 1) >= 0xA0) return false;
-    if (lead == 0xF0 && byte(i + 1) < 0x90) return false;
-    if (lead == 0xF4 && byte(i + 1) >= 0x90) return false;
-    i += length;
-  }
-  return true;
-}
+bool IsValidUtf8(absl::string_view text) { return ValidUtf8Prefix(text) == text.size(); }
 
 bool IsTextField(const FieldDescriptor& field) {
   return field.cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE ||

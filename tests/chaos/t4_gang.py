@@ -52,14 +52,14 @@ def run(r: Run):
         expected = final_weights(p2, p2.get(whole))
         count = 0
 
-        def one(what: str, fault, succeeded_by=lambda: None):
+        def one(what: str, fault, supervise=lambda name: None):
             nonlocal count
             count += 1
             name = p2.create(spec(images=IMAGES, checkpoint=400, devices=dice.choice([2, 3]), seed=3)).name
             fault(name)
 
             def ended():
-                succeeded_by()
+                supervise(name)
                 job = p2.get(name)
                 assert state_name(job) != "FAILED", f"{what}: {job.message}"
                 return state_name(job) == "SUCCEEDED" and job
@@ -87,13 +87,18 @@ def run(r: Run):
             p2.kill_if_alive(worker)
             p2.start_worker(worker, {variable: f"{point}=kill@{dice.randrange(1, 4)}"})
 
-            def supervise():
+            mended = False
+
+            def supervise(name):
+                nonlocal mended
                 if not p2.alive(worker):
                     assert p2.processes[worker].returncode == -9, f"{point}: p2-worker ended with {p2.processes[worker].returncode}"
                     p2.start_worker(worker)
-                elif variable == "P2_TRAINER_FAILPOINTS":
-                    # Every trainer that it starts dies there; the job ends elsewhere, or here without the failpoint.
-                    pass
+                elif variable == "P2_TRAINER_FAILPOINTS" and not mended and len(p2.get(name).attempts) > 1:
+                    # Every trainer that it starts would die there, and none might ever get further.
+                    mended = True
+                    p2.end(worker)
+                    p2.start_worker(worker)
 
             one(f"SIGKILL at {point}", lambda name: None, supervise)
             if p2.alive(worker):

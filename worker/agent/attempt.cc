@@ -10,6 +10,7 @@
 #include "common/failpoint.h"
 #include "common/logging.h"
 #include "common/status_macros.h"
+#include "common/utf8.h"
 #include "worker/agent/files.h"
 
 namespace p2::agent {
@@ -282,7 +283,7 @@ void Attempt::Finish() {
     *ended.add_ranks() = rank->exit;
   }
   ended.set_worker_stopped(worker_stopped_);
-  if (first_bad_ != nullptr) ended.set_log_tail(first_bad_->relay->LogTail(kLogTailBytes));
+  if (first_bad_ != nullptr) ended.set_log_tail(ToValidUtf8(first_bad_->relay->LogTail(kLogTailBytes)));
   ended_sequence_ = context_.spool.Append(std::move(record));
   state_ = State::kEnded;
   store_.reset();

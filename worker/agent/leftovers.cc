@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/logging.h"
 #include "common/status_macros.h"
+#include "common/utf8.h"
 #include "worker/agent/files.h"
 #include "worker/agent/framing.h"
 #include "worker/agent/journal.h"
@@ -93,7 +94,8 @@ uint64_t Report(const Leftover& leftover, Spool& spool) {
     exit.set_exit_code(finished.has_value() ? finished->exit_code() : 128 + SIGKILL);
     exit.set_message(finished.has_value() ? finished->message()
                                           : "ended without a report after its p2-worker had died");
-    if (!finished.has_value() && ended.log_tail().empty()) ended.set_log_tail(relay.LogTail(kLogTailBytes));
+    if (!finished.has_value() && ended.log_tail().empty())
+      ended.set_log_tail(ToValidUtf8(relay.LogTail(kLogTailBytes)));
   }
   return spool.Append(std::move(record));
 }

@@ -13,6 +13,7 @@
 #include "common/spec/unknown_fields.h"
 #include "common/spec/validate.h"
 #include "common/status_macros.h"
+#include "common/utf8.h"
 #include "google/protobuf/util/delimited_message_util.h"
 #include "google/protobuf/util/json_util.h"
 #include "p2/trainer/v1/pipes.pb.h"
@@ -178,13 +179,13 @@ void Fill(const Finished& from, pb::TrainerEvent* to) {
   event.set_outcome(static_cast<pb::Finished::Outcome>(from.outcome));
   event.set_exit_code(from.exit_code);
   event.set_images_seen(from.images_seen);
-  event.set_message(from.message);
+  event.set_message(ToValidUtf8(from.message));
 }
 
 void Fill(const Notice& from, pb::TrainerEvent* to) {
   pb::Notice& event = *to->mutable_notice();
   event.set_reason(from.reason);
-  event.set_message(from.message);
+  event.set_message(ToValidUtf8(from.message));  // It may quote a damaged file.
   AddRanges(from.skipped, event.mutable_skipped_ranges());
 }
 

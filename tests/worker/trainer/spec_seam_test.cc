@@ -146,6 +146,13 @@ TEST(SpecSeamTest, RefusesALaunchThatSaysMoreThanItKnows) {
   EXPECT_THAT(status.message(), ::testing::HasSubstr("does not know (spec.ema.field 999)"));
 }
 
+TEST(SpecSeamTest, ReportsWhatQuotesBytesThatAreNoText) {
+  const std::string frame = EncodeEvent(1, 2, Notice{"CHECKPOINT_CORRUPT", "it names the file \"\xff\x01\"", {}});
+  p2::trainer::v1::TrainerEvent event;
+  ASSERT_TRUE(event.ParseFromString(frame.substr(1)));  // Behind the length, which is one byte here.
+  EXPECT_EQ(event.notice().message(), "it names the file \"\\xff\x01\"");
+}
+
 TEST(SpecSeamTest, RefusesWhatIsNoLaunchFile) {
   const std::string path = FreshDir() + "/launch";
   std::ofstream(path) << "name: a-yaml-file";
