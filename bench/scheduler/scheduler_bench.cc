@@ -1,5 +1,5 @@
-// How fast the pure core decides: a full pass over a long queue, one event to its decision, and how both grow. No store, no
-// network: the time of Step, SchedulePass and ClusterState::Apply alone.
+// How fast the pure core decides: a full pass over a long queue, one event to its decision, and how both grow. No
+// store, no network: the time of Step, SchedulePass and ClusterState::Apply alone.
 //
 //   scheduler_bench [--jobs 10000] [--nodes 1000] [--events 2000]   JSON on stdout
 #include <algorithm>

@@ -85,8 +85,8 @@ absl::StatusOr<DerivedSpec> DeriveSpec(const p2::v1::CreateJobRequest& request, 
   }
   derived.resolved.spec = job.spec;
   const std::string origin = absl::StrCat("job ", job.id);
-  for (const char* field : {"data", "model", "diffusion", "objective", "training", "ema", "checkpoint", "preview",
-                            "resources", "restart", "deadlines"}) {
+  for (const char* field : {"name", "description", "ema_snapshots", "data", "model", "diffusion", "objective",
+                            "training", "ema", "checkpoint", "preview", "resources", "restart", "deadlines"}) {
     derived.resolved.origins[field] = origin;
   }
   std::vector<spec::FieldViolation> violations;

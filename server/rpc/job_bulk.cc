@@ -172,6 +172,10 @@ grpc::ServerUnaryReactor* JobService::ControlJobs(grpc::CallbackServerContext* c
     for (const std::string& name : names) m.add_names(name);
     return m;
   };
+  for (const std::string& id : request->validate_only() ? command.jobs : std::vector<std::string>()) {
+    if (absl::Status status = context_.coordinator.GetJob(id).status(); !status.ok())
+      return Reply<Response>(call, response, status);
+  }
   if (request->validate_only()) return Reply<Response>(call, response, answer(FullNames(command.jobs)));
   command.verb = static_cast<scheduler::ControlJobs::Verb>(request->verb() - 1);
   command.skip = selects;

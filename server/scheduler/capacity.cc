@@ -146,8 +146,8 @@ std::optional<Preemption> FindVictims(const Draft& draft, const JobRecord& job, 
       then.Give(HeldRanks(*holder));  // On its way out already.
       start = std::max(start, PredictedEnd(*holder, draft.now().mono));
     } else if (MayBePreempted(*holder, draft) &&
-               (holder->priority < job.priority || (within_quota && holder->priority == job.priority &&
-                                                    HoldsBorrowed(state, *holder, {})))) {
+               (holder->priority < job.priority ||
+                (within_quota && holder->priority == job.priority && HoldsBorrowed(state, *holder, {})))) {
       candidates.push_back({PreemptionPrice(*holder, draft), holder});
     }
   }

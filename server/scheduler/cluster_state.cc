@@ -36,8 +36,7 @@ bool IsDurable(const Mutation& mutation) {
                  [](const PutDeletion& put) { return put.durable; }, [](const SetDiskFull&) { return false; },
                  [](const PutShare& put) { return put.durable; }, [](const PutReservation&) { return false; },
                  [](const EraseReservation&) { return false; }, [](const SetPassDue&) { return false; },
-                 [](const PutPassMemo&) { return false; },
-                 [](const auto&) { return true; }},
+                 [](const PutPassMemo&) { return false; }, [](const auto&) { return true; }},
       mutation);
 }
 

@@ -71,7 +71,10 @@ std::string DescribeCreated(const CreateJob& command) {
                                 : absl::StrCat(", starts from checkpoint ", source.checkpoint, " of job ", source.job);
   const std::string images =
       command.needs.images_total > 0 ? absl::StrCat(command.needs.images_total, " images on ") : "on ";
-  const std::string devices = absl::StrCat(command.needs.devices, command.needs.devices == 1 ? " device" : " devices");
+  const JobNeeds& needs = command.needs;
+  const std::string devices =
+      absl::StrCat(needs.least_devices() < needs.devices ? absl::StrCat(needs.least_devices(), " to ") : "",
+                   needs.devices, needs.devices == 1 ? " device" : " devices");
   const std::string spec = !command.preset.empty() ? absl::StrCat("preset ", command.preset, ", ")
                            : command.task.empty()  ? "from a file, "
                                                    : "";
@@ -275,12 +278,19 @@ absl::Status Handle(Draft& draft, const DeleteJob& command) {
   if (const JobRecord* reader = ReaderOf(draft, command.job); reader != nullptr) {
     return Forbidden(*job, "deleted", absl::StrCat("job \"", reader->id, "\" starts from its checkpoint"));
   }
+  std::string kept;
   for (const auto& [key, checkpoint] : draft.CheckpointsOf(command.job)) {
-    if (!checkpoint->pinned) Delete(draft, *checkpoint);
+    if (!checkpoint->pinned) {
+      Delete(draft, *checkpoint);
+    } else {
+      absl::StrAppend(&kept, kept.empty() ? "pinned checkpoints stay as files: " : ", ", checkpoint->root, ":",
+                      checkpoint->path);
+    }
   }
   if (job->attempt_count > 0) DeleteRunFiles(draft, *job);
+  const std::string state(JobStateName(job->state));
   draft.EraseJob(command.job);
-  draft.Event(JobName(command.job), "JOB_DELETED", "", command.info.actor);
+  draft.Event(JobName(command.job), "JOB_DELETED", kept, command.info.actor, state, "deleted");
   draft.set_answer(JobName(command.job));
   return absl::OkStatus();
 }

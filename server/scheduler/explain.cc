@@ -145,11 +145,12 @@ class WaitExplainer {
     } else {
       out_.unblock =
           absl::StrCat("starts when ", least(), least() == 1 ? " device that suits is" : " devices that suit are",
-                       " free and it is its turn; a higher priority (`p2ctl update ", job_.id,
-                       " --priority N`) would put it before others");
+                       " free and it is its turn; a higher priority (`p2ctl update JOB --priority N`) would put it "
+                       "before others");
     }
-    const auto plan = own != state_.reservations().end() ? std::optional<Reservation>(own->second)
-                                                         : Forecast(draft_, job_, suitable_, free_);
+    std::optional<Reservation> plan = Forecast(draft_, job_, suitable_, free_);
+    if (own != state_.reservations().end() && (!plan.has_value() || own->second.start_mono < plan->start_mono))
+      plan = own->second;
     if (!plan.has_value() || plan->start_mono == absl::InfiniteFuture()) return;
     out_.earliest = std::max(absl::ZeroDuration(), plan->start_mono - now_.mono);
     absl::Duration before = *out_.earliest;
@@ -220,8 +221,11 @@ absl::StatusOr<Explanation> Explain(const ClusterState& state, absl::string_view
       break;
     case JobState::kFailed:
     case JobState::kCancelled:
-      explanation.unblock =
-          absl::StrCat("it has ended; `p2ctl fork ", job->id, "` goes on from its newest checkpoint in a new job");
+      explanation.unblock = "it has ended";
+      if (!job->latest_checkpoint.empty() && job->task.empty()) {
+        absl::StrAppend(&explanation.unblock, "; `p2ctl fork ", job->id,
+                        "` goes on from its newest checkpoint in a new job");
+      }
       break;
     default:
       break;

@@ -12,6 +12,8 @@
 namespace p2::scheduler {
 namespace {
 
+constexpr size_t kMaxLabels = 32;  // As p2.v1.Job.labels.
+
 // Of one owner, project and priority, in their order.
 std::vector<const JobRecord*> LineOf(const Draft& draft, const JobRecord& job) {
   std::vector<const JobRecord*> line;
@@ -55,6 +57,10 @@ absl::Status Handle(Draft& draft, const UpdateJob& command) {
   }
   for (const auto& [key, value] : command.set_labels) edited.labels[key] = value;
   for (const std::string& key : command.erase_labels) edited.labels.erase(key);
+  if (edited.labels.size() > kMaxLabels) {
+    return Error(ErrorReason::kLimitReached, absl::StrCat("job \"", job->id, "\" would have ", edited.labels.size(),
+                                                          " labels; at most ", kMaxLabels, ": take some away"));
+  }
   if (edited.labels != job->labels) {
     before.push_back(DescribeLabels(job->labels));
     after.push_back(DescribeLabels(edited.labels));

@@ -46,7 +46,8 @@ std::map<QueueIndex::ShapeId, QueueCursor::LineState>::iterator QueueCursor::Fir
 
 void QueueCursor::OpenLines(OwnerState& owner) {
   if (owner.all == nullptr) return;
-  for (const auto& [shape, line] : *std::exchange(owner.all, nullptr)) owner.lines[shape] = {&line, line.begin(), false};
+  for (const auto& [shape, line] : *std::exchange(owner.all, nullptr))
+    owner.lines[shape] = {&line, line.begin(), false};
 }
 
 std::optional<QueueCursor::Turn> QueueCursor::Next() {

@@ -145,8 +145,8 @@ class Pass {
     draft_.Mutate(EraseReservation{id});
   }
 
-  // Nothing changed since the last full pass but that jobs came: gives them the reason that it found for their shape. False
-  // if one of them is of a new shape, or may come before those for whom devices are kept.
+  // Nothing changed since the last full pass but that jobs came: gives them the reason that it found for their shape.
+  // False if one of them is of a new shape, or may come before those for whom devices are kept.
   bool NewJobsAreBlocked() {
     const PassMemo* memo = state_.pass_memo();
     if (memo == nullptr) return false;
@@ -485,8 +485,8 @@ class Pass {
   // Of the job that was considered last.
   Blocked blocked_;
   bool has_to_borrow_ = false;
-  std::map<ShapeId, Blocked> blocked_shapes_;              // None of such jobs can start.
-  std::map<const QueueIndex::Line*, Blocked> reasons_;     // Of lines that a quota holds back.
+  std::map<ShapeId, Blocked> blocked_shapes_;           // None of such jobs can start.
+  std::map<const QueueIndex::Line*, Blocked> reasons_;  // Of lines that a quota holds back.
 };
 
 }  // namespace
