@@ -50,18 +50,20 @@ absl::Time PredictedEnd(const JobRecord& job, absl::Time now_mono) {
 std::vector<const JobRecord*> HoldersOf(const Draft& draft, const std::vector<SlotIndex::ClassId>& classes) {
   const SlotIndex& index = draft.base().slots();
   const std::set<SlotIndex::ClassId> wanted(classes.begin(), classes.end());
+  const bool all = wanted.size() == index.classes().size();
+  const auto is_wanted = [&](const RankPlacement& rank) {
+    const auto node = index.FindNode(rank.worker);
+    if (!node.has_value()) return false;
+    const auto at = index.ClassWith(*node, rank.slot);
+    return at.has_value() && wanted.count(at->first) > 0;
+  };
   std::vector<const JobRecord*> holders;
-  for (const std::string& id : draft.base().holding_jobs()) {
-    const JobRecord* job = draft.Job(id);
+  holders.reserve(draft.base().holding_jobs().size());
+  for (const auto& [id, base] : draft.base().holding_jobs()) {
+    const JobRecord* job = draft.Now(base);
     const Attempt* attempt = job->live_attempt();
     if (attempt == nullptr) continue;
-    const bool here = std::any_of(attempt->ranks.begin(), attempt->ranks.end(), [&](const RankPlacement& rank) {
-      const auto node = index.FindNode(rank.worker);
-      if (!node.has_value()) return false;
-      const auto at = index.ClassWith(*node, rank.slot);
-      return at.has_value() && wanted.count(at->first) > 0;
-    });
-    if (here) holders.push_back(job);
+    if (all || std::any_of(attempt->ranks.begin(), attempt->ranks.end(), is_wanted)) holders.push_back(job);
   }
   return holders;
 }

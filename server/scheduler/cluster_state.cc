@@ -126,14 +126,14 @@ void ClusterState::PutJobRecord(const JobPtr& job) {
       it->second = job;
       return queue_.Told(*job);
     }
-    Index(*old, false);
+    Index(old, false);
   }
   if (IsTerminal(job->state)) {
     live_jobs_.erase(job->id);
     finished_jobs_[job->id] = job;
   } else {
     live_jobs_[job->id] = job;
-    Index(*job, true);
+    Index(job, true);
   }
   if (old != nullptr && HoldSameSlots(*old, *job)) return;
   std::set<std::string> workers;
@@ -173,7 +173,8 @@ int ClusterState::CountOf(const Counts& counts, absl::string_view account) {
   return it == counts.end() ? 0 : it->second;
 }
 
-void ClusterState::Index(const JobRecord& job, bool add) {
+void ClusterState::Index(const JobPtr& record, bool add) {
+  const JobRecord& job = *record;
   const auto enter = [&](std::set<std::string>& ids) {
     if (add) {
       ids.insert(job.id);
@@ -184,7 +185,11 @@ void ClusterState::Index(const JobRecord& job, bool add) {
   if (const Attempt* attempt = job.live_attempt(); attempt != nullptr) {
     for (const Member& member : attempt->members) enter(jobs_on_[member.worker]);
     Count(held_by_, job, (add ? 1 : -1) * HeldDevices(job));
-    enter(holding_jobs_);
+    if (add) {
+      holding_jobs_[job.id] = record;
+    } else {
+      holding_jobs_.erase(job.id);
+    }
     if ((held_priorities_[job.priority] += add ? 1 : -1) == 0) held_priorities_.erase(job.priority);
   }
   if (!job.needs.source.job.empty() && job.ReadsSource()) enter(readers_of_[job.needs.source.job]);

@@ -65,8 +65,8 @@ class ClusterState {
   // IDs of jobs that are STARTING, and of those with JobRecord.may_grow.
   const std::set<std::string>& starting_jobs() const { return starting_jobs_; }
   const std::set<std::string>& growing_jobs() const { return growing_jobs_; }
-  // IDs of jobs with a live attempt, and how many of them have a priority.
-  const std::set<std::string>& holding_jobs() const { return holding_jobs_; }
+  // Jobs with a live attempt, and how many of them have a priority.
+  const Jobs& holding_jobs() const { return holding_jobs_; }
   const std::map<int, int>& held_priorities() const { return held_priorities_; }
   const QueueIndex& queue() const { return queue_; }
   const SlotIndex& slots() const { return slots_; }
@@ -100,7 +100,7 @@ class ClusterState {
   void PutJobRecord(const JobPtr& job);
   void PutWorkerRecord(const WorkerPtr& worker);
   // Enters the job into, or takes it out of, everything that is derived from live jobs.
-  void Index(const JobRecord& job, bool add);
+  void Index(const JobPtr& job, bool add);
   void Count(Counts& counts, const JobRecord& job, int by);
   // `offer`: what the worker offers may have changed, not only what is held.
   void UpdateSlots(const std::string& worker, bool offer);
@@ -121,7 +121,8 @@ class ClusterState {
   std::shared_ptr<const PassMemo> pass_memo_;
   // Derived from live_jobs_ and workers_.
   std::map<std::string, std::set<std::string>, std::less<>> jobs_on_, readers_of_;
-  std::set<std::string> starting_jobs_, growing_jobs_, holding_jobs_;
+  std::set<std::string> starting_jobs_, growing_jobs_;
+  Jobs holding_jobs_;
   std::map<int, int> held_priorities_;
   QueueIndex queue_;
   SlotIndex slots_;

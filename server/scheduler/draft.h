@@ -23,6 +23,12 @@ class Draft {
 
   // Null if there is none. Valid until the next Edit or Touch of the same record.
   const JobRecord* Job(absl::string_view id) const;
+  // The same of a record of base(), without looking for it there.
+  const JobRecord* Now(const JobPtr& base) const {
+    if (jobs_.empty()) return base.get();
+    const auto it = jobs_.find(base->id);
+    return it == jobs_.end() ? base.get() : &it->second.record;
+  }
   const WorkerRecord* Worker(absl::string_view id) const;
   // REQUIRES: the record exists. Edit: a durable change; Touch: one of volatile members only.
   JobRecord& EditJob(absl::string_view id);
