@@ -48,8 +48,8 @@ class Pass {
     WakeFromBackoff();
     if (state_.which_pass() == PassDue::kNewJobs && NewJobsAreBlocked()) return draft_.PassDone(made_room_);
     KeepReservations();
-    StartPreemptors();
     for (const auto& [priority, projects] : state_.queue().ready()) {
+      StartPreemptors(priority);
       HidePreempted(priority);
       if (!AllBlocked()) Offer(projects);
     }
@@ -162,16 +162,25 @@ class Pass {
   // No free device helps anybody in the queue.
   bool AllBlocked() const { return blocked_shapes_.size() == state_.queue().ready_shapes().size(); }
 
-  // Those for whom others were stopped have all their devices now.
-  void StartPreemptors() {
-    std::vector<std::pair<int, std::string>> ready;
+  // Those of this priority for whom others were stopped, and who have all their devices now. Jobs of higher priority had
+  // their turn before.
+  void StartPreemptors(int priority) {
+    std::vector<std::string> ready;
     for (const auto& [id, reservation] : kept_) {
       const bool free = std::all_of(reservation.ranks.begin(), reservation.ranks.end(),
                                     [&](const RankPlacement& rank) { return free_.IsFree(rank); });
-      if (reservation.preempting && free) ready.emplace_back(-state_.FindJob(id)->priority, id);
+      if (reservation.preempting && free && state_.FindJob(id)->priority == priority) ready.push_back(id);
     }
-    std::sort(ready.begin(), ready.end());
-    for (const auto& [priority, id] : ready) Start(*draft_.Job(id), kept_.at(id).ranks, false);
+    for (const std::string& id : ready) {
+      const JobRecord& job = *draft_.Job(id);
+      const std::optional<int> allowed = AllowanceOf(state_, job, more_held_).borrowed;
+      const std::vector<RankPlacement> ranks = kept_.at(id).ranks;
+      if (allowed.has_value() && *allowed < static_cast<int>(ranks.size())) {
+        Drop(id);  // Its quota was lowered, or others of its account started.
+      } else {
+        Start(job, ranks, false);
+      }
+    }
   }
 
   // Reservations that hold for nobody any more: another job came before theirs.
