@@ -44,23 +44,34 @@ std::map<QueueIndex::ShapeId, QueueCursor::LineState>::iterator QueueCursor::Fir
   return first;
 }
 
-void QueueCursor::OpenLines(OwnerState& owner) {
-  if (owner.all == nullptr) return;
-  for (const auto& [shape, line] : *std::exchange(owner.all, nullptr))
-    owner.lines[shape] = {&line, line.begin(), false};
+void QueueCursor::OpenLines(OwnerState& owner, const Blocked& blocked) {
+  if (owner.all == nullptr) {
+    if (!blocked.empty()) std::erase_if(owner.lines, [&](const auto& line) { return blocked.count(line.first) > 0; });
+    return;
+  }
+  for (const auto& [shape, line] : *std::exchange(owner.all, nullptr)) {
+    if (blocked.count(shape) == 0) owner.lines[shape] = {&line, line.begin(), false};
+  }
 }
 
-std::optional<QueueCursor::Turn> QueueCursor::Next() {
-  if (order_.empty()) return std::nullopt;
-  project_ = order_.begin()->second;
-  order_.erase(order_.begin());
-  ProjectState& project = projects_.at(project_);
-  owner_ = project.order.begin()->second;
-  project.order.erase(project.order.begin());
-  OpenLines(project.owners.at(owner_));
-  const auto line = FirstLine(project.owners.at(owner_));
-  shape_ = line->first;
-  return Turn{line->second.next->job, shape_, *line->second.jobs};
+std::optional<QueueCursor::Turn> QueueCursor::Next(const Blocked& blocked) {
+  while (!order_.empty()) {
+    project_ = order_.begin()->second;
+    ProjectState& project = projects_.at(project_);
+    owner_ = project.order.begin()->second;
+    OwnerState& owner = project.owners.at(owner_);
+    OpenLines(owner, blocked);
+    const auto line = FirstLine(owner);
+    project.order.erase(project.order.begin());
+    if (line != owner.lines.end()) {
+      order_.erase(order_.begin());
+      shape_ = line->first;
+      return Turn{line->second.next->job, shape_, *line->second.jobs};
+    }
+    // Nothing of this owner is left: its project keeps its place, with the next one.
+    if (project.order.empty()) order_.erase(order_.begin());
+  }
+  return std::nullopt;
 }
 
 void QueueCursor::Return() {

@@ -28,8 +28,10 @@ class QueueCursor {
   QueueCursor(const ClusterState& state, const QueueIndex::Projects& level, absl::Time now_mono,
               const StepOptions& options);
 
-  // The job whose turn it is; nullopt when none is left. After each, one of the three below says what became of it.
-  std::optional<Turn> Next();
+  // The job whose turn it is, of those whose shape is not `blocked`; nullopt when none is left. After each, one of the
+  // three below says what became of it. What is blocked once must stay so.
+  using Blocked = std::map<QueueIndex::ShapeId, scheduler::Blocked>;
+  std::optional<Turn> Next(const Blocked& blocked = {});
   // It got so many devices, which count for its owner and project from now on.
   void Started(int devices);
   // It did not, nor would any job behind it in its line.
@@ -48,8 +50,8 @@ class QueueCursor {
   using Order = std::set<std::pair<double, std::string>>;  // By score, the lowest first.
   struct OwnerState {
     ShareRecord share;
-    const QueueIndex::Lines* all = nullptr;                // Null once they stand in `lines`.
-    std::map<QueueIndex::ShapeId, LineState> lines;        // Made when the owner has its first turn.
+    const QueueIndex::Lines* all = nullptr;          // Null once they stand in `lines`.
+    std::map<QueueIndex::ShapeId, LineState> lines;  // Made when the owner has its first turn.
   };
   struct ProjectState {
     ShareRecord share;
@@ -60,7 +62,8 @@ class QueueCursor {
   double Score(const ShareRecord& share) const;
   // Of the owner whose turn it is; end() if all of its lines rest.
   std::map<QueueIndex::ShapeId, LineState>::iterator FirstLine(OwnerState& owner) const;
-  static void OpenLines(OwnerState& owner);
+  // Makes the lines at the owner's first turn, and drops those of blocked shapes.
+  static void OpenLines(OwnerState& owner, const Blocked& blocked);
   // Puts owner and project back into their orders, if they have jobs to offer.
   void Return();
 

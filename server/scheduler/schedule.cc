@@ -162,8 +162,8 @@ class Pass {
   // No free device helps anybody in the queue.
   bool AllBlocked() const { return blocked_shapes_.size() == state_.queue().ready_shapes().size(); }
 
-  // Those of this priority for whom others were stopped, and who have all their devices now. Jobs of higher priority had
-  // their turn before.
+  // Those of this priority for whom others were stopped, and who have all their devices now. Jobs of higher priority
+  // had their turn before.
   void StartPreemptors(int priority) {
     std::vector<std::string> ready;
     for (const auto& [id, reservation] : kept_) {
@@ -212,12 +212,8 @@ class Pass {
     for (const bool borrowing : {false, true}) {
       if (borrowing) cursor.NextRound();
       while (!AllBlocked()) {
-        const auto turn = cursor.Next();
+        const auto turn = cursor.Next(blocked_shapes_);
         if (!turn.has_value()) break;
-        if (blocked_shapes_.count(turn->shape) > 0) {
-          cursor.LineWaits();
-          continue;
-        }
         const JobRecord& job = *draft_.Job(turn->job);
         if (job.state != JobState::kQueued) {  // Started already, for its reservation.
           cursor.Started(0);
