@@ -18,6 +18,7 @@
 #include "client/watch_reader.h"
 #include "common/rpc/grpc_status.h"
 #include "common/status_macros.h"
+#include "p2/v1/admin_service.grpc.pb.h"
 #include "p2/v1/artifact_service.grpc.pb.h"
 #include "p2/v1/checkpoint_service.grpc.pb.h"
 #include "p2/v1/cluster_service.grpc.pb.h"
@@ -106,6 +107,7 @@ struct Client::Impl {
         checkpoints(v1::CheckpointService::NewStub(channel)),
         artifacts(v1::ArtifactService::NewStub(channel)),
         cluster(v1::ClusterService::NewStub(channel)),
+        admin(v1::AdminService::NewStub(channel)),
         events(v1::EventService::NewStub(channel)) {}
 
   // Runs `attempt(deadline)` until it succeeds, fails for good, or its time is over.
@@ -150,6 +152,7 @@ struct Client::Impl {
   const std::unique_ptr<v1::CheckpointService::Stub> checkpoints;
   const std::unique_ptr<v1::ArtifactService::Stub> artifacts;
   const std::unique_ptr<v1::ClusterService::Stub> cluster;
+  const std::unique_ptr<v1::AdminService::Stub> admin;
   const std::unique_ptr<v1::EventService::Stub> events;
 };
 
@@ -214,6 +217,9 @@ P2_READ(cluster, ClusterService, ListRoots, ListRootsRequest, ListRootsResponse)
 P2_CHANGE(cluster, ClusterService, CordonWorker, CordonWorkerRequest, Worker)
 P2_CHANGE(cluster, ClusterService, UncordonWorker, UncordonWorkerRequest, Worker)
 P2_CHANGE(cluster, ClusterService, DrainWorker, DrainWorkerRequest, Worker)
+P2_READ(admin, AdminService, GetStatus, GetStatusRequest, Status)
+P2_CHANGE(admin, AdminService, CreateBackup, CreateBackupRequest, Backup)
+P2_READ(admin, AdminService, CheckStore, CheckStoreRequest, CheckStoreResponse)
 P2_READ(events, EventService, ListEvents, ListEventsRequest, ListEventsResponse)
 #undef P2_READ
 #undef P2_CHANGE

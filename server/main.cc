@@ -9,6 +9,7 @@
 #include "common/failpoint.h"
 #include "common/logging.h"
 #include "google/protobuf/stubs/logging.h"
+#include "server/offline.h"
 #include "server/server.h"
 #include "server/server_options.h"
 
@@ -45,7 +46,29 @@ void LogFromProtobuf(google::protobuf::LogLevel, const char*, int, const std::st
   P2_LOG(kWarning) << "protobuf: " << message;
 }
 
+int Report(const absl::Status& error) {
+  std::cerr << "p2d: " << error.message() << "\n";
+  return ExitCodeOf(error);
+}
+
+int Restore(const p2::server::ServerOptions& options) {
+  const absl::StatusOr<std::string> done = p2::server::RestoreOffline(options);
+  if (!done.ok()) return Report(done.status());
+  std::cout << *done;
+  return 0;
+}
+
+int Check(const p2::server::ServerOptions& options) {
+  const absl::StatusOr<p2::server::OfflineCheck> check = p2::server::CheckOffline(options);
+  if (!check.ok()) return Report(check.status());
+  std::cout << check->text;
+  return check->whole ? 0 : kStoreFailed;
+}
+
 int Run(const p2::server::ServerOptions& options) {
+  if (absl::Status valid = p2::server::ValidateServerOptions(options); !valid.ok()) return Report(valid);
+  if (!options.restore.empty()) return Restore(options);
+  if (options.check) return Check(options);
   // Blocked before the first thread starts, so that every thread inherits it and sigwait alone sees them.
   sigset_t signals;
   sigemptyset(&signals);
@@ -59,10 +82,7 @@ int Run(const p2::server::ServerOptions& options) {
                                                            << status.ToString();
                                             std::_Exit(kStoreFailed);
                                           }});
-  if (!server.ok()) {
-    std::cerr << "p2d: " << server.status().message() << "\n";
-    return ExitCodeOf(server.status());
-  }
+  if (!server.ok()) return Report(server.status());
   P2_LOG(kInfo) << "p2d serves gRPC on " << (*server)->grpc_address() << " and HTTP on " << (*server)->http_address();
   int signal_number = 0;
   sigwait(&signals, &signal_number);

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <map>
@@ -26,7 +27,9 @@
 #include "server/metrics/server_metrics.h"
 #include "server/rpc/rpc_server.h"
 #include "server/scheduler/explain.h"
+#include "server/store/backup.h"
 #include "server/store/blob_store.h"
+#include "server/store/database.h"
 #include "server/store/rocksdb_job_store.h"
 
 namespace p2::server {
@@ -103,8 +106,10 @@ absl::Status WriteReadyFile(const std::string& path, const std::string& grpc, co
 struct Server::Impl {
   ServerOptions options;
   std::unique_ptr<store::DataDirectory> directory;
+  std::unique_ptr<store::Database> database;
   std::unique_ptr<store::JobStore> store;
   std::unique_ptr<store::BlobStore> blobs;
+  std::unique_ptr<store::Backups> backups;
   std::unique_ptr<metrics::ServerMetrics> metrics;
   std::unique_ptr<coordinator::Coordinator> coordinator;
   std::unique_ptr<http::HttpServer> http;
@@ -150,11 +155,19 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
   std::unique_ptr<Server> server(new Server(std::make_unique<Impl>()));
   Impl& impl = *server->impl_;
   impl.options = options;
-  P2_ASSIGN_OR_RETURN(impl.directory, store::DataDirectory::Open({.path = options.data_dir,
-                                                                  .disk_space = std::move(dependencies.disk_space)}));
-  P2_ASSIGN_OR_RETURN(impl.store, store::OpenRocksDbJobStore({.database_path = impl.directory->database_path(),
-                                                              .commits_path = impl.directory->commits_path()}));
+  P2_ASSIGN_OR_RETURN(impl.directory,
+                      store::DataDirectory::Open({.path = options.data_dir, .disk_space = dependencies.disk_space}));
+  P2_ASSIGN_OR_RETURN(impl.database, store::Database::Open({.database_path = impl.directory->database_path(),
+                                                            .commits_path = impl.directory->commits_path()}));
+  impl.store = store::NewRocksDbJobStore(*impl.database);
   P2_ASSIGN_OR_RETURN(impl.blobs, store::BlobStore::Open(impl.directory->blobs_path()));
+  store::BackupOptions backups;
+  backups.directory =
+      std::filesystem::absolute(options.backup_dir.empty() ? options.data_dir + "/backups" : options.backup_dir);
+  backups.keep = options.keep_backups;
+  backups.p2d_version = P2_VERSION;
+  backups.disk_space = std::move(dependencies.disk_space);
+  impl.backups = std::make_unique<store::Backups>(*impl.database, *impl.directory, std::move(backups));
   impl.metrics = std::make_unique<metrics::ServerMetrics>(P2_VERSION);
 
   // Ports are taken before anything runs: a p2d that cannot be reached must not act.
@@ -205,8 +218,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
                                                      grpc::StatusCode code, absl::Duration taken) {
     metrics->OnRpc(service, method, CodeName(code), taken);
   };
-  P2_ASSIGN_OR_RETURN(impl.rpc,
-                      rpc::RpcServer::Start(std::move(rpc_options), *impl.coordinator, *impl.store, *impl.blobs));
+  P2_ASSIGN_OR_RETURN(impl.rpc, rpc::RpcServer::Start(std::move(rpc_options), *impl.coordinator, *impl.store,
+                                                      *impl.blobs, {*impl.database, *impl.directory, *impl.backups}));
   impl.disk_thread = std::thread([&impl] { impl.WatchDisk(); });
   impl.ready = true;
   if (!options.ready_file.empty()) {
@@ -230,7 +243,9 @@ void Server::Stop() {
   if (impl_->coordinator != nullptr) impl_->coordinator->Stop();
   impl_->rpc.reset();
   impl_->coordinator.reset();
+  impl_->backups.reset();
   impl_->store.reset();
+  impl_->database.reset();
 }
 
 }  // namespace p2::server

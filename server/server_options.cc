@@ -14,7 +14,7 @@ namespace {
 constexpr char kExitCodes[] = R"(
 
 Exit codes: 0 ended by SIGTERM or SIGINT; 1 another error; 2 options that are wrong or contradict each other;
-6 a port or the data directory is in use, or cannot be used as it is; 70 the store failed or is damaged.)";
+6 a port or the data directory is in use, or cannot be used as it is; 70 the store failed or is damaged, or a backup is.)";
 
 void CheckAddress(const char* flag, const std::string& address, bool insecure, std::vector<std::string>& wrong) {
   const size_t colon = address.rfind(':');
@@ -40,6 +40,11 @@ absl::StatusOr<ServerOptions> ParseServerOptions(const std::vector<std::string>&
                         P2_VERSION, "P2D_");
   CLI::App& app = layers.app();
   app.add_option("--data-dir", options.data_dir, "Directory of everything that p2d keeps")->capture_default_str();
+  app.add_option("--backup-dir", options.backup_dir, "Where `p2ctl admin backup` makes them [DATA_DIR/backups]");
+  app.add_option("--keep-backups", options.keep_backups, "The oldest ones beyond so many are removed")
+      ->capture_default_str();
+  app.add_option("--restore", options.restore, "Make this backup the content of --data-dir, a new one, and end");
+  app.add_flag("--check", options.check, "Check the store in --data-dir and end; changes nothing");
   app.add_option("--listen", options.listen, "gRPC address, HOST:PORT; port 0: any free one")->capture_default_str();
   app.add_option("--http", options.http, "HTTP address of /metrics, /livez and /readyz")->capture_default_str();
   app.add_flag("--insecure", options.insecure, "Allow addresses beyond loopback, without TLS");
@@ -80,6 +85,9 @@ absl::StatusOr<ServerOptions> ParseServerOptions(const std::vector<std::string>&
 absl::Status ValidateServerOptions(const ServerOptions& options) {
   std::vector<std::string> wrong;
   if (options.data_dir.empty()) wrong.push_back("--data-dir is empty");
+  if (options.keep_backups < 1)
+    wrong.push_back(absl::StrCat("--keep-backups ", options.keep_backups, " must be 1 or more"));
+  if (options.check && !options.restore.empty()) wrong.push_back("--check and --restore are two commands: give one");
   CheckAddress("--listen", options.listen, options.insecure, wrong);
   CheckAddress("--http", options.http, options.insecure, wrong);
   const std::pair<const char*, absl::Duration> positive[] = {{"--heartbeat-interval", options.heartbeat_interval},

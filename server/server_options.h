@@ -14,6 +14,14 @@ namespace p2::server {
 struct ServerOptions {
   // Holds everything that p2d keeps. Made if missing.
   std::string data_dir = "p2-data";
+  // Where `p2ctl admin backup` makes them, made if missing; empty: `backups` in data_dir. As many are kept. REQUIRES:
+  // keep_backups >= 1.
+  std::string backup_dir;
+  int keep_backups = 24;
+  // Instead of serving (offline.h): restore this backup into data_dir, or check what is in data_dir. REQUIRES: not
+  // both.
+  std::string restore;
+  bool check = false;
   // gRPC and HTTP, HOST:PORT; port 0: an ephemeral one.
   std::string listen = "127.0.0.1:7250";
   std::string http = "127.0.0.1:7251";

@@ -131,6 +131,7 @@ void AddRoot(CLI::App& app, Context& context);
 void AddLocal(CLI::App& app, Context& context);
 void AddSnr(CLI::App& app, Context& context);
 void AddWeights(CLI::App& app, Context& context);
+void AddAdmin(CLI::App& app, Context& context);
 void AddVersion(CLI::App& app, Context& context);
 
 }  // namespace p2::ctl

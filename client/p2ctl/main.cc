@@ -62,6 +62,7 @@ void AddVerbs(CLI::App& app, Context& context) {
   AddNode(app, context);
   AddEvents(app, context);
   AddAudit(app, context);
+  AddAdmin(app, context);
   AddVersion(app, context);
 }
 

@@ -113,6 +113,7 @@ absl::StatusOr<scheduler::WorkerConnected> FromHello(const v1::Hello& hello) {
   worker.data_address = hello.data_address();
   worker.spool_id = hello.spool_id();
   worker.spool_last = hello.spool_last();
+  if (hello.spool_first() > 0) worker.spool_acked = hello.spool_first() - 1;
   worker.labels = {hello.labels().begin(), hello.labels().end()};
   std::set<std::string> ids;
   for (const v1::Slot& slot : hello.slots()) {

@@ -36,8 +36,8 @@ namespace p2::rpc {
 
 struct RpcServer::Impl {
   Impl(const CallTimes& times, coordinator::Coordinator& coordinator, const store::JobStore& store,
-       const store::BlobStore& blobs)
-      : context{times, coordinator, store, blobs, JobViews(store)} {}
+       const store::BlobStore& blobs, const AdminParts& parts)
+      : context{times, coordinator, store, blobs, JobViews(store)}, admin(context, parts) {}
 
   ServiceContext context;
   JobService jobs{context};
@@ -51,6 +51,7 @@ struct RpcServer::Impl {
   EventService events{context};
   QueueService queues{context};
   WorkerService workers{context};
+  AdminService admin;
   int port = 0;
   std::unique_ptr<grpc::Server> server;  // Last: ends before what it serves.
 };
@@ -79,9 +80,9 @@ RpcServer::~RpcServer() { Stop(absl::ZeroDuration()); }
 
 absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(RpcServerOptions options,
                                                             coordinator::Coordinator& coordinator,
-                                                            const store::JobStore& store,
-                                                            const store::BlobStore& blobs) {
-  auto impl = std::make_unique<Impl>(options.times, coordinator, store, blobs);
+                                                            const store::JobStore& store, const store::BlobStore& blobs,
+                                                            const AdminParts& admin) {
+  auto impl = std::make_unique<Impl>(options.times, coordinator, store, blobs, admin);
   if (std::getenv("GRPC_VERBOSITY") == nullptr) gpr_set_log_function(LogFromGrpc);
   grpc::EnableDefaultHealthCheckService(true);
   // The plugin is for the whole process: a later server that is not on loopback must be another process.
@@ -111,7 +112,7 @@ absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(RpcServerOptions opt
   }
   for (grpc::Service* service : std::initializer_list<grpc::Service*>{
            &impl->jobs, &impl->presets, &impl->datasets, &impl->metrics, &impl->checkpoints, &impl->artifacts,
-           &impl->logs, &impl->cluster, &impl->events, &impl->queues, &impl->workers}) {
+           &impl->logs, &impl->cluster, &impl->events, &impl->queues, &impl->workers, &impl->admin}) {
     builder.RegisterService(service);
   }
   impl->server = builder.BuildAndStart();

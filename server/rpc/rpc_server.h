@@ -10,6 +10,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "server/coordinator/coordinator.h"
+#include "server/rpc/admin_service.h"
 #include "server/rpc/rpc_observer.h"
 #include "server/rpc/service_context.h"
 #include "server/store/blob_store.h"
@@ -45,7 +46,8 @@ class RpcServer {
   // INVALID_ARGUMENT if the address cannot be listened on.
   static absl::StatusOr<std::unique_ptr<RpcServer>> Start(RpcServerOptions options,
                                                           coordinator::Coordinator& coordinator,
-                                                          const store::JobStore& store, const store::BlobStore& blobs);
+                                                          const store::JobStore& store, const store::BlobStore& blobs,
+                                                          const AdminParts& admin);
   ~RpcServer();
 
   int port() const;

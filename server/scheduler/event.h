@@ -176,7 +176,7 @@ struct RunningAttempt {
 // ALREADY_EXISTS if another instance of that name is connected and fresh.
 struct WorkerConnected {
   WorkerRecord
-      hello;  // What Hello says: id, instance, version, host, slots, roots, labels, spool_id, spool_last, session.
+      hello;  // What Hello says: id … labels, spool_id, spool_last, session; spool_acked: what its spool has dropped.
   std::vector<RunningAttempt> running;
   bool operator==(const WorkerConnected&) const = default;
 };

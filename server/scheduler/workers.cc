@@ -126,7 +126,15 @@ absl::Status Handle(Draft& draft, const WorkerConnected& event) {
     worker.failed_jobs = known->failed_jobs;
     worker.drain_within = known->drain_within;
     worker.drain_by_mono = known->drain_by_mono;
-    worker.spool_acked = known->spool_id == worker.spool_id ? known->spool_acked : 0;
+    const uint64_t taken = known->spool_id == worker.spool_id ? known->spool_acked : 0;
+    if (taken > 0 && taken < worker.spool_acked) {
+      draft.Event(
+          WorkerName(id), "SPOOL_GAP",
+          absl::StrCat("records ", taken + 1, " to ", worker.spool_acked,
+                       " of its spool were acknowledged after the backup that this p2d was restored from: lost"),
+          WorkerName(id));
+    }
+    worker.spool_acked = std::max(taken, worker.spool_acked);
   }
   if (restarted || known->state != WorkerState::kReady) {
     draft.Event(WorkerName(id), "WORKER_READY", DescribeOffer(worker), WorkerName(id));

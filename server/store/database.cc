@@ -14,6 +14,8 @@
 #include "rocksdb/env.h"
 #include "rocksdb/options.h"
 #include "rocksdb/table.h"
+#include "rocksdb/utilities/checkpoint.h"
+#include "server/store/migrations.h"
 
 namespace p2::store {
 namespace {
@@ -100,8 +102,17 @@ Database::~Database() {
 }
 
 absl::StatusOr<std::unique_ptr<Database>> Database::Open(const RocksDbJobStoreOptions& options) {
+  return OpenAs(options, /*read_only=*/false);
+}
+
+absl::StatusOr<std::unique_ptr<Database>> Database::OpenReadOnly(const RocksDbJobStoreOptions& options) {
+  return OpenAs(options, /*read_only=*/true);
+}
+
+absl::StatusOr<std::unique_ptr<Database>> Database::OpenAs(const RocksDbJobStoreOptions& options, bool read_only) {
   const rocksdb::DBOptions db_options = DbOptions(options.env);
   const bool exists = db_options.env->FileExists(options.database_path + "/CURRENT").ok();
+  if (read_only && !exists) return absl::NotFoundError(absl::StrCat("no database in ", options.database_path));
   P2_ASSIGN_OR_RETURN(std::unique_ptr<CommitCounter> counter, OpenCounter(options.commits_path, exists));
   if (exists && counter != nullptr) P2_RETURN_IF_ERROR(CheckManifest(options.database_path, counter->mark()));
   std::vector<std::string> names(std::begin(kFamilyNames), std::end(kFamilyNames));
@@ -118,38 +129,38 @@ absl::StatusOr<std::unique_ptr<Database>> Database::Open(const RocksDbJobStoreOp
   for (const std::string& name : names) descriptors.emplace_back(name, FamilyOptions());
   std::vector<rocksdb::ColumnFamilyHandle*> handles;
   rocksdb::DB* raw = nullptr;
-  P2_RETURN_IF_ERROR(FromRocksDb(rocksdb::DB::Open(db_options, options.database_path, descriptors, &handles, &raw),
-                                 absl::StrCat("open ", options.database_path)));
+  P2_RETURN_IF_ERROR(FromRocksDb(
+      read_only ? rocksdb::DB::OpenForReadOnly(db_options, options.database_path, descriptors, &handles, &raw)
+                : rocksdb::DB::Open(db_options, options.database_path, descriptors, &handles, &raw),
+      absl::StrCat("open ", options.database_path)));
   std::unique_ptr<Database> database(
       new Database(options.database_path, std::unique_ptr<rocksdb::DB>(raw), std::move(handles)));
-  P2_RETURN_IF_ERROR(database->CheckVersion());
-  P2_RETURN_IF_ERROR(database->CheckCommits(std::move(counter)));
+  P2_RETURN_IF_ERROR(database->CheckVersion(read_only));
+  P2_RETURN_IF_ERROR(database->CheckCommits(std::move(counter), read_only));
   return database;
 }
 
-absl::Status Database::CheckVersion() {
+absl::Status Database::CheckVersion(bool read_only) {
   P2_ASSIGN_OR_RETURN(const std::optional<std::string> text, View(*this).Get(SchemaKey()));
-  if (!text.has_value()) {
-    Batch batch(*this);
-    batch.Put(SchemaKey(), absl::StrCat(kSchemaVersion));
-    rocksdb::WriteOptions sync;
-    sync.sync = true;
-    return FromRocksDb(db_->Write(sync, batch.batch_.get()), "write");
+  uint64_t version = 0;  // A new database.
+  if (text.has_value()) {
+    P2_ASSIGN_OR_RETURN(version, ParseNumber(*text, "schema version"));
   }
-  P2_ASSIGN_OR_RETURN(const uint64_t version, ParseNumber(*text, "schema version"));
   if (version > kSchemaVersion) {
     return absl::FailedPreconditionError(
         absl::StrCat("the database has schema version ", version, " and this p2d knows ", kSchemaVersion,
                      ": it was written by a newer p2d; run that one, or restore a backup of before the upgrade"));
   }
-  return absl::OkStatus();
+  if (read_only || version == kSchemaVersion) return absl::OkStatus();
+  Batch batch(*this);
+  if (version > 0) P2_RETURN_IF_ERROR(Migrate(View(*this), static_cast<int>(version), batch));
+  batch.Put(SchemaKey(), absl::StrCat(kSchemaVersion));
+  return WriteSynced(batch);
 }
 
-absl::Status Database::CheckCommits(std::unique_ptr<CommitCounter> counter) {
-  P2_ASSIGN_OR_RETURN(const std::optional<std::string> text, View(*this).Get(CommitsKey()));
-  if (text.has_value()) {
-    P2_ASSIGN_OR_RETURN(commits_, ParseNumber(*text, "commit count"));
-  }
+absl::Status Database::CheckCommits(std::unique_ptr<CommitCounter> counter, bool read_only) {
+  P2_ASSIGN_OR_RETURN(const StoreNumbers numbers, Numbers());
+  commits_ = numbers.commits;
   counter_ = std::move(counter);
   if (counter_ == nullptr) return absl::OkStatus();
   if (commits_ < counter_->count()) {
@@ -158,7 +169,7 @@ absl::Status Database::CheckCommits(std::unique_ptr<CommitCounter> counter) {
                                             " are lost; restore a backup"));
   }
   // Also where the process ended between a synced batch and its count.
-  return SetCounter();
+  return read_only ? absl::OkStatus() : SetCounter();
 }
 
 absl::Status Database::SetCounter() {
@@ -166,13 +177,17 @@ absl::Status Database::SetCounter() {
   return counter_->Set(commits_, mark);
 }
 
+absl::Status Database::WriteSynced(Batch& batch) {
+  rocksdb::WriteOptions sync;
+  sync.sync = true;
+  return FromRocksDb(db_->Write(sync, batch.batch_.get()), "write");
+}
+
 absl::Status Database::Write(Batch& batch) {
   if (!broken_.ok()) return broken_;
   batch.Put(CommitsKey(), absl::StrCat(commits_ + 1));
-  rocksdb::WriteOptions sync;
-  sync.sync = true;
   broken_ = P2_FAILPOINT("store.before_write");
-  if (broken_.ok()) broken_ = FromRocksDb(db_->Write(sync, batch.batch_.get()), "write");
+  if (broken_.ok()) broken_ = WriteSynced(batch);
   if (broken_.ok()) broken_ = P2_FAILPOINT("store.before_commit_count");
   if (!broken_.ok()) return broken_;
   ++commits_;
@@ -194,6 +209,35 @@ StoreHealth Database::Health() const {
     }
   }
   return health;
+}
+
+absl::StatusOr<StoreNumbers> Database::Numbers() const {
+  const View view(*this);
+  StoreNumbers numbers;
+  P2_ASSIGN_OR_RETURN(const std::optional<std::string> commits, view.Get(CommitsKey()));
+  if (commits.has_value()) {
+    P2_ASSIGN_OR_RETURN(numbers.commits, ParseNumber(*commits, "commit count"));
+  }
+  P2_ASSIGN_OR_RETURN(const std::optional<std::string> version, view.Get(SchemaKey()));
+  if (version.has_value()) {
+    P2_ASSIGN_OR_RETURN(const uint64_t number, ParseNumber(*version, "schema version"));
+    numbers.schema_version = static_cast<int>(number);
+  }
+  for (const std::string& part :
+       {rocksdb::DB::Properties::kLiveSstFilesSize, rocksdb::DB::Properties::kCurSizeAllMemTables}) {
+    uint64_t bytes = 0;
+    if (db_->GetAggregatedIntProperty(part, &bytes)) numbers.bytes += static_cast<int64_t>(bytes);
+  }
+  return numbers;
+}
+
+absl::Status Database::VerifyChecksums() const { return FromRocksDb(db_->VerifyChecksum(), "verify"); }
+
+absl::Status Database::LinkCopy(const std::string& directory) const {
+  rocksdb::Checkpoint* raw = nullptr;
+  P2_RETURN_IF_ERROR(FromRocksDb(rocksdb::Checkpoint::Create(db_.get(), &raw), "copy"));
+  const std::unique_ptr<rocksdb::Checkpoint> checkpoint(raw);
+  return FromRocksDb(checkpoint->CreateCheckpoint(directory), "copy");
 }
 
 Database::Batch::Batch(const Database& database)
@@ -236,6 +280,18 @@ absl::Status Database::View::Scan(const Key& prefix, absl::string_view first, Vi
   for (it->Seek(first.empty() ? rocksdb::Slice(prefix.bytes()) : ToSlice(first)); it->Valid(); it->Next()) {
     P2_ASSIGN_OR_RETURN(const absl::string_view payload, DecodeValue(Bytes(it->key()), Bytes(it->value())));
     if (!visit(Bytes(it->key()), payload)) break;
+  }
+  return FromRocksDb(it->status(), "read");
+}
+
+absl::Status Database::View::ScanRaw(Family family,
+                                     absl::FunctionRef<bool(absl::string_view, absl::string_view)> visit) const {
+  rocksdb::ReadOptions options;
+  options.snapshot = snapshot_;
+  options.fill_cache = false;
+  const std::unique_ptr<rocksdb::Iterator> it(database_.db_->NewIterator(options, database_.family(family)));
+  for (it->SeekToFirst(); it->Valid(); it->Next()) {
+    if (!visit(Bytes(it->key()), Bytes(it->value()))) break;
   }
   return FromRocksDb(it->status(), "read");
 }

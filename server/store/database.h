@@ -26,13 +26,22 @@ class WriteBatch;
 namespace p2::store {
 
 // The newest layout that this program knows.
-inline constexpr int kSchemaVersion = 1;
+inline constexpr int kSchemaVersion = 2;
+
+struct StoreNumbers {
+  uint64_t commits = 0;  // Batches that the database holds.
+  int schema_version = 0;
+  int64_t bytes = 0;  // Of its tables, those in memory included.
+};
 
 // Reads are thread-safe; Write is called from one thread.
 class Database {
  public:
   // Errors as OpenRocksDbJobStore.
   static absl::StatusOr<std::unique_ptr<Database>> Open(const RocksDbJobStoreOptions& options);
+  // For reading alone: changes no file, migrates nothing, takes an older schema. NOT_FOUND if there is no database,
+  // else as Open. Write fails.
+  static absl::StatusOr<std::unique_ptr<Database>> OpenReadOnly(const RocksDbJobStoreOptions& options);
   ~Database();
 
   class Batch {
@@ -64,6 +73,9 @@ class Database {
     absl::Status Scan(const Key& prefix, absl::string_view first, Visit visit) const;
     // The same downwards, of keys below `before`.
     absl::Status ScanBackwards(const Key& prefix, absl::string_view before, Visit visit) const;
+    // Every key of the family with its value as it lies there, envelope unchecked.
+    absl::Status ScanRaw(Family family,
+                         absl::FunctionRef<bool(absl::string_view key, absl::string_view value)> visit) const;
 
    private:
     const Database& database_;
@@ -75,14 +87,23 @@ class Database {
 
   // Thread-safe.
   StoreHealth Health() const;
+  absl::StatusOr<StoreNumbers> Numbers() const;
+  // Reads every table against its checksums. DATA_LOSS.
+  absl::Status VerifyChecksums() const;
+  // Makes `directory` a consistent database of its own, of all that Write has returned for; tables are hard links where
+  // the file system is the same. REQUIRES: `directory` does not exist, its parent does.
+  absl::Status LinkCopy(const std::string& directory) const;
 
  private:
   Database(std::string path, std::unique_ptr<rocksdb::DB> db, std::vector<rocksdb::ColumnFamilyHandle*> families);
+  static absl::StatusOr<std::unique_ptr<Database>> OpenAs(const RocksDbJobStoreOptions& options, bool read_only);
 
   rocksdb::ColumnFamilyHandle* family(Family family) const { return families_[static_cast<size_t>(family)]; }
-  // Checks the schema version and the counter against each other; writes the first ones into a new database.
-  absl::Status CheckVersion();
-  absl::Status CheckCommits(std::unique_ptr<CommitCounter> counter);
+  // A newer schema is refused, an older one migrated (migrations.h), a new database gets the newest.
+  absl::Status CheckVersion(bool read_only);
+  // The database's count against the counter's, which is brought up if the database is ahead.
+  absl::Status CheckCommits(std::unique_ptr<CommitCounter> counter, bool read_only);
+  absl::Status WriteSynced(Batch& batch);
   // Of all that is synced, with the MANIFEST as it is.
   absl::Status SetCounter();
 

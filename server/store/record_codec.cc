@@ -260,7 +260,7 @@ scheduler::JobRecord FromStorage(const pb::Job& m) {
   record.consecutive_failures = m.consecutive_failures();
   record.latest_checkpoint = m.latest_checkpoint();
   record.stop_cause = static_cast<scheduler::StopCause>(m.stop_cause());
-  record.order_key = m.order_key() == 0 ? scheduler::DefaultOrderKey(m.create_order()) : m.order_key();
+  record.order_key = m.order_key();
   record.lineage = {static_cast<scheduler::Lineage::Kind>(m.lineage().kind()), m.lineage().job(),
                     m.lineage().checkpoint()};
   record.note = m.note();

@@ -71,11 +71,14 @@ Key ExpiryKey(const scheduler::RequestRecord& request, absl::Time expiry) {
 
 class RocksDbJobStore : public JobStore {
  public:
+  // Borrows `database`.
+  explicit RocksDbJobStore(Database& database) : database_(database), metrics_(database_) {}
+  // `env`: what the database lives in; null: the operating system's files.
   RocksDbJobStore(std::unique_ptr<rocksdb::Env> env, std::unique_ptr<Database> database)
-      : env_(std::move(env)), database_(std::move(database)), metrics_(*database_) {}
+      : env_(std::move(env)), owned_(std::move(database)), database_(*owned_), metrics_(database_) {}
 
   absl::StatusOr<PersistedState> Load() override {
-    const View view(*database_);
+    const View view(database_);
     PersistedState state;
     P2_ASSIGN_OR_RETURN(auto jobs, ReadAll<pb::Job>(view, Key(kLiveJobs)));
     for (const scheduler::JobRecord& job : jobs) {
@@ -111,18 +114,18 @@ class RocksDbJobStore : public JobStore {
 
   absl::Status Apply(absl::Span<const scheduler::Mutation> mutations) override {
     P2_RETURN_IF_ERROR(broken_);
-    Batch batch(*database_);
+    Batch batch(database_);
     for (const scheduler::Mutation& mutation : mutations) {
       broken_ = std::visit([&](const auto& change) { return Write(batch, change); }, mutation);
       P2_RETURN_IF_ERROR(broken_);
     }
     metrics_.Flush(batch);
     if (batch.empty()) return absl::OkStatus();
-    return broken_ = database_->Write(batch);
+    return broken_ = database_.Write(batch);
   }
 
   absl::StatusOr<scheduler::JobPtr> GetJob(absl::string_view id) const override {
-    const View view(*database_);
+    const View view(database_);
     for (const Table table : {kLiveJobs, kFinishedJobs}) {
       P2_ASSIGN_OR_RETURN(auto job, ReadOne<pb::Job>(view, Key(table).Text(id)));
       if (job.has_value()) return std::make_shared<const scheduler::JobRecord>(std::move(*job));
@@ -131,7 +134,7 @@ class RocksDbJobStore : public JobStore {
   }
 
   absl::StatusOr<std::vector<scheduler::JobPtr>> ListFinishedJobs(int64_t before, int limit) const override {
-    const View view(*database_);
+    const View view(database_);
     std::vector<std::string> ids;
     const std::string bound = Key(kFinishedByAge).Number(static_cast<uint64_t>(std::max<int64_t>(0, before))).bytes();
     P2_RETURN_IF_ERROR(view.ScanBackwards(Key(kFinishedByAge), bound, [&](absl::string_view, absl::string_view id) {
@@ -149,7 +152,7 @@ class RocksDbJobStore : public JobStore {
 
   absl::StatusOr<std::vector<std::string>> FindFinishedJobs(absl::string_view prefix, int limit) const override {
     std::vector<std::string> ids;
-    const View view(*database_);
+    const View view(database_);
     P2_RETURN_IF_ERROR(
         view.Scan(Key(kFinishedJobs).TextPrefix(prefix), "", [&](absl::string_view, absl::string_view value) {
           if (static_cast<int>(ids.size()) >= limit) return false;
@@ -161,23 +164,23 @@ class RocksDbJobStore : public JobStore {
   }
 
   absl::StatusOr<std::string> GetSpec(absl::string_view sha256) const override {
-    P2_ASSIGN_OR_RETURN(std::optional<std::string> bytes, View(*database_).Get(Key(kSpecs).Text(sha256)));
+    P2_ASSIGN_OR_RETURN(std::optional<std::string> bytes, View(database_).Get(Key(kSpecs).Text(sha256)));
     if (bytes.has_value()) return *std::move(bytes);
     return absl::NotFoundError(absl::StrCat("spec ", sha256, " is not stored"));
   }
 
   absl::StatusOr<std::vector<scheduler::CheckpointPtr>> ListCheckpoints(absl::string_view job) const override {
-    P2_ASSIGN_OR_RETURN(auto records, ReadAll<pb::Checkpoint>(View(*database_), Key(kCheckpoints).Text(job)));
+    P2_ASSIGN_OR_RETURN(auto records, ReadAll<pb::Checkpoint>(View(database_), Key(kCheckpoints).Text(job)));
     return Share(std::move(records));
   }
 
   absl::StatusOr<std::vector<scheduler::ArtifactRecord>> ListArtifacts(absl::string_view job) const override {
-    return ReadAll<pb::Artifact>(View(*database_), Key(kArtifacts).Text(job));
+    return ReadAll<pb::Artifact>(View(database_), Key(kArtifacts).Text(job));
   }
 
   absl::StatusOr<std::vector<scheduler::EventRecord>> ListEvents(absl::string_view resource, int64_t from,
                                                                  int limit) const override {
-    const View view(*database_);
+    const View view(database_);
     const auto first = static_cast<uint64_t>(std::max<int64_t>(0, from));
     std::vector<uint64_t> revisions;
     const Key all = resource.empty() ? Key(kEvents) : Key(kEventsByResource).Text(resource);
@@ -195,15 +198,15 @@ class RocksDbJobStore : public JobStore {
   }
 
   absl::StatusOr<std::optional<scheduler::RequestRecord>> GetRequest(absl::string_view request_id) const override {
-    return ReadOne<pb::Request>(View(*database_), Key(kRequests).Text(request_id));
+    return ReadOne<pb::Request>(View(database_), Key(kRequests).Text(request_id));
   }
 
   absl::Status ReadMetrics(absl::string_view job, MetricPosition after,
                            absl::FunctionRef<bool(const MetricRow&)> visit) const override {
-    return ReadMetricRows(View(*database_), job, after, visit);
+    return ReadMetricRows(View(database_), job, after, visit);
   }
 
-  StoreHealth Health() const override { return database_->Health(); }
+  StoreHealth Health() const override { return database_.Health(); }
 
  private:
   template <typename Record>
@@ -225,7 +228,7 @@ class RocksDbJobStore : public JobStore {
   }
 
   absl::Status Write(Batch& batch, const scheduler::EraseJob& erase) {
-    P2_ASSIGN_OR_RETURN(const auto finished, ReadOne<pb::Job>(View(*database_), Key(kFinishedJobs).Text(erase.job)));
+    P2_ASSIGN_OR_RETURN(const auto finished, ReadOne<pb::Job>(View(database_), Key(kFinishedJobs).Text(erase.job)));
     if (finished.has_value()) {
       batch.Delete(Key(kFinishedByAge).Number(static_cast<uint64_t>(finished->create_order)));
     }
@@ -318,7 +321,7 @@ class RocksDbJobStore : public JobStore {
 
   // Drops a few expired requests; those whose job still exists are looked at again later.
   absl::Status SweepRequests(Batch& batch, absl::Time now) {
-    const View view(*database_);
+    const View view(database_);
     std::vector<std::pair<Key, std::string>> expired;
     const auto limit = static_cast<uint64_t>(absl::ToUnixNanos(now));
     P2_RETURN_IF_ERROR(view.Scan(Key(kRequestsByExpiry), "", [&](absl::string_view key, absl::string_view id) {
@@ -378,7 +381,8 @@ class RocksDbJobStore : public JobStore {
 
   // Constant after construction. The database ends before the files that it may live in.
   const std::unique_ptr<rocksdb::Env> env_;
-  const std::unique_ptr<Database> database_;
+  const std::unique_ptr<Database> owned_;
+  Database& database_;
 
   // Confined to the writing thread.
   MetricAppender metrics_;
@@ -391,6 +395,8 @@ absl::StatusOr<std::unique_ptr<JobStore>> OpenRocksDbJobStore(const RocksDbJobSt
   P2_ASSIGN_OR_RETURN(std::unique_ptr<Database> database, Database::Open(options));
   return std::make_unique<RocksDbJobStore>(nullptr, std::move(database));
 }
+
+std::unique_ptr<JobStore> NewRocksDbJobStore(Database& database) { return std::make_unique<RocksDbJobStore>(database); }
 
 std::unique_ptr<JobStore> NewMemoryJobStore() {
   std::unique_ptr<rocksdb::Env> env(rocksdb::NewMemEnv(rocksdb::Env::Default()));

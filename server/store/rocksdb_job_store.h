@@ -26,4 +26,8 @@ struct RocksDbJobStoreOptions {
 //   FAILED_PRECONDITION  written by a newer p2
 absl::StatusOr<std::unique_ptr<JobStore>> OpenRocksDbJobStore(const RocksDbJobStoreOptions& options);
 
+class Database;
+// On a database that is open, which must outlive the store: the store is then its only writer.
+std::unique_ptr<JobStore> NewRocksDbJobStore(Database& database);
+
 }  // namespace p2::store

@@ -1,7 +1,9 @@
-// PresetService, DatasetService, CheckpointService, ArtifactService and ClusterService.
+// PresetService, DatasetService, CheckpointService, ArtifactService, ClusterService and AdminService.
 #include <string>
 
 #include "absl/strings/match.h"
+#include "absl/time/clock.h"
+#include "p2/v1/admin_service.grpc.pb.h"
 #include "p2/v1/artifact_service.grpc.pb.h"
 #include "p2/v1/checkpoint_service.grpc.pb.h"
 #include "p2/v1/cluster_service.grpc.pb.h"
@@ -173,6 +175,34 @@ struct ClusterFake final : v1::ClusterService::Service {
   FakeServer::Impl& impl;
 };
 
+struct AdminFake final : v1::AdminService::Service {
+  explicit AdminFake(FakeServer::Impl& impl) : impl(impl) {}
+  grpc::Status GetStatus(ServerContext*, const v1::GetStatusRequest*, v1::Status* response) override {
+    return impl.Unary([&](FakeState& s) {
+      *response = s.status;
+      return grpc::Status::OK;
+    });
+  }
+  grpc::Status CreateBackup(ServerContext* context, const v1::CreateBackupRequest* request,
+                            v1::Backup* response) override {
+    return impl.Unary([&](FakeState& s) {
+      s.request_ids.push_back(request->request_id());
+      s.admin_patience = absl::FromChrono(context->deadline()) - absl::Now();
+      *response = s.backup;
+      return grpc::Status::OK;
+    });
+  }
+  grpc::Status CheckStore(ServerContext* context, const v1::CheckStoreRequest*,
+                          v1::CheckStoreResponse* response) override {
+    return impl.Unary([&](FakeState& s) {
+      s.admin_patience = absl::FromChrono(context->deadline()) - absl::Now();
+      *response = s.check;
+      return grpc::Status::OK;
+    });
+  }
+  FakeServer::Impl& impl;
+};
+
 }  // namespace
 
 void AddCatalogServices(FakeServer::Impl& impl, Services& services) {
@@ -181,6 +211,7 @@ void AddCatalogServices(FakeServer::Impl& impl, Services& services) {
   services.push_back(std::make_unique<CheckpointFake>(impl));
   services.push_back(std::make_unique<ArtifactFake>(impl));
   services.push_back(std::make_unique<ClusterFake>(impl));
+  services.push_back(std::make_unique<AdminFake>(impl));
 }
 
 }  // namespace p2::testing

@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "p2/v1/admin_service.pb.h"
 #include "p2/v1/artifact_service.pb.h"
 #include "p2/v1/checkpoint_service.pb.h"
 #include "p2/v1/cluster_service.pb.h"
@@ -43,6 +45,10 @@ struct FakeState {
   std::map<std::string, v1::JobExplanation> explanations;
   v1::JobExplanation forecast;              // Of every dry run.
   v1::CollectCheckpointsResponse verdicts;  // Of every collection.
+  v1::Status status;
+  v1::Backup backup;
+  v1::CheckStoreResponse check;
+  absl::Duration admin_patience;  // Until the deadline of the last backup or check.
   v1::CreateJobRequest last_create;
   v1::BatchCreateJobsRequest last_batch;
   std::vector<v1::ControlJobsRequest> controls;

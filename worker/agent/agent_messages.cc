@@ -38,6 +38,7 @@ void Agent::OnOpen(uint64_t stream) {
     if (attempt->state() != Attempt::State::kEnded) *hello.add_running() = attempt->Describe();
   hello.set_spool_id(spool_->id());
   hello.set_spool_last(spool_->last());
+  hello.set_spool_first(spool_->first_kept());
   Send(std::move(message));
 }
 

@@ -17,6 +17,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "p2/v1/admin_service.pb.h"
 #include "p2/v1/artifact_service.pb.h"
 #include "p2/v1/checkpoint_service.pb.h"
 #include "p2/v1/cluster_service.pb.h"
@@ -138,6 +139,11 @@ class Client {
   absl::StatusOr<v1::Worker> CordonWorker(v1::CordonWorkerRequest request);
   absl::StatusOr<v1::Worker> UncordonWorker(v1::UncordonWorkerRequest request);
   absl::StatusOr<v1::Worker> DrainWorker(v1::DrainWorkerRequest request);
+
+  // The server's store. CreateBackup and CheckStore take as long as reading all of it does.
+  absl::StatusOr<v1::Status> GetStatus(const v1::GetStatusRequest& request = {});
+  absl::StatusOr<v1::Backup> CreateBackup(v1::CreateBackupRequest request);
+  absl::StatusOr<v1::CheckStoreResponse> CheckStore(const v1::CheckStoreRequest& request = {});
 
   // Events.
   absl::StatusOr<v1::ListEventsResponse> ListEvents(const v1::ListEventsRequest& request);

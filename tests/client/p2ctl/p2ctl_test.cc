@@ -350,7 +350,8 @@ TEST_F(P2ctlTest, EveryVerbHasHelpWithAnExample) {
       "dataset register, dataset list, root init, root list, preset list, preset show, node list, "
       "node cordon, node uncordon, node drain, why, fork, clone, extend, update, queue list, "
       "queue describe, queue create, queue update, queue delete, queue move, quota list, quota set, "
-      "quota weight, ckpt pin, ckpt unpin, ckpt delete, ckpt gc, audit list, events, version";
+      "quota weight, ckpt pin, ckpt unpin, ckpt delete, ckpt gc, audit list, events, "
+      "admin status, admin backup, admin check, admin restore, version";
   for (absl::string_view verb : absl::StrSplit(verbs, ", ")) {
     std::vector<std::string> arguments = absl::StrSplit(verb, ' ');
     arguments.push_back("--help");

@@ -40,6 +40,7 @@ TEST(ServerOptionsTest, TakesTheShippedFileWhichHoldsTheDefaults) {
   ASSERT_TRUE(options.ok()) << options.status();
   const ServerOptions defaults;
   EXPECT_EQ(options->data_dir, defaults.data_dir);
+  EXPECT_EQ(options->keep_backups, defaults.keep_backups);
   EXPECT_EQ(options->listen, defaults.listen);
   EXPECT_EQ(options->lost_after, defaults.lost_after);
   EXPECT_EQ(options->prepare_timeout, defaults.prepare_timeout);

@@ -154,7 +154,7 @@ TEST_F(StoreDamageTest, RefusesANewerSchemaEvenWithFamiliesItDoesNotKnow) {
     ASSERT_TRUE(rocksdb::DB::Open(rocksdb::DBOptions(), Path("db"), families, &handles, &raw).ok());
     const std::unique_ptr<rocksdb::DB> db(raw);
     const Key key = Key(kMeta).Text("schema_version");
-    ASSERT_TRUE(db->Put(rocksdb::WriteOptions(), key.bytes(), EncodeValue(key.bytes(), "2")).ok());
+    ASSERT_TRUE(db->Put(rocksdb::WriteOptions(), key.bytes(), EncodeValue(key.bytes(), "3")).ok());
     rocksdb::ColumnFamilyHandle* newer = nullptr;
     ASSERT_TRUE(db->CreateColumnFamily(rocksdb::ColumnFamilyOptions(), "holograms", &newer).ok());
     handles.push_back(newer);
@@ -162,7 +162,7 @@ TEST_F(StoreDamageTest, RefusesANewerSchemaEvenWithFamiliesItDoesNotKnow) {
   }
   const auto store = Open();
   EXPECT_EQ(store.status().code(), absl::StatusCode::kFailedPrecondition) << store.status();
-  EXPECT_THAT(store.status().message(), AllOf(HasSubstr("schema version 2"), HasSubstr("newer")));
+  EXPECT_THAT(store.status().message(), AllOf(HasSubstr("schema version 3"), HasSubstr("newer")));
 }
 
 TEST_F(StoreDamageTest, RefusesToOpenTwice) {
