@@ -133,7 +133,7 @@ TEST_F(QueueServiceTest, ADryRunForecastsAndMakesNothing) {
 }
 
 TEST_F(QueueServiceTest, UpdatesChangeTheOrderAndAreAudited) {
-  Make(false, 2);
+  const std::string first = Make(false, 2);
   const std::string a = Make(false, 2), b = Make(false, 2);
   p2::v1::UpdateJobRequest update;
   update.set_name(b);
@@ -151,9 +151,10 @@ TEST_F(QueueServiceTest, UpdatesChangeTheOrderAndAreAudited) {
   ASSERT_TRUE(queue.ok()) << queue.status();
   std::vector<std::string> order;
   for (const auto& job : queue->jobs()) order.push_back(job.name());
-  // The job that ran makes room for the higher priority and waits again, before those that came after it.
-  EXPECT_THAT(order, AllOf(testing::Contains(a), testing::Contains(b)));
-  EXPECT_EQ(order.front(), b);
+  // The gang that was being formed makes room for the higher priority, and waits again in its old place.
+  EXPECT_EQ(Get(b)->state(), Job::STARTING);
+  EXPECT_EQ(Get(first)->preemptions(), 1);
+  EXPECT_THAT(order, ElementsAre(first, a));
   update.set_priority(5000);
   EXPECT_THAT(std::string(Call(*jobs_, &JobService::Stub::UpdateJob, update).status().message()),
               HasSubstr("must be -1000 to 1000"));
