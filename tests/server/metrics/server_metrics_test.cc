@@ -318,6 +318,7 @@ TEST_F(ServerMetricsTest, ServesTheSeriesOfTheTableAndNoOther) {
   worker->id = "w0";
   worker->last_heartbeat_time = kNow;
   workers_ = {worker};
+  accounts_ = {.fair_share_ratio = {{"default", 1}}, .quota_devices = {{"default", 8}}, .ledger_drift = 0};
   metrics_.OnRpc("p2.v1.JobService", "GetJob", "OK", absl::Milliseconds(2));
   std::set<std::string> table;
   for (const metric::Series& series : metric::kSeries) {
