@@ -1,5 +1,6 @@
 #include "server/coordinator/loop.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -68,6 +69,7 @@ absl::Status Loop::Recover() {
 void Loop::Run() {
   const Clock& clock = Clock::Real();
   absl::Time next_tick = clock.Monotonic() + options_.tick_interval;
+  absl::Time last_look = clock.Monotonic();  // When the loop was last seen to run.
   while (true) {
     inbox_bell_.WaitFor(next_tick - clock.Monotonic());
     std::vector<Item> items;
@@ -82,10 +84,14 @@ void Loop::Run() {
         inbox_bell_.Ring();
       }
     }
-    if (clock.Monotonic() >= next_tick) {
-      items.push_back(Command{scheduler::Tick{}, nullptr});
-      next_tick = clock.Monotonic() + options_.tick_interval;
+    const absl::Time now = clock.Monotonic();
+    if (now >= next_tick) {
+      // What came meanwhile may still wait in sockets: workers are not silent because p2d did not listen.
+      const absl::Duration stalled = now - last_look - 2 * options_.tick_interval;
+      items.push_back(Command{scheduler::Tick{std::max(absl::ZeroDuration(), stalled)}, nullptr});
+      next_tick = now + options_.tick_interval;
     }
+    last_look = now;
     if (!items.empty()) RunBatch(std::move(items));
   }
   for (auto& [worker, session] : sessions_) session->Close(Stopping());

@@ -45,6 +45,8 @@ absl::Status Handle(Draft& draft, const WorkerConnected& event);
 absl::Status Handle(Draft& draft, const WorkerDisconnected& event);
 absl::Status Handle(Draft& draft, const Heartbeat& event);
 absl::Status Handle(Draft& draft, const Recovered& event);
+// p2d did not listen for so long: it counts for no worker's silence and no gang's deadline.
+void ForgiveSilence(Draft& draft, absl::Duration stalled);
 // Silent workers become SUSPECT, then LOST.
 void WatchSilence(Draft& draft);
 // What still runs on a worker when its drain's deadline has passed is killed.

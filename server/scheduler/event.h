@@ -305,6 +305,8 @@ struct SpoolReport {
 
 // --- From p2d itself. ---
 struct Tick {  // Time passes: silence, backoffs, deadlines.
+  // For so long p2d itself did not look (it was stopped, or its disk was slow): nobody's silence.
+  absl::Duration stalled;
   bool operator==(const Tick&) const = default;
 };
 struct Recovered {  // First event of a process: monotonic times start anew, actions still needed are issued again.

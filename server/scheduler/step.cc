@@ -11,7 +11,8 @@
 namespace p2::scheduler {
 namespace {
 
-absl::Status Handle(Draft& draft, const Tick&) {
+absl::Status Handle(Draft& draft, const Tick& tick) {
+  if (tick.stalled > absl::ZeroDuration()) ForgiveSilence(draft, tick.stalled);
   WatchSilence(draft);
   WatchGangs(draft);
   WatchDrains(draft);

@@ -230,6 +230,15 @@ absl::Status Handle(Draft& draft, const Recovered&) {
   return absl::OkStatus();
 }
 
+void ForgiveSilence(Draft& draft, absl::Duration stalled) {
+  for (const auto& [id, base] : draft.base().workers()) {
+    WorkerRecord& worker = draft.TouchWorker(id);
+    worker.last_seen_mono = std::min(draft.now().mono, worker.last_seen_mono + stalled);
+  }
+  for (const std::string& id : draft.base().starting_jobs())
+    draft.TouchJob(id).live_attempt()->deadline_mono += stalled;
+}
+
 void WatchDrains(Draft& draft) {
   std::vector<std::string> late;
   for (const auto& [id, base] : draft.base().workers()) {

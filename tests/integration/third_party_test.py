@@ -164,6 +164,7 @@ def exposed_series(text: str) -> dict[str, set[str]]:
 class PrometheusTest(unittest.TestCase):
     def test_prometheus_scrapes_both_daemons_and_answers_for_the_loss(self):
         with Cluster() as p2:
+            p2.p2ctl("quota", "set", "projects/default", "--devices", "100")  # Its series is there with a quota alone.
             job = p2.submit(tiny_spec(images=200000))
             p2.wait_images(job, 128)
             wait_for("a row of metrics", lambda: p2.points(job), 60)

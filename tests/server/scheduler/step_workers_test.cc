@@ -4,6 +4,17 @@
 namespace p2::scheduler {
 namespace {
 
+TEST(StepWorkersStallTest, WhileP2dDidNotListenNobodyIsSilent) {
+  Cluster cluster;
+  cluster.Connect("w0", Cluster::Slots("cpu", 1));
+  cluster.Wait(absl::Seconds(60));
+  cluster.Must(Tick{absl::Seconds(59)});
+  EXPECT_EQ(cluster.Worker("w0").state, WorkerState::kReady);
+  cluster.Wait(absl::Seconds(16));
+  cluster.Must(Tick{});
+  EXPECT_EQ(cluster.Worker("w0").state, WorkerState::kLost);
+}
+
 using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
