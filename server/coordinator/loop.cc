@@ -370,6 +370,9 @@ bool Loop::Commit(Batch& batch) {
 
 // One line for each job that is made, moves or goes: `jobs/tiny-1 JOB_STATE QUEUED -> STARTING (attempt 1, epoch 3)`.
 void Loop::LogMove(const scheduler::EventRecord& event) const {
+  if (event.reason == "WORKER_CORDONED") {
+    P2_LOG(kWarning) << event.resource << " " << event.reason << " " << event.message;
+  }
   if (!absl::StartsWith(event.reason, "JOB_")) return;
   const scheduler::JobPtr job = state_.FindJob(absl::StripPrefix(event.resource, "jobs/"));
   const std::string attempt = job == nullptr || job->attempt_count == 0

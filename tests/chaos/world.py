@@ -78,7 +78,8 @@ class Run:
 class ChaosCluster(Cluster):
     """Timeouts are about a tenth of their defaults. The stub trainer runs unless `real`."""
 
-    D_FLAGS = ["--suspect-after", "1s", "--lost-after", "2s", "--heartbeat-interval", "200ms", "--prepare-timeout", "5s", "--gang-backoff", "100ms",
+    # At a tenth of the timeouts a loaded machine freezes ranks of several jobs, which is no reason to give its node up.
+    D_FLAGS = ["--cordon-after-jobs", "0", "--suspect-after", "1s", "--lost-after", "2s", "--heartbeat-interval", "200ms", "--prepare-timeout", "5s", "--gang-backoff", "100ms",
                "--tick-interval", "20ms", "--disk-interval", "100ms", "--shutdown-grace", "500ms", "--delete-retry", "5s"]
     WORKER_FLAGS = ["--silence-timeout", "3s", "--log-interval", "50ms", "--reconnect-max", "200ms", "--welcome-timeout", "2s", "--hold-timeout", "6s",
                     "--gang-grace", "300ms", "--flush-timeout", "500ms", "--roots-interval", "1s", "--connection-timeout", "2s"]
