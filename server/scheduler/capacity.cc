@@ -98,6 +98,10 @@ std::optional<Reservation> Forecast(const Draft& draft, const JobRecord& job, co
   }
 }
 
+std::array<std::string, 2> AccountsOf(const JobRecord& job) {
+  return {absl::StrCat("projects/", job.project), absl::StrCat("users/", job.owner)};
+}
+
 double PreemptionPrice(const JobRecord& job, const Draft& draft) {
   const std::vector<CheckpointPtr> good = ResumeCandidates(draft, job.id);
   const int64_t saved = good.empty() ? 0 : good.front()->images_seen;
@@ -110,7 +114,7 @@ namespace {
 
 // `held` more than its quota for certain, `less` of them already counted out.
 bool HoldsBorrowed(const ClusterState& state, const JobRecord& job, const std::map<std::string, int>& less) {
-  for (const std::string& account : {absl::StrCat("projects/", job.project), absl::StrCat("users/", job.owner)}) {
+  for (const std::string& account : AccountsOf(job)) {
     const auto quota = state.quotas().find(account);
     if (quota == state.quotas().end() || !quota->second.devices.has_value()) continue;
     const auto out = less.find(account);
@@ -165,8 +169,7 @@ std::optional<Preemption> FindVictims(const Draft& draft, const JobRecord& job, 
     if (victim.job->priority >= job.priority && !HoldsBorrowed(state, *victim.job, reclaimed)) continue;
     const std::vector<RankPlacement> held = HeldRanks(*victim.job);
     with_all.Give(held);
-    reclaimed[absl::StrCat("projects/", victim.job->project)] += static_cast<int>(held.size());
-    reclaimed[absl::StrCat("users/", victim.job->owner)] += static_cast<int>(held.size());
+    for (const std::string& account : AccountsOf(*victim.job)) reclaimed[account] += static_cast<int>(held.size());
     chosen.push_back(victim.job);
     if ((ranks = with_all.Place(least, least, suitable.classes)).has_value()) break;
   }
@@ -193,7 +196,7 @@ std::optional<Preemption> FindVictims(const Draft& draft, const JobRecord& job, 
 
 Allowance AllowanceOf(const ClusterState& state, const JobRecord& job, const std::map<std::string, int>& more_held) {
   Allowance allowance;
-  for (const std::string& account : {absl::StrCat("projects/", job.project), absl::StrCat("users/", job.owner)}) {
+  for (const std::string& account : AccountsOf(job)) {
     const auto found = state.quotas().find(account);
     if (found == state.quotas().end() || !found->second.devices.has_value()) continue;
     const QuotaRecord& quota = found->second;

@@ -1,6 +1,7 @@
 // What a job could have, and when: the arithmetic behind a scheduling pass and behind `why`.
 #pragma once
 
+#include <array>
 #include <map>
 #include <optional>
 #include <string>
@@ -48,6 +49,9 @@ std::optional<Preemption> FindVictims(const Draft& draft, const JobRecord& job, 
                                       const FreeSlots& free);
 // Images that stopping the job would lose or cost: those since its last checkpoint, on each device, and its restart.
 double PreemptionPrice(const JobRecord& job, const Draft& draft);
+
+// The accounts that a job counts for: `projects/{project}` and `users/{owner}`.
+std::array<std::string, 2> AccountsOf(const JobRecord& job);
 
 // What quotas leave to the job's owner and project together, beyond what they hold; nullopt: no limit.
 struct Allowance {

@@ -297,8 +297,7 @@ class Pass {
         });
       });
     }
-    more_held_[absl::StrCat("projects/", job.project)] += devices;
-    more_held_[absl::StrCat("users/", job.owner)] += devices;
+    for (const std::string& account : AccountsOf(job)) more_held_[account] += devices;
     StartAttempt(draft_, job.id, std::move(ranks), backfill);
     return devices;
   }
