@@ -83,13 +83,12 @@ struct Observer {
   at::CallbackHandle handle;
 };
 
-// One try: steps [first, first + length) of `rank` are spoiled.
+// One try: these steps of `rank` are spoiled.
 struct Try {
   const Place* place = nullptr;
   int ranks = 1;
   int rank = 0;
-  int first = 1;
-  int length = 1;
+  std::set<int64_t> steps;
   double where = 0;  // In [0, 1): which of the place's operators.
   uint64_t element = 0;
   float value = 0;
@@ -97,7 +96,7 @@ struct Try {
 
 struct Outcome {
   std::map<std::string, std::string> digests;  // Of the last checkpoint.
-  int64_t updates = 0;
+  std::set<int64_t> skipped;                   // The steps without an update, by the checkpoints.
   int made = 0;       // Injections.
   int rollbacks = 0;  // Notices of them.
 };
@@ -124,7 +123,7 @@ class NonFiniteTest : public ::testing::Test {
     const auto operators = std::make_shared<int64_t>(0);
     hooks.on_gradients = [=](int64_t first_sample, at::Tensor& grads) {
       const int64_t step = first_sample / kBatch;
-      if (attempt.place->operators.empty() && step >= attempt.first && step < attempt.first + attempt.length) {
+      if (attempt.place->operators.empty() && attempt.steps.count(step) != 0) {
         grads[static_cast<int64_t>(attempt.element % static_cast<uint64_t>(grads.numel()))] = attempt.value;
         ++injection->made;
       }
@@ -133,11 +132,10 @@ class NonFiniteTest : public ::testing::Test {
     };
     hooks.on_step = [=](int64_t images_seen) {
       current = injection;
-      const int64_t next = images_seen / kBatch;
       injection->counting = true;
       injection->met = 0;
       // After a rollback the spoiled steps are passed over.
-      injection->armed = next >= attempt.first && injection->made < attempt.length;
+      injection->armed = attempt.steps.count(images_seen / kBatch) != 0 && injection->made < std::ssize(attempt.steps);
       injection->nth = static_cast<int64_t>(attempt.where * static_cast<double>(*operators));
     };
     return hooks;
@@ -155,18 +153,32 @@ class NonFiniteTest : public ::testing::Test {
     Outcome outcome{.made = injection.made};
     const std::vector<std::string> reasons = run.sinks[0].Reasons();
     outcome.rollbacks = static_cast<int>(std::count(reasons.begin(), reasons.end(), "DATA_SKIPPED"));
-    int checked = 0;
-    for (const std::string& checkpoint : checkpoint::ListCheckpoints(options.checkpoint_dir)) {
-      ExpectFinite(options.checkpoint_dir + "/" + checkpoint);
-      ++checked;
+    const std::map<int64_t, int64_t> updates = CheckedUpdates(options.checkpoint_dir);
+    EXPECT_GE(updates.size(), 2u);
+    int64_t before = 0;
+    int64_t from = 0;
+    for (const auto& [steps, updated] : updates) {
+      // A rollback leaves no checkpoint of the steps that it passed over.
+      for (int64_t step = from; step < steps - (updated - before); ++step) outcome.skipped.insert(step);
+      from = steps;
+      before = updated;
     }
-    EXPECT_GE(checked, 2);
-    const auto last = checkpoint::Checkpoint::Open(CheckpointPath(options, options.spec.images));
-    EXPECT_TRUE(last.ok()) << last.status();
-    if (last.ok()) outcome.updates = (*last)->state().updates;
     outcome.digests = TensorDigests(options, options.spec.images);
     checkpoint::RemoveTree(options.checkpoint_root);
     return outcome;
+  }
+
+  // By the steps a checkpoint has seen, its updates; each tensor is looked through for what is not finite.
+  static std::map<int64_t, int64_t> CheckedUpdates(const std::string& directory) {
+    std::map<int64_t, int64_t> updates;
+    for (const std::string& name : checkpoint::ListCheckpoints(directory)) {
+      ExpectFinite(absl::StrCat(directory, "/", name));
+      const auto checkpoint = checkpoint::Checkpoint::Open(absl::StrCat(directory, "/", name));
+      EXPECT_TRUE(checkpoint.ok()) << checkpoint.status();
+      if (!checkpoint.ok()) continue;
+      updates[(*checkpoint)->state().images_seen / kBatch] = (*checkpoint)->state().updates;
+    }
+    return updates;
   }
 
   static void ExpectFinite(const std::string& directory) {
@@ -187,26 +199,25 @@ class NonFiniteTest : public ::testing::Test {
     }
   }
 
-  // The digests of a run whose gradient is spoiled in these steps (none if `length` is 0): what others must end in.
-  const std::map<std::string, std::string>& Reference(int ranks, int first, int length) {
-    const auto key = std::make_tuple(ranks, first, length);
+  // The digests of a run whose gradient is spoiled in these steps: what others that skip them must end in.
+  const std::map<std::string, std::string>& Reference(int ranks, const std::set<int64_t>& steps) {
+    const auto key = std::make_pair(ranks, steps);
     if (references_.count(key) == 0) {
       const Try plain{.place = &kPlaces[0],
                       .ranks = ranks,
-                      .first = first,
-                      .length = length,
+                      .steps = steps,
                       .element = 5,
                       .value = std::numeric_limits<float>::quiet_NaN()};
       Outcome outcome = Run(plain, absl::StrCat("reference-", references_.size()));
-      EXPECT_EQ(outcome.made, length);
-      EXPECT_EQ(outcome.updates, kSteps - length);
+      EXPECT_EQ(outcome.made, steps.size());
+      EXPECT_EQ(outcome.skipped, steps);
       references_[key] = std::move(outcome.digests);
     }
     return references_[key];
   }
 
   std::string data_;
-  std::map<std::tuple<int, int, int>, std::map<std::string, std::string>> references_;
+  std::map<std::pair<int, std::set<int64_t>>, std::map<std::string, std::string>> references_;
 };
 
 TEST_F(NonFiniteTest, AHundredNeverReachACheckpoint) {
@@ -225,25 +236,25 @@ TEST_F(NonFiniteTest, AHundredNeverReachACheckpoint) {
     attempt.place = &kPlaces[static_cast<size_t>(i) % std::size(kPlaces)];
     attempt.ranks = i % 5 == 4 ? 2 : 1;
     attempt.rank = below(static_cast<uint64_t>(attempt.ranks));
-    attempt.length = i % 10 == 7 ? 3 : 1;
-    attempt.first = 2 + below(static_cast<uint64_t>(kSteps - 2 - attempt.length));
+    const int length = i % 10 == 7 ? 3 : 1;
+    const int first = 2 + below(static_cast<uint64_t>(kSteps - 2 - length));
+    for (int step = first; step < first + length; ++step) attempt.steps.insert(step);
     attempt.where = attempt.place->first_only ? 0 : static_cast<double>(random() >> 11) * 0x1p-53;
     attempt.element = random();
     // An infinity in an activation may come out finite again; only in the gradient is it always bad.
     attempt.value = kBad[attempt.place->operators.empty() ? below(3) : 0];
     SCOPED_TRACE(absl::StrCat("try ", i, ": ", attempt.place->name, ", rank ", attempt.rank, " of ", attempt.ranks,
-                              ", steps ", attempt.first, " to ", attempt.first + attempt.length - 1, ", seed ", seed));
+                              ", steps ", first, " to ", first + length - 1, ", seed ", seed));
     const Outcome outcome = Run(attempt, absl::StrCat("try-", i, "-", unused));
-    EXPECT_EQ(outcome.made, attempt.length) << "it was not injected";
-    if (outcome.updates == kSteps) {
-      // The loss computes both branches of a where(): in the one that is not taken a NaN may change nothing at all.
-      EXPECT_EQ(outcome.digests, Reference(attempt.ranks, 0, 0));
+    EXPECT_EQ(outcome.made, length) << "it was not injected";
+    EXPECT_EQ(outcome.digests, Reference(attempt.ranks, outcome.skipped));
+    if (outcome.skipped != attempt.steps) {
+      // Dropout, and the loss where both branches of a where() are computed: there a NaN may change nothing at all.
+      EXPECT_THAT(attempt.steps, ::testing::IsSupersetOf(outcome.skipped));
       ++unused;
       continue;
     }
-    EXPECT_EQ(outcome.updates, kSteps - attempt.length);
-    EXPECT_EQ(outcome.rollbacks, attempt.length == 3 ? 1 : 0);
-    EXPECT_EQ(outcome.digests, Reference(attempt.ranks, attempt.first, attempt.length));
+    EXPECT_EQ(outcome.rollbacks, length == 3 ? 1 : 0);
     ++by_place[attempt.place->name];
     ++i;
   }
