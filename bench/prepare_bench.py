@@ -89,10 +89,16 @@ def run_p2(p2ctl, folder, root, resolution, threads, core=None):
     seconds = time.perf_counter() - start
     _, _, usage = os.wait4(process.pid, 0)
     process.returncode = 0
-    records = hashlib.sha256()
-    with open(os.path.join(dataset, "shard-00000.p2s"), "rb") as shard:
-        shard.seek(64)
-        records.update(shard.read(count * 3 * resolution * resolution))  # Their checksums follow.
+    records, left, size = hashlib.sha256(), count, 3 * resolution * resolution
+    for name in sorted(n for n in os.listdir(dataset) if n.endswith(".p2s")):
+        with open(os.path.join(dataset, name), "rb") as shard:
+            # After the header the records, after those their checksums of 4 bytes each.
+            held = (os.path.getsize(shard.name) - 64) // (size + 4)
+            shard.seek(64)
+            records.update(shard.read(held * size))
+            left -= held
+    if left != 0:
+        sys.exit(f"p2's shards hold {count - left} records, not {count}")
     shutil.rmtree(dataset)
     return count / seconds, count / (usage.ru_utime + usage.ru_stime), records.hexdigest()
 

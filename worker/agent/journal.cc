@@ -1,5 +1,7 @@
 #include "worker/agent/journal.h"
 
+#include <filesystem>
+
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -22,6 +24,19 @@ absl::StatusOr<ProcessId> ReadProcess(pid_t pid) {
     return absl::InternalError(absl::StrCat("/proc/", pid, "/stat is not understood"));
   if (fields[0] == "Z" || fields[0] == "X") return absl::NotFoundError(absl::StrCat("process ", pid, " has ended"));
   return process;
+}
+
+absl::StatusOr<ProcessId> FindProcess(absl::string_view argument) {
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc", error)) {
+    pid_t pid = 0;
+    if (!absl::SimpleAtoi(entry.path().filename().string(), &pid)) continue;
+    const absl::StatusOr<std::string> arguments = ReadFile(absl::StrCat("/proc/", pid, "/cmdline"), 1 << 20);
+    if (!arguments.ok()) continue;  // It has ended, or is a stranger's.
+    for (const absl::string_view one : absl::StrSplit(*arguments, '\0'))
+      if (one == argument) return ReadProcess(pid);
+  }
+  return absl::NotFoundError(absl::StrCat("no process was started with ", argument));
 }
 
 std::string BootId() {

@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 
 namespace p2::agent {
@@ -25,12 +26,14 @@ struct ProcessId {
 
 // NOT_FOUND if there is no such process. A zombie counts as none.
 absl::StatusOr<ProcessId> ReadProcess(pid_t pid);
+// The process one of whose arguments is `argument`; NOT_FOUND if there is none.
+absl::StatusOr<ProcessId> FindProcess(absl::string_view argument);
 // Value of /proc/sys/kernel/random/boot_id.
 std::string BootId();
 
 struct JournalRank {
   int32_t rank = 0;
-  // pid 0: not started.
+  // pid 0: not started, or the worker died before it could write down that it had.
   ProcessId process;
   // Sequence of the last event, and bytes of the log, that are in the spool or beyond it.
   uint64_t event_sequence = 0;

@@ -143,8 +143,11 @@ absl::StatusOr<std::vector<EndedAttempt>> RecoverLeftovers(const std::string& at
     JournalEntry& journal = leftover.journal;
     if (journal.ended_sequence == 0) {
       if (journal.boot_id == boot_id)
-        for (const JournalRank& rank : journal.ranks)
+        for (JournalRank& rank : journal.ranks) {
+          if (rank.process.pid == 0)
+            rank.process = FindProcess(RankFile(leftover.dir, rank.rank, "launch")).value_or(ProcessId());
           if (rank.process.pid > 0) AwaitEnd(rank.process, start + journal.stop_deadline, clock);
+        }
       journal.ended_sequence = Report(leftover, spool);
       P2_LOG(kInfo) << "job " << journal.job << " epoch " << journal.epoch << " ended while no p2-worker watched it";
     }

@@ -7,6 +7,7 @@
 #include "gmock/gmock.h"
 #include "tests/worker/agent/agent_fixture.h"
 #include "worker/agent/files.h"
+#include "worker/agent/journal.h"
 
 namespace p2::agent {
 namespace {
@@ -116,6 +117,23 @@ TEST_F(AgentTest, KillsLeftoversThatDoNotEndWithinTheStopDeadline) {
   EXPECT_TRUE(ended.worker_stopped());
   for (const p2::v1::RankExit& rank : ended.ranks()) EXPECT_EQ(rank.exit_code(), 128 + SIGKILL);
   ExpectEachStepOnce(coordinator_.seen(), "job-a");
+}
+
+TEST_F(AgentTest, FindsRanksThatTheKilledWorkerCouldNotNote) {
+  StartWorker({"--watchdog-scale", "0.25"});
+  Run("job-a", 1, "*:deaf");
+  ASSERT_TRUE(AwaitStep("job-a", 2));
+  worker_->Signal(SIGKILL);
+  worker_->Wait();
+  const std::string attempt = dir_ / "state/attempts/job-a-e1";
+  absl::StatusOr<JournalEntry> journal = ReadJournal(attempt);
+  ASSERT_TRUE(journal.ok()) << journal.status();
+  for (JournalRank& rank : journal->ranks) rank.process = {};  // As if it had died between the start and the note.
+  ASSERT_TRUE(WriteJournal(attempt, *journal).ok());
+  ASSERT_THAT(Trainers(), SizeIs(2));
+  StartWorker();
+  EXPECT_THAT(Trainers(), IsEmpty()) << "none is left when slots are offered";
+  EXPECT_TRUE(AwaitEnd("job-a", 1).worker_stopped());
 }
 
 TEST_F(AgentTest, EndsCleanlyOnSigterm) {
