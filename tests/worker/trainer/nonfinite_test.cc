@@ -97,8 +97,8 @@ struct Try {
 struct Outcome {
   std::map<std::string, std::string> digests;  // Of the last checkpoint.
   std::set<int64_t> skipped;                   // The steps without an update, by the checkpoints.
-  int made = 0;       // Injections.
-  int rollbacks = 0;  // Notices of them.
+  int made = 0;                                // Injections.
+  int rollbacks = 0;                           // Notices of them.
 };
 
 class NonFiniteTest : public ::testing::Test {
