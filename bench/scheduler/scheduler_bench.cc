@@ -1,9 +1,11 @@
 // How fast the pure core decides: a full pass over a long queue, one event to its decision, and how both grow. No
-// store, no network: the time of Step, SchedulePass and ClusterState::Apply alone.
+// store, no network: the CPU time of Step, SchedulePass and ClusterState::Apply alone, which is what the clock shows
+// where nothing else wants the core. (max_us holds what the kernel did meanwhile.)
 //
 //   scheduler_bench [--jobs 10000] [--nodes 1000] [--events 2000]   JSON on stdout
+#include <time.h>
+
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <random>
@@ -62,15 +64,15 @@ class Bench {
   }
 
   double Timed(const Event& event) {
-    const auto begin = std::chrono::steady_clock::now();
+    const double begin = CpuMicroseconds();
     Do(event);
     Schedule();
-    return Since(begin);
+    return CpuMicroseconds() - begin;
   }
   double TimedPass() {
-    const auto begin = std::chrono::steady_clock::now();
+    const double begin = CpuMicroseconds();
     Schedule();
-    return Since(begin);
+    return CpuMicroseconds() - begin;
   }
   // A gang that holds slots ends.
   Event EndOne() {
@@ -82,21 +84,24 @@ class Bench {
   Event CancelOne() {
     for (const auto& [priority, projects] : state_.queue().ready()) {
       const auto& line = projects.begin()->second.begin()->second.begin()->second;
-      return KillJob{{"user:bench"}, line.rbegin()->job, ""};
+      return KillJob{{"user:bench"}, line.rbegin()->first.job, ""};
     }
     return Tick{};
   }
   double TimedStatus() {
-    const auto begin = std::chrono::steady_clock::now();
+    const double begin = CpuMicroseconds();
     const JobPtr job = state_.FindJob(absl::StrCat("job-", 1 + random_() % jobs_));
-    return job == nullptr && jobs_ < 0 ? 0 : Since(begin);
+    return job == nullptr && jobs_ < 0 ? 0 : CpuMicroseconds() - begin;
   }
   int Starting() const { return static_cast<int>(state_.starting_jobs().size()); }
+  int Waiting() const { return static_cast<int>(state_.live_jobs().size()) - Starting(); }
   void Forget() { state_.DropFinished(); }
 
  private:
-  static double Since(std::chrono::steady_clock::time_point begin) {
-    return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - begin).count();
+  static double CpuMicroseconds() {
+    timespec now{};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return static_cast<double>(now.tv_sec) * 1e6 + static_cast<double>(now.tv_nsec) * 1e-3;
   }
   void Take(const Event& event) {
     absl::StatusOr<StepResult> result = Step(state_, event, now_, options_);
@@ -179,11 +184,14 @@ int Main(int argc, char** argv) {
   bench.Queue(jobs);
   const double first_pass = bench.TimedPass();
   const int started = bench.Starting();
-  bench.Queue(jobs);
-  const double full_pass = bench.TimedPass();
+  // A pass over them all that finds no more; then one that has another reason to tell each of them.
+  bench.Queue(jobs - bench.Waiting());
+  const double full_pass = bench.Timed(SetWeight{{"user:bench"}, "projects/project-0", 1});
+  const double retold_pass = bench.Timed(DiskState{true, "the disk is full"});
+  bench.Timed(DiskState{false, ""});
   const Costs costs = Measure(bench, events);
-  std::printf(R"({"jobs":%d,"nodes":%d,"first_pass_ms":%.2f,"started":%d,"full_pass_ms":%.2f,)", jobs, nodes,
-              first_pass / 1000, started, full_pass / 1000);
+  std::printf(R"({"jobs":%d,"nodes":%d,"first_pass_ms":%.2f,"started":%d,"full_pass_ms":%.2f,"retold_pass_ms":%.2f,)",
+              jobs, nodes, first_pass / 1000, started, full_pass / 1000, retold_pass / 1000);
   std::printf(R"("submit":%s,"dequeue":%s,"cancel":%s,"status":%s,)", Json(costs.submit).c_str(),
               Json(costs.dequeue).c_str(), Json(costs.cancel).c_str(), Json(costs.status).c_str());
 

@@ -108,7 +108,7 @@ struct EraseReservation {
 };
 // Not stored: which scheduling pass is due.
 struct SetPassDue {
-  PassDue due = PassDue::kNone;
+  bool due = false;
 };
 // Not stored: what the last full pass found.
 struct PutPassMemo {

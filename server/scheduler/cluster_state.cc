@@ -19,9 +19,10 @@ template <typename... Fs>
 Overloaded(Fs...) -> Overloaded<Fs...>;
 
 template <typename Map>
-typename Map::mapped_type FindIn(const Map& map, absl::string_view id) {
-  auto it = map.find(id);
-  return it == map.end() ? nullptr : it->second;
+const typename Map::mapped_type& FindIn(const Map& map, absl::string_view id) {
+  static const auto* const none = new typename Map::mapped_type;
+  const auto it = map.find(id);
+  return it == map.end() ? *none : it->second;
 }
 
 }  // namespace
@@ -124,7 +125,7 @@ void ClusterState::PutJobRecord(const JobPtr& job) {
     old = it->second;
     if (StandAlike(*old, *job)) {
       it->second = job;
-      return queue_.Told(*job);
+      return queue_.Told(job);
     }
     Index(old, false);
   }
@@ -198,7 +199,7 @@ void ClusterState::Index(const JobPtr& record, bool add) {
   if (job.state == JobState::kQueued || job.state == JobState::kPaused) Count(queued_by_, job, add ? 1 : -1);
   if (job.state != JobState::kQueued) return;
   if (add) {
-    queue_.Add(job);
+    queue_.Add(record);
   } else {
     queue_.Remove(job);
   }
@@ -214,13 +215,13 @@ void ClusterState::DropFinished() {
   finished_jobs_.clear();
 }
 
-JobPtr ClusterState::FindJob(absl::string_view id) const {
-  JobPtr job = FindIn(live_jobs_, id);
+const JobPtr& ClusterState::FindJob(absl::string_view id) const {
+  const JobPtr& job = FindIn(live_jobs_, id);
   return job != nullptr ? job : FindIn(finished_jobs_, id);
 }
 
-WorkerPtr ClusterState::FindWorker(absl::string_view id) const { return FindIn(workers_, id); }
-DatasetPtr ClusterState::FindDataset(absl::string_view id) const { return FindIn(datasets_, id); }
+const WorkerPtr& ClusterState::FindWorker(absl::string_view id) const { return FindIn(workers_, id); }
+const DatasetPtr& ClusterState::FindDataset(absl::string_view id) const { return FindIn(datasets_, id); }
 
 const ClusterState::Checkpoints& ClusterState::CheckpointsOf(absl::string_view job) const {
   static const Checkpoints* const none = new Checkpoints;

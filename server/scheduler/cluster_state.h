@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/container/btree_map.h"
 #include "absl/strings/string_view.h"
 #include "server/scheduler/action.h"
 #include "server/scheduler/queue_index.h"
@@ -29,7 +30,7 @@ std::tuple<int64_t, int64_t, std::string> KeyOf(const CheckpointRecord& checkpoi
 // Thread-compatible; the coordinator's loop thread owns the only one. Ordered containers throughout: iteration decides.
 class ClusterState {
  public:
-  using Jobs = std::map<std::string, JobPtr, std::less<>>;
+  using Jobs = absl::btree_map<std::string, JobPtr, std::less<>>;
   using Workers = std::map<std::string, WorkerPtr, std::less<>>;
   using Datasets = std::map<std::string, DatasetPtr, std::less<>>;
   using Queues = std::map<std::string, QueuePtr, std::less<>>;
@@ -50,9 +51,9 @@ class ClusterState {
   void DropFinished();
 
   // Null if there is none. Finds live jobs and loaded finished ones.
-  JobPtr FindJob(absl::string_view id) const;
-  WorkerPtr FindWorker(absl::string_view id) const;
-  DatasetPtr FindDataset(absl::string_view id) const;
+  const JobPtr& FindJob(absl::string_view id) const;
+  const WorkerPtr& FindWorker(absl::string_view id) const;
+  const DatasetPtr& FindDataset(absl::string_view id) const;
   // Empty if there are none.
   const Checkpoints& CheckpointsOf(absl::string_view job) const;
 
@@ -82,8 +83,7 @@ class ClusterState {
   const Quotas& quotas() const { return quotas_; }
   const Reservations& reservations() const { return reservations_; }
   // Something changed that a scheduling pass has not seen: step SchedulePass until it is false.
-  bool pass_due() const { return pass_due_ != PassDue::kNone; }
-  PassDue which_pass() const { return pass_due_; }
+  bool pass_due() const { return pass_due_; }
   // Null before the first.
   const PassMemo* pass_memo() const { return pass_memo_.get(); }
   const Workers& workers() const { return workers_; }
@@ -117,7 +117,7 @@ class ClusterState {
   Shares shares_;
   Quotas quotas_;
   Reservations reservations_;
-  PassDue pass_due_ = PassDue::kNone;
+  bool pass_due_ = false;
   std::shared_ptr<const PassMemo> pass_memo_;
   // Derived from live_jobs_ and workers_.
   std::map<std::string, std::set<std::string>, std::less<>> jobs_on_, readers_of_;

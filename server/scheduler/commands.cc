@@ -110,6 +110,17 @@ absl::Status CheckQueuedQuota(const Draft& draft, const CreateJob& command) {
   return absl::OkStatus();
 }
 
+// Why a new job cannot start, where no pass has to find that out: none is due, the last one found that nothing of the
+// job's shape fits, and the job does not come before one for whom devices are kept. Else null.
+const Blocked* KnownToBeBlocked(const ClusterState& state, const JobRecord& job) {
+  const PassMemo* memo = state.pass_memo();
+  if (state.pass_due() || memo == nullptr || job.priority > memo->least_priority) return nullptr;
+  const std::optional<QueueIndex::ShapeId> shape = state.queue().FindShape(ShapeOf(job));
+  if (!shape.has_value()) return nullptr;
+  const auto blocked = memo->shapes.find(*shape);
+  return blocked == memo->shapes.end() ? nullptr : &blocked->second;
+}
+
 }  // namespace
 
 absl::Status Handle(Draft& draft, const CreateJobs& command) {
@@ -157,12 +168,19 @@ absl::Status Handle(Draft& draft, const CreateJob& command) {
   job.create_order = draft.NextCreateOrder();
   job.order_key = DefaultOrderKey(job.create_order);
   job.create_time = job.update_time = draft.now().wall;
+  if (!command.paused) {
+    if (const Blocked* blocked = KnownToBeBlocked(draft.base(), job)) {
+      job.reason = blocked->reason;
+      job.message = blocked->message;
+    } else {
+      draft.RequestPass();
+    }
+  }
   draft.AddJob(std::move(job));
   draft.Mutate(PutSpec{command.spec_sha256, command.spec_bytes});
   if (!command.origins_sha256.empty()) draft.Mutate(PutSpec{command.origins_sha256, command.origins_bytes});
   draft.Event(JobName(command.id), "JOB_CREATED", DescribeCreated(command), command.info.actor);
   draft.set_answer(JobName(command.id));
-  draft.RequestPass(PassDue::kNewJobs);
   return absl::OkStatus();
 }
 

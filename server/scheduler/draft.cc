@@ -17,10 +17,11 @@ auto& WorkingCopy(Map& changed, absl::string_view id, const Ptr& original, bool 
   auto it = changed.find(id);
   if (it == changed.end()) {
     if (original == nullptr) Bug("edit of a record that does not exist");
-    it = changed.emplace(std::string(id), typename Map::mapped_type{*original, false}).first;
+    auto copy = std::make_shared<std::remove_const_t<typename Ptr::element_type>>(*original);
+    it = changed.emplace(std::string(id), typename Map::mapped_type{std::move(copy), false}).first;
   }
   it->second.durable |= durable;
-  return it->second.record;
+  return *it->second.record;
 }
 
 }  // namespace
@@ -31,15 +32,15 @@ void Bug(absl::string_view message) {
 }
 
 Draft::Draft(const ClusterState& state, const Moment& now, const StepOptions& options)
-    : state_(state), now_(now), options_(options), counters_(state.counters()), pass_(state.which_pass()) {}
+    : state_(state), now_(now), options_(options), counters_(state.counters()), pass_due_(state.pass_due()) {}
 
 const JobRecord* Draft::Job(absl::string_view id) const {
-  if (auto it = jobs_.find(id); it != jobs_.end()) return &it->second.record;
+  if (auto it = jobs_.find(id); it != jobs_.end()) return it->second.record.get();
   return state_.FindJob(id).get();
 }
 
 const WorkerRecord* Draft::Worker(absl::string_view id) const {
-  if (auto it = workers_.find(id); it != workers_.end()) return &it->second.record;
+  if (auto it = workers_.find(id); it != workers_.end()) return it->second.record.get();
   return state_.FindWorker(id).get();
 }
 
@@ -54,7 +55,7 @@ void Draft::AddJob(JobRecord job) {
   const std::string id = job.id;
   ++added_by_[absl::StrCat("projects/", job.project)];
   ++added_by_[absl::StrCat("users/", job.owner)];
-  jobs_[id] = {std::move(job), true};
+  jobs_[id] = {std::make_shared<JobRecord>(std::move(job)), true};
 }
 
 int Draft::AddedBy(absl::string_view account) const {
@@ -64,7 +65,7 @@ int Draft::AddedBy(absl::string_view account) const {
 
 void Draft::AddWorker(WorkerRecord worker) {
   const std::string id = worker.id;
-  workers_[id] = {std::move(worker), true};
+  workers_[id] = {std::make_shared<WorkerRecord>(std::move(worker)), true};
 }
 
 void Draft::EraseJob(const std::string& id) {
@@ -76,7 +77,7 @@ std::vector<const JobRecord*> Draft::LiveJobs() const {
   std::vector<const JobRecord*> live;
   auto changed = jobs_.begin();
   auto take_changed = [&] {
-    if (!IsTerminal(changed->second.record.state)) live.push_back(&changed->second.record);
+    if (!IsTerminal(changed->second.record->state)) live.push_back(changed->second.record.get());
     ++changed;
   };
   for (const auto& [id, job] : state_.live_jobs()) {
@@ -94,7 +95,7 @@ std::vector<const JobRecord*> Draft::LiveJobs() const {
 std::vector<const WorkerRecord*> Draft::Workers() const {
   std::map<absl::string_view, const WorkerRecord*> all;
   for (const auto& [id, worker] : state_.workers()) all[id] = worker.get();
-  for (const auto& [id, changed] : workers_) all[id] = &changed.record;
+  for (const auto& [id, changed] : workers_) all[id] = changed.record.get();
   std::vector<const WorkerRecord*> workers;
   for (const auto& [id, worker] : all) workers.push_back(worker);
   return workers;
@@ -135,8 +136,8 @@ void Draft::ChargeShares() {
   std::map<std::string, int> taken;
   std::set<std::string> durable;
   for (const auto& [id, changed] : jobs_) {
-    const JobRecord& job = changed.record;
-    const JobPtr base = state_.FindJob(id);
+    const JobRecord& job = *changed.record;
+    const JobPtr& base = state_.FindJob(id);
     const int after = HeldDevices(job), more = after - (base == nullptr ? 0 : HeldDevices(*base));
     const bool saved = checkpoints_.count(id) > 0 && after > 0;
     if (more == 0 && !saved) continue;
@@ -157,12 +158,11 @@ void Draft::ChargeShares() {
 StepResult Draft::Finish() && {
   ChargeShares();
   for (auto& [id, changed] : jobs_) {
-    changed.record.revision = ++counters_.job_revision;
-    result_.mutations.push_back(PutJob{std::make_shared<const JobRecord>(std::move(changed.record)), changed.durable});
+    changed.record->revision = ++counters_.job_revision;
+    result_.mutations.push_back(PutJob{std::move(changed.record), changed.durable});
   }
   for (auto& [id, changed] : workers_) {
-    result_.mutations.push_back(
-        PutWorker{std::make_shared<const WorkerRecord>(std::move(changed.record)), changed.durable});
+    result_.mutations.push_back(PutWorker{std::move(changed.record), changed.durable});
   }
   for (const auto& [job, of_job] : checkpoints_) {
     for (const auto& [key, checkpoint] : of_job) result_.mutations.push_back(scheduler::PutCheckpoint{checkpoint});
@@ -175,7 +175,7 @@ StepResult Draft::Finish() && {
   if (!(counters_ == state_.counters())) {
     result_.mutations.push_back(SetCounters{counters_.job_revision, counters_.event_revision, counters_.create_order});
   }
-  if (pass_ != state_.which_pass()) result_.mutations.push_back(SetPassDue{pass_});
+  if (pass_due_ != state_.pass_due()) result_.mutations.push_back(SetPassDue{pass_due_});
   return std::move(result_);
 }
 

@@ -1,8 +1,8 @@
 // What one Step() has changed so far, over the state that it began with.
 #pragma once
 
-#include <algorithm>
 #include <map>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -27,7 +27,7 @@ class Draft {
   const JobRecord* Now(const JobPtr& base) const {
     if (jobs_.empty()) return base.get();
     const auto it = jobs_.find(base->id);
-    return it == jobs_.end() ? base.get() : &it->second.record;
+    return it == jobs_.end() ? base.get() : it->second.record.get();
   }
   const WorkerRecord* Worker(absl::string_view id) const;
   // REQUIRES: the record exists. Edit: a durable change; Touch: one of volatile members only.
@@ -59,10 +59,10 @@ class Draft {
   // Whose request this step is about: its ID stands in the events.
   void set_request_id(std::string request_id) { request_id_ = std::move(request_id); }
 
-  // The capacity or the queue changed: a scheduling pass is due; kNewJobs: only jobs were added to the ends of lines.
-  void RequestPass(PassDue which = PassDue::kAll) { pass_ = std::max(pass_, which); }
+  // The capacity or the queue changed: a scheduling pass is due.
+  void RequestPass() { pass_due_ = true; }
   // The pass itself ends with this; `again`: it made room that it has not given away yet.
-  void PassDone(bool again) { pass_ = again ? PassDue::kAll : PassDue::kNone; }
+  void PassDone(bool again) { pass_due_ = again; }
 
   int64_t NextCreateOrder() { return ++counters_.create_order; }
   void SkipRevisions(int64_t count) { counters_.job_revision += count; }
@@ -77,7 +77,7 @@ class Draft {
 
   template <typename Record>
   struct Changed {
-    Record record;
+    std::shared_ptr<Record> record;
     bool durable = false;
   };
 
@@ -93,7 +93,7 @@ class Draft {
   std::vector<EventRecord> events_;
   std::map<std::string, int, std::less<>> added_by_;
   std::string request_id_;
-  PassDue pass_;
+  bool pass_due_;
   StepResult result_;
 };
 

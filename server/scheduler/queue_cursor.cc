@@ -39,7 +39,7 @@ std::map<QueueIndex::ShapeId, QueueCursor::LineState>::iterator QueueCursor::Fir
   auto first = owner.lines.end();
   for (auto line = owner.lines.begin(); line != owner.lines.end(); ++line) {
     if (line->second.rests) continue;
-    if (first == owner.lines.end() || *line->second.next < *first->second.next) first = line;
+    if (first == owner.lines.end() || line->second.next->first < first->second.next->first) first = line;
   }
   return first;
 }
@@ -66,7 +66,7 @@ std::optional<QueueCursor::Turn> QueueCursor::Next(const Blocked& blocked) {
     if (line != owner.lines.end()) {
       order_.erase(order_.begin());
       shape_ = line->first;
-      return Turn{line->second.next->job, shape_, *line->second.jobs};
+      return Turn{line->second.next->second, shape_, *line->second.jobs};
     }
     // Nothing of this owner is left: its project keeps its place, with the next one.
     if (project.order.empty()) order_.erase(order_.begin());
@@ -106,8 +106,8 @@ std::vector<std::string> QueueOrder(const ClusterState& state, absl::Time now_mo
   for (const auto& [priority, level] : state.queue().ready()) {
     QueueCursor cursor(state, level, now_mono, options);
     while (const auto turn = cursor.Next()) {
-      order.push_back(turn->job);
-      cursor.Started(state.FindJob(turn->job)->needs.least_devices());
+      order.push_back(turn->job->id);
+      cursor.Started(turn->job->needs.least_devices());
     }
   }
   return order;

@@ -19,7 +19,7 @@ namespace p2::scheduler {
 class QueueCursor {
  public:
   struct Turn {
-    const std::string& job;
+    const JobPtr& job;
     QueueIndex::ShapeId shape;
     const QueueIndex::Line& line;
   };

@@ -17,21 +17,25 @@ bool ExplainsWaiting(StatusReason reason) {
   }
 }
 
-void QueueIndex::Add(const JobRecord& job) {
+void QueueIndex::Add(const JobPtr& record) {
+  const JobRecord& job = *record;
   const auto [shape, added] = ids_.emplace(ShapeOf(job), std::make_pair(last_shape_ + 1, 0));
   if (added) shapes_[++last_shape_] = shape->first;
   ++shape->second.second;
+  shape_of_[job.id] = shape->second.first;
   if (job.ready_mono != absl::InfinitePast()) {
     backing_off_.emplace(job.ready_mono, job.id);
     return;
   }
-  ready_[job.priority][job.project][job.owner][shape->second.first].insert(PlaceOf(job));
+  ready_[job.priority][job.project][job.owner][shape->second.first].emplace(PlaceOf(job), record);
   ++ready_shapes_[shape->second.first];
   if (!ExplainsWaiting(job.reason)) unexplained_.insert(job.id);
 }
 
-void QueueIndex::Told(const JobRecord& job) {
+void QueueIndex::Told(const JobPtr& record) {
+  const JobRecord& job = *record;
   if (job.ready_mono != absl::InfinitePast()) return;
+  ready_.at(job.priority).at(job.project).at(job.owner).at(ShapeIdOf(job)).at(PlaceOf(job)) = record;
   if (ExplainsWaiting(job.reason)) {
     unexplained_.erase(job.id);
   } else {
@@ -40,7 +44,9 @@ void QueueIndex::Told(const JobRecord& job) {
 }
 
 void QueueIndex::Remove(const JobRecord& job) {
-  const auto shape = ids_.find(ShapeOf(job));
+  const auto of = shape_of_.find(job.id);
+  const ShapeId shape = of->second;
+  shape_of_.erase(of);
   if (job.ready_mono != absl::InfinitePast()) {
     backing_off_.erase({job.ready_mono, job.id});
   } else {
@@ -48,18 +54,19 @@ void QueueIndex::Remove(const JobRecord& job) {
     const auto projects = ready_.find(job.priority);
     const auto owners = projects->second.find(job.project);
     const auto lines = owners->second.find(job.owner);
-    const auto line = lines->second.find(shape->second.first);
+    const auto line = lines->second.find(shape);
     line->second.erase(PlaceOf(job));
-    if (const auto ready = ready_shapes_.find(shape->second.first); --ready->second == 0) ready_shapes_.erase(ready);
+    if (const auto ready = ready_shapes_.find(shape); --ready->second == 0) ready_shapes_.erase(ready);
     if (line->second.empty()) lines->second.erase(line);
     if (lines->second.empty()) owners->second.erase(lines);
     if (owners->second.empty()) projects->second.erase(owners);
     if (projects->second.empty()) ready_.erase(projects);
     unexplained_.erase(job.id);
   }
-  if (--shape->second.second > 0) return;
-  shapes_.erase(shape->second.first);
-  ids_.erase(shape);
+  const auto count = ids_.find(shapes_.at(shape));
+  if (--count->second.second > 0) return;
+  ids_.erase(count);
+  shapes_.erase(shape);
 }
 
 }  // namespace p2::scheduler

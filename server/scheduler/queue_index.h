@@ -5,10 +5,12 @@
 #include <compare>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/time/time.h"
 #include "server/scheduler/job_shape.h"
 #include "server/scheduler/types.h"
@@ -27,17 +29,17 @@ LinePlace PlaceOf(const JobRecord& job);
 class QueueIndex {
  public:
   using ShapeId = int;
-  using Line = std::set<LinePlace>;
+  using Line = std::map<LinePlace, JobPtr>;
   // Jobs of one owner and priority, apart by shape: if the first of a line does not fit, none of it does.
   using Lines = std::map<ShapeId, Line>;
   using Owners = std::map<std::string, Lines>;
   using Projects = std::map<std::string, Owners>;
 
   // `job`: QUEUED.
-  void Add(const JobRecord& job);
+  void Add(const JobPtr& job);
   void Remove(const JobRecord& job);
-  // Only why the job waits has changed in its record.
-  void Told(const JobRecord& job);
+  // The job's record is another one now, in which only why the job waits has changed.
+  void Told(const JobPtr& job);
 
   // Jobs that wait for nothing but devices, by descending priority.
   const std::map<int, Projects, std::greater<int>>& ready() const { return ready_; }
@@ -52,13 +54,20 @@ class QueueIndex {
   const Line& LineOf(const JobRecord& job) const {
     return ready_.at(job.priority).at(job.project).at(job.owner).at(ShapeIdOf(job));
   }
-  ShapeId ShapeIdOf(const JobRecord& job) const { return ids_.at(ShapeOf(job)).first; }
+  // Of a queued job.
+  ShapeId ShapeIdOf(const JobRecord& job) const { return shape_of_.at(job.id); }
+  // nullopt: no queued job has it.
+  std::optional<ShapeId> FindShape(const JobShape& shape) const {
+    const auto it = ids_.find(shape);
+    return it == ids_.end() ? std::nullopt : std::make_optional(it->second.first);
+  }
   const JobShape& Shape(ShapeId id) const { return shapes_.at(id); }
 
  private:
   // Shape -> ID, and how many queued jobs have it.
   std::map<JobShape, std::pair<ShapeId, int>> ids_;
   std::map<ShapeId, JobShape> shapes_;
+  absl::flat_hash_map<std::string, ShapeId> shape_of_;  // By job.
   ShapeId last_shape_ = 0;
   std::map<int, Projects, std::greater<int>> ready_;
   std::map<ShapeId, int> ready_shapes_;

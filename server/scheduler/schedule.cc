@@ -46,7 +46,6 @@ class Pass {
 
   void Run() {
     WakeFromBackoff();
-    if (state_.which_pass() == PassDue::kNewJobs && NewJobsAreBlocked()) return draft_.PassDone(made_room_);
     KeepReservations();
     for (const auto& [priority, projects] : state_.queue().ready()) {
       StartPreemptors(priority);
@@ -145,20 +144,6 @@ class Pass {
     draft_.Mutate(EraseReservation{id});
   }
 
-  // Nothing changed since the last full pass but that jobs came: gives them the reason that it found for their shape.
-  // False if one of them is of a new shape, or may come before those for whom devices are kept.
-  bool NewJobsAreBlocked() {
-    const PassMemo* memo = state_.pass_memo();
-    if (memo == nullptr) return false;
-    for (const std::string& id : state_.queue().unexplained()) {
-      const JobRecord& job = *state_.FindJob(id);
-      if (job.priority > memo->least_priority || memo->shapes.count(state_.queue().ShapeIdOf(job)) == 0) return false;
-    }
-    for (const std::string& id : state_.queue().unexplained())
-      SetReason(id, memo->shapes.at(state_.queue().ShapeIdOf(*state_.FindJob(id))));
-    return true;
-  }
-
   // No free device helps anybody in the queue.
   bool AllBlocked() const { return blocked_shapes_.size() == state_.queue().ready_shapes().size(); }
 
@@ -192,7 +177,7 @@ class Pass {
     for (const std::string& id : outrun) Drop(id);
   }
 
-  // For passes over new jobs alone.
+  // For jobs that come next.
   void Remember() {
     auto memo = std::make_shared<PassMemo>();
     memo->shapes = std::move(blocked_shapes_);
@@ -214,7 +199,7 @@ class Pass {
       while (!AllBlocked()) {
         const auto turn = cursor.Next(blocked_shapes_);
         if (!turn.has_value()) break;
-        const JobRecord& job = *draft_.Job(turn->job);
+        const JobRecord& job = *draft_.Now(turn->job);
         if (job.state != JobState::kQueued) {  // Started already, for its reservation.
           cursor.Started(0);
         } else if (const int started = Consider(job, turn->shape, borrowing); started > 0) {
@@ -425,28 +410,27 @@ class Pass {
       const auto line = reasons_.find(&state_.queue().LineOf(job));
       const auto shape = blocked_shapes_.find(state_.queue().ShapeIdOf(job));
       if (line != reasons_.end()) {
-        SetReason(id, line->second);
+        SetReason(*draft_.Job(id), line->second);
       } else if (shape != blocked_shapes_.end()) {
-        SetReason(id, shape->second);
+        SetReason(*draft_.Job(id), shape->second);
       }
     }
   }
 
   // All of a line have the same reason; its first job that was told one shows whether that has changed.
   void ExplainLine(const QueueIndex::Line& line, const Blocked& blocked) {
-    for (const LinePlace& place : line) {
-      const JobRecord* job = draft_.Job(place.job);
+    for (const auto& [place, base] : line) {
+      const JobRecord* job = draft_.Now(base);
       if (job->state != JobState::kQueued || state_.queue().unexplained().count(place.job) > 0) continue;
       if (job->reason == blocked.reason && job->message == blocked.message) return;
       break;
     }
-    for (const LinePlace& place : line) SetReason(place.job, blocked);
+    for (const auto& [place, base] : line) SetReason(*draft_.Now(base), blocked);
   }
 
-  void SetReason(const std::string& id, const Blocked& blocked) {
-    const JobRecord* job = draft_.Job(id);
-    if (job->state != JobState::kQueued || (job->reason == blocked.reason && job->message == blocked.message)) return;
-    JobRecord& touched = draft_.TouchJob(id);
+  void SetReason(const JobRecord& job, const Blocked& blocked) {
+    if (job.state != JobState::kQueued || (job.reason == blocked.reason && job.message == blocked.message)) return;
+    JobRecord& touched = draft_.TouchJob(job.id);
     touched.reason = blocked.reason;
     touched.message = blocked.message;
   }

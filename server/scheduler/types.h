@@ -430,11 +430,8 @@ struct Reservation {
   bool operator==(const Reservation&) const = default;
 };
 
-// What changed since the last scheduling pass. Ordered: the higher covers the lower.
-enum class PassDue { kNone, kNewJobs, kAll };
-
-// Why none of the jobs of a shape (QueueIndex::ShapeId) can start, as the last full pass found. Holds for jobs that
-// came since, while nothing else changes.
+// Why none of the jobs of a shape (QueueIndex::ShapeId) can start, as the last pass found. Holds for jobs that come
+// while nothing else changes.
 struct Blocked {
   StatusReason reason = StatusReason::kUnspecified;
   std::string message;

@@ -390,7 +390,7 @@ class ReservedTest : public CheckerTest {
 TEST_F(ReservedTest, I12SeesAReservedDeviceGivenToAnotherJob) {
   const RankPlacement reserved = cluster_.state.reservations().at("head").ranks[0];
   ExpectNothingBroken();
-  Submit("z", 1, [&](StepResult& result) {
+  Submit("z", 2, [&](StepResult& result) {
     auto job = std::make_shared<JobRecord>(cluster_.Job("z"));
     job->state = JobState::kStarting;
     Attempt attempt;
