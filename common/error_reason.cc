@@ -42,6 +42,7 @@ constexpr ErrorReasonRow kRows[] = {
     {Reason::kRevisionUnknown, "REVISION_UNKNOWN", Code::kOutOfRange},
     {Reason::kLimitReached, "LIMIT_REACHED", Code::kResourceExhausted},
     {Reason::kQuotaExceeded, "QUOTA_EXCEEDED", Code::kResourceExhausted},
+    {Reason::kRateLimited, "RATE_LIMITED", Code::kResourceExhausted},
     {Reason::kDiskFull, "DISK_FULL", Code::kResourceExhausted},
     {Reason::kPermissionDenied, "PERMISSION_DENIED", Code::kPermissionDenied},
     {Reason::kTryAgain, "TRY_AGAIN", Code::kUnavailable},

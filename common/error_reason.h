@@ -39,6 +39,7 @@ enum class ErrorReason {
   kRevisionUnknown,
   kLimitReached,
   kQuotaExceeded,
+  kRateLimited,
   kDiskFull,
   kPermissionDenied,
   kTryAgain,

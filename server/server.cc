@@ -214,6 +214,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
   rpc_options.keepalive_interval = options.keepalive_interval;
   rpc_options.keepalive_timeout = options.keepalive_timeout;
   rpc_options.times = {.timeout = options.call_timeout, .watch_interval = options.watch_interval};
+  rpc_options.max_connections = options.max_connections;
+  rpc_options.submits = {.rate = options.submit_rate, .burst = options.submit_burst};
   rpc_options.ended = [metrics = impl.metrics.get()](const std::string& service, const std::string& method,
                                                      grpc::StatusCode code, absl::Duration taken) {
     metrics->OnRpc(service, method, CodeName(code), taken);

@@ -71,6 +71,12 @@ absl::StatusOr<ServerOptions> ParseServerOptions(const std::vector<std::string>&
       ->capture_default_str();
   layers.AddDuration("--tick-interval", options.tick_interval, "How often deadlines are looked at");
   layers.AddDuration("--disk-interval", options.disk_interval, "How often free space is looked at");
+  app.add_option("--max-connections", options.max_connections,
+                 "Of clients and workers; a further one is closed at once")
+      ->capture_default_str();
+  app.add_option("--submit-rate", options.submit_rate, "Jobs a second that one user may submit; 0: no limit")
+      ->capture_default_str();
+  app.add_option("--submit-burst", options.submit_burst, "And at once")->capture_default_str();
   layers.AddDuration("--call-timeout", options.call_timeout, "What a call without a deadline of its own gets");
   layers.AddDuration("--watch-interval", options.watch_interval, "Longest silence of a watch");
   layers.AddDuration("--keepalive-interval", options.keepalive_interval,
@@ -106,7 +112,12 @@ absl::Status ValidateServerOptions(const ServerOptions& options) {
     if (value <= absl::ZeroDuration())
       wrong.push_back(absl::StrCat(flag, " ", absl::FormatDuration(value), " must be positive"));
   }
+  if (options.max_connections < 1)
+    wrong.push_back(absl::StrCat("--max-connections ", options.max_connections, " must be 1 or more"));
+  if (options.submit_burst < 1)
+    wrong.push_back(absl::StrCat("--submit-burst ", options.submit_burst, " must be 1 or more"));
   const std::pair<const char*, int> counts[] = {{"--churn-limit", options.churn_limit},
+                                                {"--submit-rate", options.submit_rate},
                                                 {"--cordon-after-jobs", options.cordon_after_jobs}};
   for (const auto& [flag, value] : counts) {
     if (value < 0) wrong.push_back(absl::StrCat(flag, " ", value, " must be 0 or more"));

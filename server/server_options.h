@@ -55,6 +55,11 @@ struct ServerOptions {
   // How often time itself is looked at, and the disk's free space.
   absl::Duration tick_interval = absl::Milliseconds(200);
   absl::Duration disk_interval = absl::Seconds(5);
+  // Jobs that one user may submit: a second in the long run (0: no limit), and at once.
+  int submit_rate = 1000;
+  int submit_burst = 20'000;
+  // Connections of clients and workers together; a further one is closed at once.
+  int max_connections = 16'000;
   // What a call without a deadline of its own gets, and how long a watch is silent at most.
   absl::Duration call_timeout = absl::Seconds(30);
   absl::Duration watch_interval = absl::Seconds(15);

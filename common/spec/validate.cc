@@ -313,6 +313,7 @@ class Validator {
     Wait("deadlines.preview", spec_.deadlines().preview());
     Wait("deadlines.save", spec_.deadlines().save());
     Wait("deadlines.stop", spec_.deadlines().stop());
+    if (spec_.deadlines().has_fence_after()) Wait("deadlines.fence_after", spec_.deadlines().fence_after());
   }
 
   const TrainingSpec& spec_;

@@ -88,6 +88,7 @@ scheduler::SpoolBody FromEnded(const v1::AttemptEnded& ended) {
     body.ranks.push_back({exit.rank(), exit.exit_code(), exit.frozen(), exit.killed(), exit.message()});
   }
   body.worker_stopped = ended.worker_stopped();
+  body.fenced = ended.fenced();
   body.log_tail = ended.log_tail();
   return body;
 }

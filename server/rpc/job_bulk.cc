@@ -1,5 +1,6 @@
 // JobService: several jobs in one write, and why a job is where it is.
 #include <algorithm>
+#include <map>
 #include <set>
 #include <utility>
 
@@ -86,6 +87,12 @@ grpc::ServerUnaryReactor* JobService::BatchCreateJobs(grpc::CallbackServerContex
   }
   if (absl::Status status = ValidateCommand(request->request_id(), ""); !status.ok())
     return Reply<Response>(call, response, status);
+  std::map<std::string, int> jobs_of;
+  for (const p2::v1::CreateJobRequest& one : request->requests()) ++jobs_of[Actor(*call, one.owner())];
+  for (const auto& [user, jobs] : jobs_of) {
+    if (absl::Status status = context_.submits.Take(user, jobs); !status.ok())
+      return Reply<Response>(call, response, status);
+  }
   scheduler::CreateJobs command;
   for (const p2::v1::CreateJobRequest& one : request->requests()) {
     absl::StatusOr<Admission> admission = AdmitRequest(one);

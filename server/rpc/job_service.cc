@@ -35,6 +35,10 @@ absl::StatusOr<Admission> JobService::AdmitRequest(const p2::v1::CreateJobReques
 grpc::ServerUnaryReactor* JobService::CreateJob(grpc::CallbackServerContext* call,
                                                 const p2::v1::CreateJobRequest* request,
                                                 p2::v1::CreateJobResponse* response) {
+  if (!request->validate_only()) {
+    if (absl::Status status = context_.submits.Take(Actor(*call, request->owner()), 1); !status.ok())
+      return Reply<p2::v1::CreateJobResponse>(call, response, status);
+  }
   absl::StatusOr<Admission> admission = AdmitRequest(*request);
   if (!admission.ok()) return Reply<p2::v1::CreateJobResponse>(call, response, admission.status());
   if (request->validate_only())

@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <initializer_list>
 #include <utility>
@@ -13,6 +14,7 @@
 #include "absl/time/clock.h"
 #include "common/logging.h"
 #include "common/spec/presets.h"
+#include "common/status_macros.h"
 #include "grpc/support/log.h"
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
 #include "grpcpp/health_check_service_interface.h"
@@ -25,6 +27,7 @@
 #include "server/rpc/dataset_service.h"
 #include "server/rpc/event_service.h"
 #include "server/rpc/job_service.h"
+#include "server/rpc/listener.h"
 #include "server/rpc/log_service.h"
 #include "server/rpc/metric_service.h"
 #include "server/rpc/preset_service.h"
@@ -35,9 +38,10 @@
 namespace p2::rpc {
 
 struct RpcServer::Impl {
-  Impl(const CallTimes& times, coordinator::Coordinator& coordinator, const store::JobStore& store,
+  Impl(const RpcServerOptions& options, coordinator::Coordinator& coordinator, const store::JobStore& store,
        const store::BlobStore& blobs, const AdminParts& parts)
-      : context{times, coordinator, store, blobs, JobViews(store)}, admin(context, parts) {}
+      : context{options.times, coordinator, store, blobs, JobViews(store), {options.submits, Clock::Real()}},
+        admin(context, parts) {}
 
   ServiceContext context;
   JobService jobs{context};
@@ -52,8 +56,9 @@ struct RpcServer::Impl {
   QueueService queues{context};
   WorkerService workers{context};
   AdminService admin;
-  int port = 0;
-  std::unique_ptr<grpc::Server> server;  // Last: ends before what it serves.
+  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> connections;
+  std::unique_ptr<grpc::Server> server;  // Behind what it serves: ends before.
+  std::unique_ptr<Listener> listener;
 };
 
 bool IsLoopback(absl::string_view address) {
@@ -70,6 +75,9 @@ bool IsLoopback(absl::string_view address) {
 
 namespace {
 
+// Descriptors that are not connections: the store's tables and logs, blobs, HTTP.
+constexpr int kOtherFiles = 512;
+
 // gRPC writes pages of its own to stderr (a busy port alone gives one); who debugs gets them as lines of our log.
 void LogFromGrpc(gpr_log_func_args* args) { P2_LOG(kDebug) << "gRPC: " << args->message; }
 
@@ -82,16 +90,17 @@ absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(RpcServerOptions opt
                                                             coordinator::Coordinator& coordinator,
                                                             const store::JobStore& store, const store::BlobStore& blobs,
                                                             const AdminParts& admin) {
-  auto impl = std::make_unique<Impl>(options.times, coordinator, store, blobs, admin);
+  auto impl = std::make_unique<Impl>(options, coordinator, store, blobs, admin);
   if (std::getenv("GRPC_VERBOSITY") == nullptr) gpr_set_log_function(LogFromGrpc);
   grpc::EnableDefaultHealthCheckService(true);
   // The plugin is for the whole process: a later server that is not on loopback must be another process.
   if (IsLoopback(options.address)) grpc::reflection::InitProtoReflectionServerBuilderPlugin();
 
   grpc::ServerBuilder builder;
-  builder.AddListeningPort(options.address, grpc::InsecureServerCredentials(), &impl->port);
-  // Else a second server on the same port would start without an error, and clients would reach either.
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  P2_ASSIGN_OR_RETURN(impl->listener, Listener::Bind(options.address));
+  using ConnectionType = grpc::ServerBuilder::experimental_type::ExternalConnectionType;
+  impl->connections =
+      builder.experimental().AddExternalConnectionAcceptor(ConnectionType::FROM_FD, grpc::InsecureServerCredentials());
   builder.SetMaxReceiveMessageSize(options.max_message_bytes);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, options.max_streams_per_connection);
   builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, options.max_metadata_bytes);
@@ -116,20 +125,25 @@ absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(RpcServerOptions opt
     builder.RegisterService(service);
   }
   impl->server = builder.BuildAndStart();
-  if (impl->server == nullptr || impl->port == 0) {
-    return absl::AlreadyExistsError(
-        absl::StrCat("grpc: cannot listen on ", options.address,
-                     ": it is in use by another process, or is no address of this machine; stop "
-                     "that process or choose another with --listen"));
-  }
+  if (impl->server == nullptr)
+    return absl::InternalError("grpc: the server does not start; GRPC_VERBOSITY=debug tells more");
+  const int files = RaiseFileLimit();
+  impl->listener->Serve(std::min(options.max_connections + kOtherFiles, std::max(files / 2, files - kOtherFiles)),
+                        [connections = impl->connections.get()](int listener, int fd) {
+                          grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters made;
+                          made.listener_fd = listener;
+                          made.fd = fd;
+                          connections->HandleNewConnection(&made);
+                        });
   impl->server->GetHealthCheckService()->SetServingStatus(true);
   return std::unique_ptr<RpcServer>(new RpcServer(std::move(impl)));
 }
 
-int RpcServer::port() const { return impl_->port; }
+int RpcServer::port() const { return impl_->listener->port(); }
 
 void RpcServer::Stop(absl::Duration grace) {
   if (impl_->context.stopping.exchange(true)) return;
+  impl_->listener->StopAccepting();
   impl_->server->GetHealthCheckService()->SetServingStatus(false);
   impl_->server->Shutdown(absl::ToChronoTime(absl::Now() + grace));
   impl_->server->Wait();

@@ -27,6 +27,8 @@ struct RpcServerOptions {
   // Larger requests get RESOURCE_EXHAUSTED, with this limit in the message.
   int max_message_bytes = 4 << 20;
   int max_streams_per_connection = 100;
+  // Beyond these, or where the process may open too few files, new connections are closed at once.
+  int max_connections = 16'000;
   int max_metadata_bytes = 16 * 1024;
   // Of open streams and waiting synchronous calls together; a call beyond gets RESOURCE_EXHAUSTED.
   int max_threads = 1024;
@@ -35,6 +37,7 @@ struct RpcServerOptions {
   absl::Duration keepalive_interval = absl::Seconds(20);
   absl::Duration keepalive_timeout = absl::Seconds(10);
   CallTimes times;
+  SubmitLimiter::Options submits;
   // Optional.
   RpcEnded ended;
 };

@@ -14,6 +14,7 @@
 #include "grpcpp/server_context.h"
 #include "server/coordinator/coordinator.h"
 #include "server/rpc/convert.h"
+#include "server/rpc/submit_limiter.h"
 #include "server/store/blob_store.h"
 #include "server/store/job_store.h"
 
@@ -39,6 +40,7 @@ struct ServiceContext {
   const store::JobStore& store;
   const store::BlobStore& blobs;
   JobViews views;
+  SubmitLimiter submits;
   // Set before the server shuts down: open streams end with UNAVAILABLE.
   std::atomic<bool> stopping = false;
 

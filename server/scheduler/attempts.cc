@@ -89,7 +89,10 @@ void BlameExits(Attempt& attempt, const AttemptEnded& ended, absl::string_view w
     Blame(attempt, reason, DescribeExit(exit, worker), exit.exit_code);
   }
   if (ended.worker_stopped) {
-    Blame(attempt, StatusReason::kWorkerStopped, absl::StrCat("worker ", worker, " was stopped or restarted"));
+    Blame(attempt, StatusReason::kWorkerStopped,
+          absl::StrCat("worker ", worker,
+                       ended.fenced ? " was cut off from p2d for longer than deadlines.fence_after"
+                                    : " was stopped or restarted"));
   }
   if (Severity(attempt.reason) > before || attempt.log_tail.empty()) attempt.log_tail = ended.log_tail;
 }

@@ -239,6 +239,7 @@ struct AttemptEnded {  // No process of the attempt is left on this worker.
   std::vector<RankExit> ranks;
   bool worker_stopped = false;
   std::string log_tail;
+  bool fenced = false;  // With worker_stopped: it was cut off for longer than the job's deadlines.fence_after.
   bool operator==(const AttemptEnded&) const = default;
 };
 

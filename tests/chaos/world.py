@@ -141,17 +141,17 @@ class ChaosCluster(Cluster):
             self._api = Api(self.env["P2_ADDR"])
         return self._api
 
-    def start_p2d(self, env=None, flags=()) -> None:
-        """Until it serves. `env`: for this start only; P2_FAILPOINTS in it adds --enable-failpoints."""
+    def start_p2d(self, env=None, flags=(), prefix=()) -> None:
+        """Until it serves. `env`: for this start only; P2_FAILPOINTS in it adds --enable-failpoints. `prefix`: runs it."""
         begin = time.monotonic()
-        self.spawn_p2d(env, flags)
+        self.spawn_p2d(env, flags, prefix)
         self.await_p2d()
         self.ready_seconds.append(time.monotonic() - begin)
 
-    def spawn_p2d(self, env=None, flags=()) -> subprocess.Popen:
+    def spawn_p2d(self, env=None, flags=(), prefix=()) -> subprocess.Popen:
         env = {**self.d_env, **(env or {})}
         failpoints = ["--enable-failpoints"] if "P2_FAILPOINTS" in env else []
-        return self._spawn("p2d", [BIN / "p2d", "--data-dir", self.d_data, "--listen", f"{self.host}:{self.ports.get('grpc', 0)}",
+        return self._spawn("p2d", [*prefix, BIN / "p2d", "--data-dir", self.d_data, "--listen", f"{self.host}:{self.ports.get('grpc', 0)}",
                                    "--http", f"127.0.0.1:{self.ports.get('http', 0)}", *self.d_flags, *flags, *failpoints], env)
 
     def await_p2d(self, timeout: float = 30) -> None:

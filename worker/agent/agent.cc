@@ -154,6 +154,7 @@ void Agent::Tick() {
   if (pause > kPause)
     for (const auto& [key, attempt] : attempts_) attempt->Forgive(pause);
   for (const auto& [key, attempt] : attempts_) attempt->Tick();
+  for (const auto& [key, attempt] : attempts_) attempt->CutOffFor(now - cut_off_since_);
   std::erase_if(attempts_, [](const auto& item) {
     if (!item.second->hold_expired()) return false;
     P2_LOG(kWarning) << "job " << item.first.first << ": no Start came, its slots are free again";

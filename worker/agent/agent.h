@@ -115,6 +115,7 @@ class Agent {
   std::map<Key, int64_t> counted_images_;
   uint64_t stream_ = 0;
   absl::Duration heartbeat_interval_;
+  absl::Time cut_off_since_ = absl::InfiniteFuture();  // InfiniteFuture: welcomed.
   absl::Time opened_, last_tick_, last_second_, last_heartbeat_, last_roots_, last_logs_;
   bool disk_full_ = false;
   bool stopping_ = false;

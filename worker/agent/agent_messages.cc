@@ -47,7 +47,7 @@ void Agent::OnClosed(uint64_t stream, const absl::Status& why) {
   P2_LOG(kWarning) << "the stream to " << options_.coordinator
                    << " ended: " << why.ToString(absl::StatusToStringMode::kWithNoExtraData);
   stream_ = 0;
-  welcomed_ = false;
+  if (welcomed_.exchange(false)) cut_off_since_ = clock_.Monotonic();
   metrics_.OnConnected(false);
 }
 
@@ -76,6 +76,7 @@ void Agent::OnWelcome(const p2::v1::Welcome& welcome) {
   P2_LOG(kInfo) << "welcomed by the coordinator at " << options_.coordinator << ", version " << welcome.version();
   session_->Welcomed();
   welcomed_ = true;
+  cut_off_since_ = absl::InfiniteFuture();
   metrics_.OnConnected(true);
   heartbeat_interval_ = options_.heartbeat_interval;
   if (welcome.heartbeat_interval_ms() > 0)

@@ -230,6 +230,15 @@ void Attempt::Stop(bool worker_stopped) {
     if (rank->process != nullptr) rank->process->SendStop();
 }
 
+void Attempt::CutOffFor(absl::Duration duration) {
+  if (state_ != State::kRunning || duration < deadlines_.fence_after) return;
+  P2_LOG(kWarning) << "job " << key_.job << " epoch " << key_.epoch << ": no coordinator for "
+                   << absl::FormatDuration(duration) << " (deadlines.fence_after is "
+                   << absl::FormatDuration(deadlines_.fence_after) << "): its ranks checkpoint and end";
+  fenced_ = true;
+  Stop(/*worker_stopped=*/true);
+}
+
 void Attempt::KillNow(const std::string& why) {
   state_ = State::kEnding;
   kill_reason_ = why;
@@ -283,6 +292,7 @@ void Attempt::Finish() {
     *ended.add_ranks() = rank->exit;
   }
   ended.set_worker_stopped(worker_stopped_);
+  ended.set_fenced(fenced_);
   if (first_bad_ != nullptr) ended.set_log_tail(ToValidUtf8(first_bad_->relay->LogTail(kLogTailBytes)));
   ended_sequence_ = context_.spool.Append(std::move(record));
   state_ = State::kEnded;

@@ -51,6 +51,8 @@ class Attempt {
   // Asks every rank to checkpoint and end; SIGKILL after the spec's stop deadline. `worker_stopped`: the worker's own
   // wish, so the job is not to blame.
   void Stop(bool worker_stopped);
+  // The worker has had no coordinator for so long: stops once that is the spec's deadlines.fence_after.
+  void CutOffFor(absl::Duration duration);
   void KillNow(const std::string& why);
   // Watchdog and deadlines; call often.
   void Tick();
@@ -123,6 +125,7 @@ class Attempt {
   std::string kill_reason_;
   bool kill_sent_ = false;  // Before that a SIGKILL is somebody else's, and why the others ended.
   bool worker_stopped_ = false;
+  bool fenced_ = false;
   // First rank that ended wrongly; null: none.
   const Rank* first_bad_ = nullptr;
   uint64_t ended_sequence_ = 0;

@@ -15,7 +15,8 @@ Deadlines ResolveDeadlines(const p2::v1::DeadlineSpec& spec, double scale, absl:
           .preview = resolve(spec.has_preview(), spec.preview(), absl::Seconds(120)),
           .save = resolve(spec.has_save(), spec.save(), absl::Seconds(600)),
           .stop = resolve(spec.has_stop(), spec.stop(), absl::Seconds(60)),
-          .silence = silence > absl::ZeroDuration() ? silence : absl::InfiniteDuration()};
+          .silence = silence > absl::ZeroDuration() ? silence : absl::InfiniteDuration(),
+          .fence_after = resolve(spec.has_fence_after(), spec.fence_after(), absl::InfiniteDuration())};
 }
 
 Watchdog::Watchdog(const Deadlines& deadlines, const std::vector<int32_t>& ranks, absl::Time start)

@@ -18,9 +18,11 @@ struct Deadlines {
   absl::Duration start, step, preview, save, stop;
   // Silence of a rank that was heard of once; infinite: not watched.
   absl::Duration silence;
+  // How long the ranks go on while the worker has no coordinator; infinite: without end.
+  absl::Duration fence_after;
 };
 
-// The spec's deadlines (300, 120, 120, 600, 60 s where it has none) times `scale`; `silence` is taken as it is, 0 as
+// The spec's deadlines (300, 120, 120, 600, 60 s and never where it has none) times `scale`; `silence` is taken as it is, 0 as
 // infinite.
 Deadlines ResolveDeadlines(const p2::v1::DeadlineSpec& spec, double scale, absl::Duration silence);
 

@@ -85,6 +85,7 @@ TEST_F(ValidateSpecTest, JudgesEveryField) {
       {"deadlines.preview", {"400d"}},
       {"deadlines.save", {"0s"}},
       {"deadlines.stop", {"0s"}},
+      {"deadlines.fence_after", {"0s", "-1s", "400d"}},
   };
   for (const auto& [path, values] : bad) {
     for (const std::string& value : values)

@@ -103,6 +103,13 @@ TEST_F(StepFailuresTest, AStoppedWorkerExcusesItsRanks) {
   EXPECT_EQ(JobA().restarts_used, 0);
 }
 
+TEST_F(StepFailuresTest, AFencedGangStartsAgainForFree) {
+  cluster_.Report("w0", "job-a", AttemptEnded{{{0, 40}}, /*worker_stopped=*/true, "", /*fenced=*/true});
+  EXPECT_EQ(JobA().attempts.back().reason, StatusReason::kWorkerStopped);
+  EXPECT_THAT(JobA().attempts.back().message, HasSubstr("deadlines.fence_after"));
+  EXPECT_EQ(JobA().restarts_used, 0);
+}
+
 TEST_F(StepFailuresTest, WhatTheTrainerSaidAboutItsFailureIsTheMessage) {
   cluster_.Report("w0", "job-a", TrainerFinished{TrainerFinished::Outcome::kFailed, 53, 10, "loss is not finite"});
   cluster_.EndRank("w0", "job-a", 53);

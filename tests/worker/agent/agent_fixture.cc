@@ -230,6 +230,7 @@ void AgentTest::Start(const p2::v1::PrepareReply& reply, const std::string& beha
   start.set_master_address(reply.master_address());
   start.set_master_port(reply.master_port());
   start.mutable_launch()->mutable_spec()->set_description(behaviour);
+  *start.mutable_launch()->mutable_spec()->mutable_deadlines() = deadlines_;
   start.mutable_launch()->mutable_spec()->mutable_deadlines()->mutable_stop()->set_seconds(2);
   start.mutable_launch()->mutable_spec()->mutable_deadlines()->mutable_step()->set_seconds(2);
   coordinator_.Send(message);

@@ -106,6 +106,7 @@ class AgentTest : public ::testing::Test {
   // Every process whose environment names this test's data directory.
   std::set<pid_t> Trainers() const;
 
+  p2::v1::DeadlineSpec deadlines_;  // Of what Start starts; stop and step are 2 s.
   TempDir dir_;
   FakeCoordinator coordinator_;
   std::unique_ptr<Process> worker_;

@@ -51,6 +51,23 @@ TEST_F(AgentTest, GoesOnWithoutACoordinatorAndReportsEverythingExactlyOnce) {
   EXPECT_EQ(coordinator_.seen().hellos.front().instance(), coordinator_.seen().hellos.back().instance());
 }
 
+TEST_F(AgentTest, FencesAJobThatWantsItAfterALongAbsence) {
+  deadlines_.mutable_fence_after()->set_nanos(300'000'000);
+  StartWorker();
+  Run("job-a", 1, "");
+  ASSERT_TRUE(AwaitStep("job-a", 3));
+  coordinator_.StopServer();
+  while (!Trainers().empty()) {
+  }
+  coordinator_.StartServer();
+  const p2::v1::AttemptEnded ended = AwaitEnd("job-a", 1);
+  EXPECT_TRUE(ended.fenced());
+  EXPECT_TRUE(ended.worker_stopped()) << "the job is not to blame";
+  for (const p2::v1::RankExit& rank : ended.ranks()) EXPECT_EQ(rank.exit_code(), 40);
+  EXPECT_EQ(CheckpointsOf(coordinator_.seen(), "job-a"), 1);
+  ExpectEachStepOnce(coordinator_.seen(), "job-a");
+}
+
 TEST_F(AgentTest, ReportsAnAttemptThatEndedWhileTheCoordinatorWasAway) {
   StartWorker();
   Run("job-a", 1, "*:done=30");

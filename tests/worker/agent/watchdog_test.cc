@@ -38,6 +38,9 @@ TEST(ResolveDeadlinesTest, TakesDefaultsForWhatTheSpecLeavesOutAndScalesAll) {
   EXPECT_EQ(deadlines.save, absl::Seconds(60));
   EXPECT_EQ(deadlines.stop, absl::Seconds(6));
   EXPECT_EQ(deadlines.silence, absl::InfiniteDuration()) << "0 switches it off";
+  EXPECT_EQ(deadlines.fence_after, absl::InfiniteDuration());
+  spec.mutable_fence_after()->set_seconds(20);
+  EXPECT_EQ(ResolveDeadlines(spec, 0.1, absl::ZeroDuration()).fence_after, absl::Seconds(2));
 }
 
 TEST_F(WatchdogTest, GivesTheStartItsDeadlineEvenInSilence) {
