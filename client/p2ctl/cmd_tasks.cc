@@ -6,16 +6,21 @@
 #include "client/p2ctl/spec_file.h"
 #include "client/p2ctl/submit_flow.h"
 #include "client/p2ctl/units.h"
+#include "common/resource_name.h"
 #include "common/status_macros.h"
 
 namespace p2::ctl {
 namespace {
 
+constexpr char kReconstructionsByDefault[] = "8";
+
 struct SampleOptions : SubmitFlow {
-  std::string from, count, format = "png", steps, ema;
+  std::string from, count, format = "png", steps, ema, dataset;
   std::optional<double> ddim_eta;
   uint64_t seed = 0, first = 0;
-  bool raw = false, no_clip = false;
+  bool raw = false, no_clip = false, reconstruct = false;
+  std::vector<double> snrs;
+  std::vector<int> timesteps;
 };
 struct ImportOptions : SubmitFlow {
   std::string directory, preset, file;
@@ -34,7 +39,9 @@ struct AverageOptions : SubmitFlow {
 absl::StatusOr<int> MakeSamples(Context& context, const SampleOptions& options) {
   v1::CreateJobRequest request;
   v1::SampleTask& task = *request.mutable_task()->mutable_sample();
-  P2_ASSIGN_OR_RETURN(const int64_t count, ParseCount(options.count));
+  if (options.count.empty() && !options.reconstruct) return UsageError("--count is missing: how many images?");
+  P2_ASSIGN_OR_RETURN(const int64_t count,
+                      ParseCount(options.count.empty() ? kReconstructionsByDefault : options.count));
   task.set_count(count);
   task.set_first(options.first);
   task.set_seed(options.seed);
@@ -46,6 +53,12 @@ absl::StatusOr<int> MakeSamples(Context& context, const SampleOptions& options) 
   v1::SampleTask::Format format{};
   v1::SampleTask::Format_Parse(absl::AsciiStrToUpper(options.format), &format);  // CLI11 checked the name.
   task.set_format(format);
+  if (options.reconstruct) {
+    v1::Reconstruction& reconstruct = *task.mutable_reconstruct();
+    reconstruct.mutable_snrs()->Add(options.snrs.begin(), options.snrs.end());
+    reconstruct.mutable_timesteps()->Add(options.timesteps.begin(), options.timesteps.end());
+    if (!options.dataset.empty()) reconstruct.set_dataset(absl::StrCat(kDatasets, "/", options.dataset));
+  }
   P2_RETURN_IF_ERROR(FillRequest(context, options, request));
   P2_ASSIGN_OR_RETURN(*request.mutable_source(), CheckpointSource(context, options.from));
   return Submit(context, request, options);
@@ -99,13 +112,14 @@ void AddMakeSamples(CLI::App& samples, Context& context) {
                            "Draw images from a checkpoint: a job of its own, which goes on where it was after a stop",
                            "  p2ctl samples make ffhq-gamma0-5-abcde@500k --count 50k --steps 250 --format npz --wait\n"
                            "  p2ctl samples make mnist-demo-abcde --count 64 --format grid --follow\n"
+                           "  p2ctl samples make mnist-demo-abcde --reconstruct --snr 0.01,0.1,1\n"
                            "The images lie in the job's output (`p2ctl describe`); a grid also comes by "
                            "`p2ctl samples get`.",
                            options, MakeSamples);
   verb->add_option("CKPT", options->from, kCheckpointHelp)->required();
-  verb->add_option("--count", options->count, "Images; image I of a seed is always the same")
-      ->type_name("N")
-      ->required();
+  verb->add_option("--count", options->count,
+                   "Images; image I of a seed is always the same. Required, but with --reconstruct: 8")
+      ->type_name("N");
   verb->add_option("--format", options->format,
                    "png: a file an image; npz: one file for evaluators; grid: one sheet. Default: png")
       ->type_name("FORMAT")
@@ -122,6 +136,22 @@ void AddMakeSamples(CLI::App& samples, Context& context) {
   verb->add_option("--seed", options->seed, "Seed of the noise")->type_name("S");
   verb->add_option("--first", options->first, "Index of the first image")->type_name("I");
   verb->add_flag("--no-clip", options->no_clip, "Do not clamp the predicted image to [-1, 1] in each step");
+  CLI::Option* reconstruct = verb->add_flag(
+      "--reconstruct", options->reconstruct,
+      "Noise images --first … of a dataset and denoise them again (the paper's Fig. 2), by --snr and --timestep");
+  verb->add_option("--snr", options->snrs, "Signal-to-noise ratios; the timestep with the nearest one is taken")
+      ->type_name("X[,Y…]")
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->needs(reconstruct);
+  verb->add_option("--timestep", options->timesteps, "Timesteps, counted from 0; they come before the ratios")
+      ->type_name("T[,U…]")
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->needs(reconstruct);
+  verb->add_option("--dataset", options->dataset, "Where the images come from; default: what the job was trained with")
+      ->type_name("NAME")
+      ->needs(reconstruct);
   AddSubmitFlow(*verb, *options);
 }
 

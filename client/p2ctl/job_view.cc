@@ -180,8 +180,14 @@ std::string TaskText(const v1::Job& job) {
   };
   if (task.has_sample()) {
     const v1::SampleTask& sample = task.sample();
+    const v1::Reconstruction& reconstruct = sample.reconstruct();
+    std::vector<std::string> starts;
+    for (const int timestep : reconstruct.timesteps()) starts.push_back(absl::StrCat("timestep ", timestep));
+    for (const double snr : reconstruct.snrs()) starts.push_back(absl::StrCat("SNR ", snr));
     return absl::StrCat(
-        "draw ", FormatCount(sample.count()), " images (seed ", sample.seed(), ", from ", sample.first(), ") from ",
+        sample.has_reconstruct() ? "reconstruct " : "draw ", FormatCount(sample.count()), " images",
+        starts.empty() ? "" : absl::StrCat(" of ", reconstruct.dataset(), " at ", absl::StrJoin(starts, ", ")),
+        " (seed ", sample.seed(), ", from ", sample.first(), ") from ",
         weights(sample.ema(), sample.raw(), "the first EMA"), ", ",
         sample.has_ddim_eta() ? absl::StrCat("DDIM eta ", sample.ddim_eta()) : "ancestral", ", steps ",
         sample.steps().empty() ? "all" : sample.steps(), ", as ",

@@ -119,6 +119,30 @@ void CheckDataset(const p2::v1::TrainingSpec& spec, const scheduler::DatasetReco
   }
 }
 
+// Whether a reconstruction can take its images from `dataset`.
+void CheckReconstructed(const p2::v1::SampleTask& sample, const p2::v1::TrainingSpec& spec,
+                        const scheduler::DatasetRecord& dataset, std::vector<Misfit>& misfits) {
+  const auto misfit = [&](const char* type, std::string what) {
+    misfits.push_back({type, ResourceName(kDatasets, dataset.id), std::move(what)});
+  };
+  if (dataset.resolution != spec.model().image_size()) {
+    misfit("RESOLUTION", absl::StrCat("dataset ", dataset.id, " has images of ", dataset.resolution,
+                                      " pixels, but the model draws ", spec.model().image_size(),
+                                      ": name one prepared with --resolution ", spec.model().image_size()));
+  }
+  if (dataset.channels != spec.model().in_channels()) {
+    misfit("CHANNELS", absl::StrCat("dataset ", dataset.id, " has ", dataset.channels, " channels, but the model has ",
+                                    spec.model().in_channels(), ": name one prepared with --channels ",
+                                    spec.model().in_channels()));
+  }
+  const auto records = static_cast<uint64_t>(dataset.image_count);
+  if (sample.first() >= records || static_cast<uint64_t>(sample.count()) > records - sample.first()) {
+    misfit("IMAGE_COUNT",
+           absl::StrCat("dataset ", dataset.id, " has ", dataset.image_count, " images, but the task's first is ",
+                        sample.first(), " and its count ", sample.count(), ": take fewer, or an earlier first"));
+  }
+}
+
 // The UUID of root `name`, as a worker reported it; "" and a misfit if none ever did.
 std::string FindRoot(const std::string& name, const std::string& id, const std::vector<scheduler::WorkerPtr>& workers,
                      std::vector<Misfit>& misfits) {
@@ -150,7 +174,7 @@ std::string IdPrefix(const p2::v1::CreateJobRequest& request, const p2::v1::Trai
   return spec.name().empty() ? "job" : spec.name();
 }
 
-// What a training needs; a task needs no dataset, and counts otherwise.
+// What a training needs; a task counts otherwise.
 scheduler::JobNeeds ToNeeds(const p2::v1::TrainingSpec& spec) {
   const p2::v1::ResourceSpec& resources = spec.resources();
   return {.devices = resources.devices(),
@@ -202,17 +226,21 @@ absl::StatusOr<Admission> Admit(const p2::v1::CreateJobRequest& request,
   }
   p2::v1::CheckpointSpec& checkpoint = *resolved.spec.mutable_checkpoint();
   scheduler::DatasetPtr dataset;
-  if (!request.has_task()) {
-    P2_ASSIGN_OR_RETURN(dataset, FindDataset(resolved.spec.data().dataset(), datasets));
-    CheckDataset(resolved.spec, *dataset, misfits);
-    FindRoot(dataset->root, dataset->root_id, workers, misfits);
-    if (checkpoint.root().empty()) {
-      checkpoint.set_root(dataset->root);
-      resolved.origins["checkpoint.root"] = absl::StrCat("dataset ", dataset->id);
+  p2::v1::TaskSpec task = request.task();
+  if (const std::string id = DatasetOf(task, resolved.spec); !request.has_task() || !id.empty()) {
+    P2_ASSIGN_OR_RETURN(dataset, FindDataset(id, datasets));
+    if (request.has_task()) {
+      CheckReconstructed(task.sample(), resolved.spec, *dataset, misfits);
+      task.mutable_sample()->mutable_reconstruct()->set_dataset(ResourceName(kDatasets, id));
+    } else {
+      CheckDataset(resolved.spec, *dataset, misfits);
     }
-  } else if (checkpoint.root().empty()) {
-    checkpoint.set_root(from.source.root);
-    resolved.origins["checkpoint.root"] = "the source's root";
+    FindRoot(dataset->root, dataset->root_id, workers, misfits);
+  }
+  if (checkpoint.root().empty()) {
+    checkpoint.set_root(request.has_task() ? from.source.root : dataset->root);
+    resolved.origins["checkpoint.root"] =
+        request.has_task() ? "the source's root" : absl::StrCat("dataset ", dataset->id);
   }
   scheduler::JobNeeds needs = ToNeeds(resolved.spec);
   if (dataset != nullptr) {
@@ -230,11 +258,11 @@ absl::StatusOr<Admission> Admit(const p2::v1::CreateJobRequest& request,
     needs.checkpoint_root_id = FindRoot(checkpoint.root(), "", workers, misfits);
   }
   if (request.has_task()) {
-    needs.images_total = request.task().sample().count();
-    needs.writes_output = !request.task().has_import();
+    P2_ASSIGN_OR_RETURN(needs.images_total, ImagesOfTask(task, resolved.spec));
+    needs.writes_output = !task.has_import();
     needs.bitwise = false;
     // A task goes on where it was only if it draws images; and its gang is as large as its spec says.
-    needs.preemptible = request.task().has_sample() && needs.preemptible;
+    needs.preemptible = task.has_sample() && needs.preemptible;
     needs.devices_min = 0;
   }
   P2_RETURN_IF_ERROR(Unfit(misfits));
@@ -251,7 +279,7 @@ absl::StatusOr<Admission> Admit(const p2::v1::CreateJobRequest& request,
   command.spec_sha256 = Sha256Hex(command.spec_bytes);
   command.origins_bytes = OriginsBytes(resolved.origins);
   command.origins_sha256 = Sha256Hex(command.origins_bytes);
-  if (request.has_task()) command.task = spec::DeterministicBytes(request.task());
+  if (request.has_task()) command.task = spec::DeterministicBytes(task);
   command.labels = {request.labels().begin(), request.labels().end()};
   command.owner = request.owner();
   command.project = request.project().empty() ? "default" : request.project();

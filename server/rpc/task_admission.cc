@@ -11,6 +11,7 @@
 #include "common/error_reason.h"
 #include "common/resource_name.h"
 #include "common/spec/power_ema.h"
+#include "common/spec/reconstruction.h"
 #include "common/spec/respacing.h"
 #include "common/spec/task_name.h"
 #include "common/spec/validate.h"
@@ -52,6 +53,26 @@ absl::StatusOr<ResolvedSource> FilesBelowRoot(const std::string& text) {
   return resolved;
 }
 
+void CheckReconstruction(const p2::v1::SampleTask& sample, std::vector<FieldViolation>& violations) {
+  const p2::v1::Reconstruction& reconstruct = sample.reconstruct();
+  const int timesteps = reconstruct.snrs_size() + reconstruct.timesteps_size();
+  if (timesteps == 0) {
+    violations.emplace_back("task.sample.reconstruct", "says nothing of where to: give snrs or timesteps");
+  } else if (sample.count() >= 1 && sample.count() <= kMaxSamples && sample.count() * (1 + timesteps) > kMaxGrid) {
+    violations.emplace_back("task.sample.count",
+                            absl::StrCat("is ", sample.count(), "; one sheet holds at most ", kMaxGrid, " cells, here ",
+                                         kMaxGrid / (1 + timesteps), " images: take several tasks"));
+  }
+  if (sample.format() != p2::v1::SampleTask::FORMAT_UNSPECIFIED && sample.format() != p2::v1::SampleTask::PNG) {
+    violations.emplace_back("task.sample.format", absl::StrCat("is ", p2::v1::SampleTask::Format_Name(sample.format()),
+                                                               "; reconstructions are always written as PNGs and one "
+                                                               "sheet: leave it out"));
+  }
+  if (reconstruct.dataset().empty()) return;
+  if (const absl::Status name = ParseResourceName(kDatasets, reconstruct.dataset()).status(); !name.ok())
+    violations.emplace_back("task.sample.reconstruct.dataset", std::string(name.message()));
+}
+
 void CheckSample(const p2::v1::SampleTask& sample, std::vector<FieldViolation>& violations) {
   if (sample.count() < 1 || sample.count() > kMaxSamples) {
     violations.emplace_back("task.sample.count",
@@ -67,6 +88,7 @@ void CheckSample(const p2::v1::SampleTask& sample, std::vector<FieldViolation>& 
   if (sample.raw() && !sample.ema().empty()) {
     violations.emplace_back("task.sample.ema", absl::StrCat("is \"", sample.ema(), "\" beside raw; give one of them"));
   }
+  if (sample.has_reconstruct()) CheckReconstruction(sample, violations);
 }
 
 void CheckExport(const p2::v1::ExportTask& task, std::vector<FieldViolation>& violations) {
@@ -76,6 +98,12 @@ void CheckExport(const p2::v1::ExportTask& task, std::vector<FieldViolation>& vi
   if (task.raw() && !task.ema().empty()) {
     violations.emplace_back("task.export.ema", absl::StrCat("is \"", task.ema(), "\" beside raw; give one of them"));
   }
+}
+
+// The spaced timesteps that a reconstruction begins at. INVALID_ARGUMENT.
+absl::StatusOr<std::vector<int>> StartsOf(const p2::v1::SampleTask& sample, const spec::NoiseSchedule& schedule) {
+  P2_ASSIGN_OR_RETURN(const spec::SpacedSchedule spaced, spec::MakeSpacedSchedule(schedule, sample.steps()));
+  return spec::ReconstructionTimesteps(spaced, sample.reconstruct().timesteps(), sample.reconstruct().snrs());
 }
 
 // What the source decides.
@@ -89,10 +117,18 @@ absl::Status CheckAgainstSource(const TaskSpec& task, const ResolvedSource& sour
                             absl::StrCat("is \"", ema, "\"; checkpoint ", source.source.checkpoint, " holds ",
                                          known.empty() ? "no average" : absl::StrJoin(known, ", ")));
   }
-  if (task.has_sample() && !task.sample().steps().empty()) {
+  if (task.has_sample()) {
     P2_ASSIGN_OR_RETURN(const spec::NoiseSchedule schedule, spec::ToNoiseSchedule(source.spec.diffusion()));
-    if (const absl::Status spaced = spec::MakeSpacedSchedule(schedule, task.sample().steps()).status(); !spaced.ok())
+    if (const absl::Status spaced = spec::MakeSpacedSchedule(schedule, task.sample().steps()).status(); !spaced.ok()) {
       violations.emplace_back("task.sample.steps", std::string(spaced.message()));
+    } else if (const absl::Status starts = StartsOf(task.sample(), schedule).status(); !starts.ok()) {
+      violations.emplace_back("task.sample.reconstruct", std::string(starts.message()));
+    }
+  }
+  if (task.sample().has_reconstruct() && DatasetOf(task, source.spec).empty()) {
+    violations.emplace_back("task.sample.reconstruct.dataset",
+                            absl::StrCat("is missing, and job ", source.source.job,
+                                         " was trained with none: name one (`p2ctl dataset list` shows them)"));
   }
   return BadRequestError(violations);
 }
@@ -113,6 +149,20 @@ absl::StatusOr<scheduler::CheckpointPtr> FindCheckpoint(const SourceJob& job, co
   }
   if (found == nullptr) return NoCheckpoint(job.id, id);
   return found;
+}
+
+absl::StatusOr<int64_t> ImagesOfTask(const TaskSpec& task, const p2::v1::TrainingSpec& spec) {
+  if (!task.sample().has_reconstruct()) return task.sample().count();
+  P2_ASSIGN_OR_RETURN(const spec::NoiseSchedule schedule, spec::ToNoiseSchedule(spec.diffusion()));
+  P2_ASSIGN_OR_RETURN(const std::vector<int> starts, StartsOf(task.sample(), schedule));
+  return task.sample().count() * static_cast<int64_t>(starts.size());
+}
+
+std::string DatasetOf(const TaskSpec& task, const p2::v1::TrainingSpec& spec) {
+  if (task.task_case() == TaskSpec::TASK_NOT_SET) return spec.data().dataset();
+  if (!task.sample().has_reconstruct()) return "";
+  const absl::StatusOr<std::string> named = ParseResourceName(kDatasets, task.sample().reconstruct().dataset());
+  return named.ok() ? *named : spec.data().dataset();
 }
 
 bool TakesSpecOfSource(const p2::v1::CreateJobRequest& request) {

@@ -1,6 +1,7 @@
 // What of CreateJob is not a training from scratch: where a job starts from, and the spec of a task.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -41,6 +42,12 @@ bool TakesSpecOfSource(const p2::v1::CreateJobRequest& request);
 // The source's spec under the request's overrides. SpecError.
 absl::StatusOr<spec::ResolvedSpec> SpecOfTask(const ResolvedSource& source, const spec::ResolveRequest& overrides,
                                               const p2::v1::TaskSpec& task);
+
+// What the task draws: an image that is reconstructed counts for each timestep. 0 if it draws nothing. `spec`: of its
+// source. REQUIRES: SpecOfTask took it.
+absl::StatusOr<int64_t> ImagesOfTask(const p2::v1::TaskSpec& task, const p2::v1::TrainingSpec& spec);
+// ID of the dataset that the task reads, or a training of `spec`; empty: none.
+std::string DatasetOf(const p2::v1::TaskSpec& task, const p2::v1::TrainingSpec& spec);
 
 // What can be said of a task without its source.
 void CheckTask(const p2::v1::CreateJobRequest& request, std::vector<FieldViolation>& violations);

@@ -26,6 +26,10 @@ def digests(directory: pathlib.Path) -> dict[str, str]:
     return {str(p.relative_to(directory)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(directory.rglob("*")) if p.is_file()}
 
 
+def pngs(directory: pathlib.Path) -> dict[str, str]:
+    return {name: digest for name, digest in digests(directory).items() if name.endswith(".png")}
+
+
 class TasksTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -48,13 +52,13 @@ class TasksTest(unittest.TestCase):
         job = self.task("samples", "make", f"{self.job}@128", "--count", "6", "--steps", "5", "--seed", "3", "--devices", "2")
         self.assertEqual(job["state"], "SUCCEEDED")
         self.assertEqual((job["progress"]["imagesSeen"], job["progress"]["imagesTotal"]), ("6", "6"))
-        drawn = {k: v for k, v in digests(self.output(job)).items() if k.endswith(".png")}
+        drawn = pngs(self.output(job))
         self.assertEqual(len(drawn), 6)
         checkpoint = next(c for c in self.p2.json("ckpt", "list", self.job)["items"] if c["imagesSeen"] == "128")
         by_hand = self.p2.dir / "by-hand"
         subprocess.run([BIN / "p2-trainer", "sample", self.p2.root / checkpoint["path"], "--out", by_hand, "--count", "6", "--steps", "5",
                         "--seed", "3", "--device", "cpu"], check=True, capture_output=True)
-        self.assertEqual({k: v for k, v in digests(by_hand).items() if k.endswith(".png")}, drawn)
+        self.assertEqual(pngs(by_hand), drawn)
 
     def test_a_grid_comes_as_an_artifact(self):
         job = self.task("samples", "make", self.job, "--count", "4", "--steps", "5", "--format", "grid")
@@ -65,6 +69,60 @@ class TasksTest(unittest.TestCase):
         text = self.p2.p2ctl("describe", name)
         self.assertRegex(text, r"Task: +draw 4 images")
         self.assertIn(f"jobs/{self.job}/checkpoints/", text)
+
+    def reconstructed_by_hand(self, out: str, checkpoint: str, *args: str) -> dict[str, str]:
+        dataset, = (d for d in self.p2.json("dataset", "list")["items"] if d["name"] == "datasets/dots")
+        subprocess.run([BIN / "p2-trainer", "reconstruct", self.p2.root / checkpoint, "--images", self.p2.root / dataset["path"], "--out", self.p2.dir / out,
+                        "--device", "cpu", *args], check=True, capture_output=True)
+        return pngs(self.p2.dir / out)
+
+    def test_reconstructions_are_those_that_the_trainer_makes_by_hand_on_any_number_of_ranks(self):
+        args = ["--steps", "ddim10", "--timestep", "900,300", "--snr", "0.01,10", "--count", "6", "--first", "5", "--seed", "3"]
+        checkpoint = next(c for c in self.p2.json("ckpt", "list", self.job)["items"] if c["imagesSeen"] == "128")
+        by_hand = self.reconstructed_by_hand("reconstructed", checkpoint["path"], *args)
+        columns = sorted(path.name for path in (self.p2.dir / "reconstructed").glob("t*"))
+        self.assertEqual(len(columns), 4)
+        self.assertLessEqual({"t0300", "t0900"}, set(columns))
+        self.assertEqual(sorted(by_hand), ["grid.png"] + [f"{column}/{index:06}.png" for column in columns for index in range(5, 11)])
+        for devices in "1", "2":
+            job = self.task("samples", "make", f"{self.job}@128", "--reconstruct", *args, "--devices", devices)
+            self.assertEqual(job["state"], "SUCCEEDED")
+            self.assertEqual((job["progress"]["imagesSeen"], job["progress"]["imagesTotal"]), ("24", "24"))
+            self.assertEqual(pngs(self.output(job)), by_hand)
+            name = job["name"].removeprefix("jobs/")
+            sheet = self.p2.dir / f"reconstructed-{devices}.png"
+            self.p2.p2ctl("samples", "get", name, "--out", sheet)
+            self.assertEqual(sheet.read_bytes(), (self.output(job) / "grid.png").read_bytes())
+        self.assertRegex(self.p2.p2ctl("describe", name), r"Task: +reconstruct 6 images of datasets/dots at timestep 900, timestep 300, SNR 0.01, SNR 10")
+
+    def test_an_interrupted_reconstruction_goes_on_where_it_stopped(self):
+        args = ["--snr", "1e-4,0.01", "--steps", "100", "--count", "48"]
+        job = self.p2.p2ctl("samples", "make", self.job, "--reconstruct", *args, "-o", "name").strip().removeprefix("jobs/")
+        output = self.output(self.p2.wait_images(job, 8))
+        os.kill(next(iter(self.p2.trainers())), signal.SIGKILL)
+        before = {path: path.stat().st_mtime_ns for path in output.glob("t*/*.png")}
+        self.assertLess(len(before), 96)
+        done = self.p2.wait_state(job, "SUCCEEDED")
+        self.assertEqual(len(done["attempts"]), 2)
+        self.assertEqual({path: path.stat().st_mtime_ns for path in before}, before)
+        newest = self.p2.json("ckpt", "list", self.job)["items"][0]
+        self.assertEqual(pngs(output), self.reconstructed_by_hand("interrupted", newest["path"], *args))
+
+    def test_a_reconstruction_waits_for_a_worker_that_sees_its_dataset(self):
+        far = self.p2.dir / "far"
+        self.p2.p2ctl("root", "init", str(far))
+        roots = {"main": self.p2.root, "far": far}
+        self.p2.start_worker("far", slots=1, roots=roots)
+        self.p2.p2ctl("dataset", "prepare", self.p2.dir / "images-dots", "far-dots", "--resolution", "16", "--channels", "1", "--root", far)
+        self.p2.end("far")
+        job = self.p2.p2ctl("samples", "make", self.job, "--reconstruct", "--timestep", "100", "--dataset", "far-dots", "--steps", "ddim10",
+                            "-o", "name").strip().removeprefix("jobs/")
+        wait_for("it says why it waits", lambda: self.p2.job(job)["reason"] == "ROOT_NOT_VISIBLE")
+        self.assertIn("on workers that see roots far and main", self.p2.job(job)["message"])
+        self.p2.start_worker("far", slots=1, roots=roots)
+        done = self.p2.wait_state(job, "SUCCEEDED")
+        self.assertEqual(done["attempts"][-1]["ranks"][0]["worker"], "workers/far")
+        self.p2.end("far")
 
     def test_interrupted_sampling_goes_on_where_it_stopped(self):
         self.p2.p2ctl("samples", "make", self.job, "--count", "300", "--steps", "50", "--name", "long")
@@ -164,6 +222,12 @@ class TasksTest(unittest.TestCase):
         self.assertIn("ask for at most 1000", refused(2, "samples", "make", self.job, "--count", "1", "--steps", "2000"))
         self.assertIn("was trained with", refused(2, "samples", "make", self.job, "--count", "1", "--set", "training.batch=4"))
         self.assertIn("must be 1 to", refused(2, "samples", "make", self.job, "--count", "0"))
+        self.assertIn("--count is missing", refused(2, "samples", "make", self.job))
+        self.assertIn("--reconstruct", refused(2, "samples", "make", self.job, "--snr", "1"))
+        self.assertIn("says nothing of where to", refused(2, "samples", "make", self.job, "--reconstruct"))
+        self.assertIn("must be a positive number", refused(2, "samples", "make", self.job, "--reconstruct", "--snr=-1"))
+        self.assertIn("leave it out", refused(2, "samples", "make", self.job, "--reconstruct", "--snr", "1", "--format", "npz"))
+        self.assertIn("has 48 images", refused(6, "samples", "make", self.job, "--reconstruct", "--snr", "1", "--count", "49"))
         self.assertIn("without . and ..", refused(2, "ckpt", "import", "main:../etc", "--preset", "mnist-demo"))
         self.assertIn("no worker has ever reported", refused(6, "ckpt", "import", "other:files", "--preset", "mnist-demo"))
         self.assertIn("one sheet holds at most 4096", refused(2, "samples", "make", self.job, "--count", "5000", "--format", "grid"))

@@ -2,33 +2,7 @@
 
 #include <ATen/ATen.h>
 
-#include <algorithm>
-#include <cmath>
-#include <cstdlib>
-
-#include "absl/strings/str_cat.h"
-
 namespace p2::sampling {
-
-absl::StatusOr<int> NearestSnr(const spec::NoiseSchedule& schedule, double snr) {
-  if (!(snr > 0) || !std::isfinite(snr)) {
-    return absl::InvalidArgumentError(absl::StrCat("SNR ", snr, " must be a positive number"));
-  }
-  const auto distance = [&](double other) { return std::abs(std::log(other) - std::log(snr)); };
-  const auto nearest = std::min_element(schedule.snr.begin(), schedule.snr.end(),
-                                        [&](double a, double b) { return distance(a) < distance(b); });
-  return static_cast<int>(nearest - schedule.snr.begin());
-}
-
-absl::StatusOr<int> SpacedIndex(const spec::SpacedSchedule& spaced, int t) {
-  const auto nearest = std::min_element(spaced.timestep_map.begin(), spaced.timestep_map.end(),
-                                        [t](int a, int b) { return std::abs(a - t) < std::abs(b - t); });
-  if (*nearest != t) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("timestep ", t, " is not one of this chain's; the nearest is ", *nearest));
-  }
-  return static_cast<int>(nearest - spaced.timestep_map.begin());
-}
 
 torch::Tensor ToModelSpace(const image::Image& image) {
   const torch::Tensor pixels = torch::from_blob(const_cast<uint8_t*>(image.pixels.data()),

@@ -1,24 +1,16 @@
 // Stochastic reconstruction (Fig. 2 of arXiv:2204.00227): an image x_0 is noised by q to x_t, and the reverse chain
-// leads from there back to x^_0. What survives tells what the model draws at the noise levels above t.
+// leads from there back to x^_0. What survives tells what the model draws at the noise levels above t. Which t:
+// common/spec/reconstruction.h.
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <vector>
 
-#include "absl/status/statusor.h"
 #include "common/image/image.h"
-#include "common/spec/respacing.h"
 #include "worker/diffusion/gaussian_diffusion.h"
 #include "worker/sampling/image_sampler.h"
 
 namespace p2::sampling {
-
-// The spaced timestep whose SNR is nearest to `snr` on a logarithmic scale. INVALID_ARGUMENT unless snr > 0.
-absl::StatusOr<int> NearestSnr(const spec::NoiseSchedule& schedule, double snr);
-
-// The spaced timestep of original timestep `t`. INVALID_ARGUMENT naming the nearest kept one if it is not kept.
-absl::StatusOr<int> SpacedIndex(const spec::SpacedSchedule& spaced, int t);
 
 // Pixels (H, W, C) of 0 … 255 as (C, H, W) in [-1, 1]: p / 127.5 - 1.
 torch::Tensor ToModelSpace(const image::Image& image);

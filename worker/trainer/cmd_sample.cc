@@ -4,7 +4,6 @@
 #include <memory>
 
 #include "CLI/CLI.hpp"
-#include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
 #include "worker/trainer/draw_samples.h"
 #include "worker/trainer/verbs.h"
@@ -14,10 +13,7 @@ namespace {
 
 absl::StatusOr<bool> Draw(const SampleOptions& options, const std::atomic<bool>& stop) {
   P2_ASSIGN_OR_RETURN(const SampleResult result, DrawSamples(options, {.stopping = [&stop] { return stop.load(); }}));
-  const char* const rest = result.done ? "; other ranks still draw" : "; stopped: the same command goes on";
-  std::printf("%s%s%s\n", result.summary.c_str(),
-              result.kept > 0 ? absl::StrCat("; ", result.kept, " were there").c_str() : "",
-              result.whole.empty() ? rest : absl::StrCat("; ", result.whole).c_str());
+  std::puts(Describe(result).c_str());
   return result.done;
 }
 

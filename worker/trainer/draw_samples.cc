@@ -6,11 +6,35 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
-#include "worker/sampling/sample_output.h"
-#include "worker/trainer/sampling_progress.h"
 #include "worker/trainer/train_options.h"
 
 namespace p2::trainer {
+
+sampling::DrawCallbacks WriteInto(const sampling::SampleOutput& output, bool truncated, SamplingProgress& progress,
+                                  const SampleHooks& hooks) {
+  sampling::DrawCallbacks callbacks;
+  callbacks.on_image = [&output, truncated, &progress, &hooks](uint64_t index,
+                                                               const torch::Tensor& x0) -> absl::Status {
+    P2_ASSIGN_OR_RETURN(const image::Image image, ToImage(x0, truncated));
+    P2_RETURN_IF_ERROR(output.Write(index, image));
+    progress.AddImage();
+    if (hooks.on_image) hooks.on_image();
+    return absl::OkStatus();
+  };
+  callbacks.on_step = [&progress, &hooks](int64_t images) {
+    progress.AddSteps(images);
+    if (hooks.on_step) hooks.on_step();
+  };
+  callbacks.stopping = hooks.stopping;
+  return callbacks;
+}
+
+std::string Describe(const SampleResult& result) {
+  return absl::StrCat(result.summary, result.kept > 0 ? absl::StrCat("; ", result.kept, " were there") : "", "; ",
+                      !result.whole.empty() ? result.whole
+                      : result.done         ? "other ranks still draw"
+                                            : "stopped: the same command goes on");
+}
 
 absl::StatusOr<SampleResult> DrawSamples(const SampleOptions& flags, const SampleHooks& hooks) {
   P2_ASSIGN_OR_RETURN(const sampling::SampleFormat format, sampling::ParseSampleFormat(flags.format));
@@ -32,24 +56,12 @@ absl::StatusOr<SampleResult> DrawSamples(const SampleOptions& flags, const Sampl
   const auto count = static_cast<int64_t>(missing.size());
   SampleResult result;
   result.kept = share.end - share.begin - count;
-  if (hooks.on_ready) hooks.on_ready(setup, result.kept, share.end - share.begin);
+  if (hooks.on_ready) hooks.on_ready(setup, result.kept, share.end - share.begin, flags.count);
   const sampling::ChainStart start = sampling::FromNoise(*setup.diffusion);
   SamplingProgress progress(count, count * (start.timestep + 1));
-  sampling::DrawCallbacks callbacks;
-  callbacks.on_image = [&](uint64_t index, const torch::Tensor& x0) -> absl::Status {
-    P2_ASSIGN_OR_RETURN(const image::Image image, ToImage(x0, format == sampling::SampleFormat::kNpz));
-    P2_RETURN_IF_ERROR(output->Write(index, image));
-    progress.AddImage();
-    if (hooks.on_image) hooks.on_image();
-    return absl::OkStatus();
-  };
-  callbacks.on_step = [&](int64_t images) {
-    progress.AddSteps(images);
-    if (hooks.on_step) hooks.on_step();
-  };
-  callbacks.stopping = hooks.stopping;
   const absl::StatusOr<bool> done =
-      sampling::ImageSampler(*setup.unet, *setup.diffusion, setup.sampler).Draw(missing, start, callbacks);
+      sampling::ImageSampler(*setup.unet, *setup.diffusion, setup.sampler)
+          .Draw(missing, start, WriteInto(*output, format == sampling::SampleFormat::kNpz, progress, hooks));
   result.summary = progress.Finish();
   P2_RETURN_IF_ERROR(done.status());
   result.done = *done;

@@ -6,6 +6,9 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "worker/sampling/image_sampler.h"
+#include "worker/sampling/sample_output.h"
+#include "worker/trainer/sampling_progress.h"
 #include "worker/trainer/sampling_setup.h"
 
 namespace p2::trainer {
@@ -17,8 +20,8 @@ struct SampleOptions : SamplingFlags {
 // Where a caller looks in. Called by several threads; may be null, but for `stopping`.
 struct SampleHooks {
   std::function<bool()> stopping;
-  // The model is loaded; of this rank's `share` images `kept` were there.
-  std::function<void(const SamplingSetup& setup, int64_t kept, int64_t share)> on_ready;
+  // The model is loaded; of this rank's `share` of `total` images `kept` were there.
+  std::function<void(const SamplingSetup& setup, int64_t kept, int64_t share, int64_t total)> on_ready;
   std::function<void()> on_step;      // Also for each image that is put into the whole.
   std::function<void()> on_assemble;  // All of the share is drawn; the whole comes next.
   std::function<void()> on_image;
@@ -36,5 +39,12 @@ struct SampleResult {
 // value, FAILED_PRECONDITION if the directory belongs to another run, the checkpoint's own errors. May throw as torch
 // does.
 absl::StatusOr<SampleResult> DrawSamples(const SampleOptions& options, const SampleHooks& hooks);
+
+// What became of it, for people: "12 images in 3.1s, 3.871 images/s; 4 were there; out/grid.png".
+std::string Describe(const SampleResult& result);
+
+// What a draw into `output` does with each image. All must outlive it.
+sampling::DrawCallbacks WriteInto(const sampling::SampleOutput& output, bool truncated, SamplingProgress& progress,
+                                  const SampleHooks& hooks);
 
 }  // namespace p2::trainer

@@ -201,6 +201,11 @@ absl::StatusOr<Task> TaskFromProto(const ::p2::v1::TaskSpec& from) {
       to.no_clip = sample.no_clip();
       if (sample.format() == ::p2::v1::SampleTask::NPZ) to.format = "npz";
       if (sample.format() == ::p2::v1::SampleTask::GRID) to.format = "grid";
+      if (sample.has_reconstruct()) {
+        const ::p2::v1::Reconstruction& reconstruct = sample.reconstruct();
+        to.reconstruct = Reconstruction{{reconstruct.snrs().begin(), reconstruct.snrs().end()},
+                                        {reconstruct.timesteps().begin(), reconstruct.timesteps().end()}};
+      }
       return to;
     }
     case TaskSpec::kImport:

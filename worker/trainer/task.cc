@@ -12,6 +12,7 @@
 #include "common/logging.h"
 #include "common/status_macros.h"
 #include "worker/trainer/checkpoint_export.h"
+#include "worker/trainer/draw_reconstructions.h"
 #include "worker/trainer/draw_samples.h"
 #include "worker/trainer/ema_reconstruction.h"
 #include "worker/trainer/fingerprint.h"
@@ -50,43 +51,62 @@ class TaskRun {
 
  private:
   absl::StatusOr<bool> Draw(const SampleTask& task) {
-    SampleOptions options;
-    options.checkpoint = options_.source;
-    options.out = options_.output_dir;
-    options.steps = task.steps;
-    options.ddim_eta = task.ddim_eta;
-    options.ema = task.ema;
-    options.raw = task.raw;
-    options.seed = task.seed;
-    options.first = task.first;
-    options.count = task.count;
-    options.no_clip = task.no_clip;
-    options.format = task.format;
-    options.threads = options_.place.threads;
     std::atomic<int64_t> done = 0;
-    int64_t share = 0;
+    int64_t share = 0, total = 0;
     // As far as the gang would be if every rank were as far as this one: the slowest rank's is the job's.
-    const auto position = [&] { return share == 0 ? task.count : done * task.count / share; };
+    const auto position = [&] { return share == 0 ? total : done * total / share; };
     const int world_size = options_.place.world_size;
-    P2_ASSIGN_OR_RETURN(const SampleResult result,
-                        DrawSamples(options, {.stopping = [this] { return monitor_.stopping(); },
-                                              .on_ready =
-                                                  [&](const SamplingSetup& setup, int64_t kept, int64_t of) {
-                                                    done = kept;
-                                                    share = of;
-                                                    SaidReady(setup, position());
-                                                  },
-                                              .on_step = [this] { monitor_.Tick(); },
-                                              .on_assemble = [this] { monitor_.SetPhase(Phase::kSave); },
-                                              .on_image =
-                                                  [&] {
-                                                    ++done;
-                                                    monitor_.Completed(position(), world_size);
-                                                  }}));
-    images_ = result.done ? task.count : position();
+    const SampleHooks hooks{.stopping = [this] { return monitor_.stopping(); },
+                            .on_ready =
+                                [&](const SamplingSetup& setup, int64_t kept, int64_t of, int64_t all) {
+                                  done = kept;
+                                  share = of;
+                                  total = all;
+                                  SaidReady(setup, position());
+                                },
+                            .on_step = [this] { monitor_.Tick(); },
+                            .on_assemble = [this] { monitor_.SetPhase(Phase::kSave); },
+                            .on_image =
+                                [&] {
+                                  ++done;
+                                  monitor_.Completed(position(), world_size);
+                                }};
+    P2_ASSIGN_OR_RETURN(const SampleResult result, task.reconstruct ? Reconstruct(task, hooks) : Sample(task, hooks));
+    images_ = result.done ? total : position();
     P2_LOG(kInfo) << result.summary << (result.whole.empty() ? "" : absl::StrCat("; ", result.whole));
-    if (task.format == "grid" && !result.whole.empty()) P2_RETURN_IF_ERROR(KeepGrid(result.whole));
+    const bool sheet = task.reconstruct || task.format == "grid";
+    if (sheet && !result.whole.empty()) P2_RETURN_IF_ERROR(KeepGrid(result.whole));
     return result.done;
+  }
+
+  absl::StatusOr<SampleResult> Sample(const SampleTask& task, const SampleHooks& hooks) const {
+    SampleOptions options;
+    Fill(task, &options);
+    options.format = task.format;
+    return DrawSamples(options, hooks);
+  }
+
+  absl::StatusOr<SampleResult> Reconstruct(const SampleTask& task, const SampleHooks& hooks) const {
+    ReconstructOptions options;
+    Fill(task, &options);
+    options.images = {options_.dataset_dir};
+    options.timesteps = task.reconstruct->timesteps;
+    options.snrs = task.reconstruct->snrs;
+    return DrawReconstructions(options, hooks);
+  }
+
+  void Fill(const SampleTask& task, SamplingFlags* flags) const {
+    flags->checkpoint = options_.source;
+    flags->out = options_.output_dir;
+    flags->steps = task.steps;
+    flags->ddim_eta = task.ddim_eta;
+    flags->ema = task.ema;
+    flags->raw = task.raw;
+    flags->seed = task.seed;
+    flags->first = task.first;
+    flags->count = task.count;
+    flags->no_clip = task.no_clip;
+    flags->threads = options_.place.threads;
   }
 
   void SaidReady(const SamplingSetup& setup, int64_t position) {

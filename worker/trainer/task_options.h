@@ -5,8 +5,14 @@
 #include <optional>
 #include <string>
 #include <variant>
+#include <vector>
 
 namespace p2::trainer {
+
+struct Reconstruction {
+  std::vector<double> snrs;
+  std::vector<int> timesteps;
+};
 
 struct SampleTask {
   int64_t count = 1;
@@ -17,7 +23,8 @@ struct SampleTask {
   std::string ema;
   bool raw = false;
   bool no_clip = false;
-  std::string format = "png";  // As SampleOptions.
+  std::string format = "png";                 // As SampleOptions.
+  std::optional<Reconstruction> reconstruct;  // Of images in TrainOptions.dataset_dir.
 };
 
 struct ImportTask {

@@ -108,23 +108,6 @@ TEST(CellSizeTest, FollowsThePixels) {
 
 // Reconstruction.
 
-TEST(NearestSnrTest, ComparesLogarithmsAndIsExactAtTheScheduleItself) {
-  const auto schedule = *spec::MakeNoiseSchedule(spec::ScheduleKind::kLinear, 1000);
-  for (const int t : {0, 1, 300, 998, 999}) EXPECT_EQ(*NearestSnr(schedule, schedule.snr[static_cast<size_t>(t)]), t);
-  EXPECT_EQ(*NearestSnr(schedule, 1e30), 0);
-  EXPECT_EQ(*NearestSnr(schedule, 1e-30), 999);
-  const double middle = std::sqrt(schedule.snr[500] * schedule.snr[501]);
-  EXPECT_EQ(*NearestSnr(schedule, middle * 1.0001), 500);
-  EXPECT_EQ(*NearestSnr(schedule, middle * 0.9999), 501);
-  for (const double bad : {0.0, -1.0, std::nan("")}) EXPECT_FALSE(NearestSnr(schedule, bad).ok());
-}
-
-TEST(SpacedIndexTest, NamesTheNearestKeptTimestep) {
-  const auto spaced = *spec::MakeSpacedSchedule(*spec::MakeNoiseSchedule(spec::ScheduleKind::kLinear, 1000), "ddim10");
-  EXPECT_EQ(*SpacedIndex(spaced, 300), 3);
-  EXPECT_NE(SpacedIndex(spaced, 310).status().message().find("nearest is 300"), std::string::npos);
-}
-
 TEST_F(ImageSamplerTest, NoisesAsTheGoldenQSampleDoes) {
   const testing::GoldenTensors tensors("tiny_cases.safetensors");
   const torch::Tensor pixels = tensors["loss.x0_uint8"].permute({0, 2, 3, 1}).contiguous();  // (4, H, W, C)
