@@ -1,0 +1,72 @@
+#include "bench/loadgen/submitter.h"
+
+#include "absl/strings/str_format.h"
+#include "bench/loadgen/fake_worker.h"
+#include "bench/loadgen/unary.h"
+#include "common/status_macros.h"
+
+namespace p2::loadgen {
+namespace {
+
+constexpr char kDataset[] = "loadgen";
+
+}  // namespace
+
+absl::Status RegisterDataset(Client& client) {
+  v1::RegisterDatasetRequest request;
+  v1::Dataset& dataset = *request.mutable_dataset();
+  dataset.set_name(absl::StrCat("datasets/", kDataset));
+  dataset.set_root(kRootName);
+  dataset.set_root_id(kRootId);
+  dataset.set_path(kDataset);
+  dataset.set_resolution(16);
+  dataset.set_channels(1);
+  dataset.set_image_count(60'000);
+  dataset.set_fingerprint(std::string(64, 'a'));
+  return client.RegisterDataset(std::move(request)).status();
+}
+
+v1::CreateJobRequest JobRequest(uint64_t seed, int64_t index, int devices) {
+  v1::CreateJobRequest request;
+  request.set_preset("mnist-demo");
+  v1::FlagOverride& flag = *request.add_flags();
+  flag.set_flag("--dataset");
+  flag.set_path("data.dataset");
+  flag.set_value(kDataset);
+  if (devices != 2) request.add_overrides(absl::StrCat("resources.devices=", devices));
+  request.set_owner("loadgen");
+  request.set_request_id(absl::StrFormat("%08x-0000-4000-8000-%012x", seed, index));
+  return request;
+}
+
+absl::StatusOr<std::unique_ptr<Submitter>> Submitter::Connect(const std::string& address, int connections,
+                                                              uint64_t seed) {
+  P2_ASSIGN_OR_RETURN(Stubs stubs, ConnectStubs<v1::JobService>(address, connections));
+  return std::unique_ptr<Submitter>(new Submitter(std::move(stubs), seed));
+}
+
+void Submitter::Submit(int64_t index, Done done) {
+  v1::CreateJobRequest request = JobRequest(seed_, index);
+  request_bytes_ = static_cast<int64_t>(request.ByteSizeLong());
+  CallAsync<v1::CreateJobRequest, v1::CreateJobResponse>(
+      [stub = stub(index).async()](auto... arguments) { stub->CreateJob(arguments...); }, std::move(request),
+      [this, done = std::move(done)](const absl::Status& status, const v1::CreateJobResponse& response) {
+        response_bytes_ = static_cast<int64_t>(response.ByteSizeLong());
+        done(status);
+      });
+}
+
+void Submitter::SubmitBatch(int64_t index, int size, Done done) {
+  v1::BatchCreateJobsRequest request;
+  for (int i = 0; i < size; ++i) *request.add_requests() = JobRequest(seed_, index * size + i);
+  request.set_request_id(request.requests(0).request_id());
+  request_bytes_ = static_cast<int64_t>(request.ByteSizeLong());
+  CallAsync<v1::BatchCreateJobsRequest, v1::BatchCreateJobsResponse>(
+      [stub = stub(index).async()](auto... arguments) { stub->BatchCreateJobs(arguments...); }, std::move(request),
+      [this, done = std::move(done)](const absl::Status& status, const v1::BatchCreateJobsResponse& response) {
+        response_bytes_ = static_cast<int64_t>(response.ByteSizeLong());
+        done(status);
+      });
+}
+
+}  // namespace p2::loadgen

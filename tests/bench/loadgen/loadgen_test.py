@@ -1,0 +1,49 @@
+"""p2_loadgen measures every scenario without errors, says the same fields for each, and leaves nothing behind."""
+import json
+import os
+import pathlib
+import subprocess
+import tempfile
+import unittest
+
+BIN = pathlib.Path(os.environ["P2_BIN_DIR"])
+
+
+class LoadgenTest(unittest.TestCase):
+    def setUp(self):
+        self.dir = tempfile.TemporaryDirectory(prefix="p2-loadgen-test-")
+        self.addCleanup(self.dir.cleanup)
+
+    def run_loadgen(self, *args):
+        return subprocess.run([BIN / "p2_loadgen", *map(str, args), "--dir", self.dir.name, "-o", "json"], capture_output=True, text=True, timeout=60)
+
+    def measure(self, scenario, *args):
+        result = self.run_loadgen(scenario, "--spawn", "--seconds", "0.5", *args)
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+        measured = json.loads(result.stdout)
+        self.assertEqual(measured["scenario"], scenario)
+        self.assertEqual(measured["errors"], 0)
+        self.assertGreater(measured["rate_per_s"], 0)
+        self.assertGreater(measured["p50_ms"], 0)
+        self.assertGreaterEqual(measured["p99_ms"], measured["p50_ms"])
+        self.assertGreater(measured["p2d_rss_bytes"], 0)
+        self.assertEqual(os.listdir(self.dir.name), [], "p2d's data are left")
+        return measured
+
+    def test_submits_in_a_closed_loop(self):
+        self.assertLessEqual(self.measure("submits", "--clients", 4)["most_in_flight"], 4)
+
+    def test_submits_at_a_rate_beside_scrapes_and_watches(self):
+        measured = self.measure("submits", "--rate", 50, "--with-load")
+        self.assertGreater(measured["background"]["scrapes"], 0)
+        self.assertGreater(measured["background"]["watch_events"], 0)
+
+    def test_a_p2d_that_cannot_start_is_an_error(self):
+        result = self.run_loadgen("submits", "--spawn", "--seconds", "0.5", "--p2d-flag=--tick-interval=-1s")
+        self.assertEqual(result.returncode, 1, result.stdout)
+        self.assertIn("tick", result.stderr)
+        self.assertEqual(os.listdir(self.dir.name), [])
+
+
+if __name__ == "__main__":
+    unittest.main()
