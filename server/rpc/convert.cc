@@ -14,6 +14,8 @@
 namespace p2::rpc {
 namespace {
 
+constexpr size_t kSpecsKept = 64;
+
 // Sets a timestamp unless the time is "none".
 template <typename Message, typename Member>
 void SetTime(Message& message, Member mutable_time, absl::Time time) {
@@ -258,17 +260,32 @@ p2::v1::FairShare ToProto(const scheduler::ShareNumbers& record) {
   return m;
 }
 
-absl::StatusOr<p2::v1::Job> JobViews::View(const scheduler::JobRecord& record) const {
-  p2::v1::Job job = ToProto(record);
+absl::StatusOr<std::shared_ptr<const p2::v1::Job>> JobViews::SpecsOf(const scheduler::JobRecord& record) const {
+  std::string key = absl::StrCat(record.spec_sha256, " ", record.origins_sha256);
+  {
+    absl::MutexLock lock(&mutex_);
+    if (const auto found = known_.find(key); found != known_.end()) return found->second;
+  }
+  auto specs = std::make_shared<p2::v1::Job>();
   P2_ASSIGN_OR_RETURN(const std::string spec, store_.GetSpec(record.spec_sha256));
-  bool parsed = job.mutable_spec()->ParseFromString(spec);
+  bool parsed = specs->mutable_spec()->ParseFromString(spec);
   if (!record.origins_sha256.empty()) {
     P2_ASSIGN_OR_RETURN(const std::string bytes, store_.GetSpec(record.origins_sha256));
     p2::v1::Job origins;
     parsed = parsed && origins.ParseFromString(bytes);
-    job.mutable_spec_origins()->swap(*origins.mutable_spec_origins());
+    specs->mutable_spec_origins()->swap(*origins.mutable_spec_origins());
   }
   if (!parsed) return absl::DataLossError(absl::StrCat("spec of job ", record.id, " cannot be parsed"));
+  absl::MutexLock lock(&mutex_);
+  if (known_.size() >= kSpecsKept) known_.clear();
+  known_.emplace(std::move(key), specs);
+  return specs;
+}
+
+absl::StatusOr<p2::v1::Job> JobViews::View(const scheduler::JobRecord& record) const {
+  P2_ASSIGN_OR_RETURN(const std::shared_ptr<const p2::v1::Job> specs, SpecsOf(record));
+  p2::v1::Job job = ToProto(record);
+  job.MergeFrom(*specs);
   return job;
 }
 

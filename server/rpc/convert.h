@@ -2,9 +2,12 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <string>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "google/protobuf/timestamp.pb.h"
 #include "p2/v1/artifact_service.pb.h"
@@ -48,7 +51,14 @@ class JobViews {
   absl::StatusOr<p2::v1::Job> View(const scheduler::JobRecord& record) const;
 
  private:
+  // A message of the record's spec and origins alone.
+  absl::StatusOr<std::shared_ptr<const p2::v1::Job>> SpecsOf(const scheduler::JobRecord& record) const;
+
   const store::JobStore& store_;
+
+  // By both hashes, so they never change. Many jobs have few specs.
+  mutable absl::Mutex mutex_;
+  mutable std::map<std::string, std::shared_ptr<const p2::v1::Job>> known_ ABSL_GUARDED_BY(mutex_);
 };
 
 // The form in which origins are stored (PutSpec).

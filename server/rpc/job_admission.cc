@@ -1,6 +1,8 @@
 #include "server/rpc/job_admission.h"
 
 #include <algorithm>
+#include <memory>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -200,7 +202,8 @@ scheduler::JobNeeds ToNeeds(const p2::v1::TrainingSpec& spec) {
 
 absl::StatusOr<Admission> Admit(const p2::v1::CreateJobRequest& request,
                                 const std::vector<scheduler::DatasetPtr>& datasets,
-                                const std::vector<scheduler::WorkerPtr>& workers, FindSourceJob find_source) {
+                                const std::vector<scheduler::WorkerPtr>& workers, FindSourceJob find_source,
+                                ResolvedSpecs& specs) {
   P2_RETURN_IF_ERROR(ValidateCreateJob(request));
   std::vector<FieldViolation> violations;
   spec::ResolveRequest resolve = ToResolveRequest(request, violations);
@@ -213,6 +216,7 @@ absl::StatusOr<Admission> Admit(const p2::v1::CreateJobRequest& request,
     from.source.root_id = FindRoot(from.source.root, from.source.root_id, workers, misfits);
   }
   spec::ResolvedSpec resolved;
+  std::optional<p2::v1::ResourceEstimate> estimate;
   scheduler::Lineage lineage;
   if (request.has_derive_from()) {
     P2_ASSIGN_OR_RETURN(DerivedSpec derived, DeriveSpec(request, resolve, find_source));
@@ -222,7 +226,9 @@ absl::StatusOr<Admission> Admit(const p2::v1::CreateJobRequest& request,
   } else if (TakesSpecOfSource(request)) {
     P2_ASSIGN_OR_RETURN(resolved, SpecOfTask(from, resolve, request.task()));
   } else {
-    P2_ASSIGN_OR_RETURN(resolved, spec::Resolve(resolve));
+    P2_ASSIGN_OR_RETURN(const std::shared_ptr<const KnownSpec> known, specs.Resolve(resolve));
+    resolved = known->resolved;
+    estimate = known->estimate;
   }
   p2::v1::CheckpointSpec& checkpoint = *resolved.spec.mutable_checkpoint();
   scheduler::DatasetPtr dataset;
@@ -269,7 +275,10 @@ absl::StatusOr<Admission> Admit(const p2::v1::CreateJobRequest& request,
   needs.source = std::move(from.source);
 
   Admission admission;
-  P2_ASSIGN_OR_RETURN(*admission.answer.mutable_estimate(), spec::EstimateResources(resolved.spec));
+  if (!estimate.has_value()) {
+    P2_ASSIGN_OR_RETURN(estimate, spec::EstimateResources(resolved.spec));
+  }
+  *admission.answer.mutable_estimate() = *std::move(estimate);
   for (std::string& warning : resolved.warnings) admission.answer.add_warnings(std::move(warning));
   scheduler::CreateJob& command = admission.command;
   command.id = IdPrefix(request, resolved.spec);

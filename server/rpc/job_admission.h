@@ -7,6 +7,7 @@
 #include "absl/status/statusor.h"
 #include "p2/v1/job_service.pb.h"
 #include "p2/v1/training_spec.pb.h"
+#include "server/rpc/resolved_specs.h"
 #include "server/rpc/task_admission.h"
 #include "server/scheduler/event.h"
 #include "server/scheduler/types.h"
@@ -25,6 +26,7 @@ struct Admission {
 // root that no worker has ever reported: all of it at once).
 absl::StatusOr<Admission> Admit(const p2::v1::CreateJobRequest& request,
                                 const std::vector<scheduler::DatasetPtr>& datasets,
-                                const std::vector<scheduler::WorkerPtr>& workers, FindSourceJob find_source);
+                                const std::vector<scheduler::WorkerPtr>& workers, FindSourceJob find_source,
+                                ResolvedSpecs& specs);
 
 }  // namespace p2::rpc

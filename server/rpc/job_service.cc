@@ -28,8 +28,9 @@ absl::StatusOr<SourceJob> JobService::FindSource(absl::string_view name) const {
 }
 
 absl::StatusOr<Admission> JobService::AdmitRequest(const p2::v1::CreateJobRequest& request) const {
-  return Admit(request, context_.coordinator.Datasets(), context_.coordinator.Workers(),
-               [this](absl::string_view name) { return FindSource(name); });
+  return Admit(
+      request, context_.coordinator.Datasets(), context_.coordinator.Workers(),
+      [this](absl::string_view name) { return FindSource(name); }, specs_);
 }
 
 grpc::ServerUnaryReactor* JobService::CreateJob(grpc::CallbackServerContext* call,

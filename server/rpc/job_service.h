@@ -6,6 +6,7 @@
 
 #include "p2/v1/job_service.grpc.pb.h"
 #include "server/rpc/job_admission.h"
+#include "server/rpc/resolved_specs.h"
 #include "server/rpc/service_context.h"
 #include "server/rpc/task_admission.h"
 
@@ -71,6 +72,7 @@ class JobService final : public JobServiceBase {
                                 Command command, p2::v1::Job* response);
 
   ServiceContext& context_;
+  mutable ResolvedSpecs specs_;
 };
 
 }  // namespace p2::rpc

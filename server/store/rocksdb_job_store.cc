@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <optional>
+#include <set>
+#include <string>
 #include <utility>
 #include <variant>
 
@@ -26,6 +28,7 @@ using View = Database::View;
 constexpr absl::Duration kRequestLife = absl::Hours(7 * 24);
 // Expired requests looked at for each new one: more than one, so that they cannot pile up.
 constexpr int kRequestSweep = 4;
+constexpr size_t kSpecsRemembered = 1024;
 
 absl::Status Unparsable(absl::string_view key) {
   return absl::DataLossError(absl::StrCat("record \"", absl::CHexEscape(key), "\" cannot be parsed"));
@@ -241,8 +244,10 @@ class RocksDbJobStore : public JobStore {
     return absl::OkStatus();
   }
 
+  // No spec is ever erased, and a failed write is the last one: what was put need not be put again.
   absl::Status Write(Batch& batch, const scheduler::PutSpec& put) {
-    batch.Put(Key(kSpecs).Text(put.sha256), put.bytes);
+    if (specs_put_.size() >= kSpecsRemembered) specs_put_.clear();
+    if (specs_put_.insert(put.sha256).second) batch.Put(Key(kSpecs).Text(put.sha256), put.bytes);
     return absl::OkStatus();
   }
 
@@ -386,6 +391,7 @@ class RocksDbJobStore : public JobStore {
 
   // Confined to the writing thread.
   MetricAppender metrics_;
+  std::set<std::string> specs_put_;
   absl::Status broken_;
 };
 
