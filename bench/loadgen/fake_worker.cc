@@ -114,6 +114,12 @@ v1::SpoolRecord FakeWorker::EventOf(const v1::Start& start) {
   return record;
 }
 
+std::vector<v1::PlacedRank> FakeWorker::RanksOf(const v1::Start& start) {
+  absl::MutexLock lock(&mutex_);
+  const auto& ranks = prepared_[start.job()].ranks();
+  return {ranks.begin(), ranks.end()};
+}
+
 void FakeWorker::Finish(const v1::Start& start) {
   v1::Prepare prepared;
   {
@@ -163,6 +169,7 @@ void FakeWorker::Read() {
     if (message.has_spool_ack()) gang_.OnAck(message.spool_ack().sequence());
   }
   broken_ = true;
+  gang_.OnEnd();
 }
 
 void FakeWorker::Beat(absl::Duration interval) {

@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
@@ -30,6 +31,8 @@ class Gang {
   virtual void OnStart(FakeWorker& worker, const v1::Start& start) = 0;
   // Everything up to `sequence` of the worker's spool is durable at p2d.
   virtual void OnAck(uint64_t) {}
+  // The stream has ended; nothing more comes.
+  virtual void OnEnd() {}
 };
 
 struct FakeWorkerOptions {
@@ -48,6 +51,8 @@ class FakeWorker {
 
   // Sends `record` under the next sequence of the spool, and returns that.
   uint64_t Spool(v1::SpoolRecord record);
+  // Its ranks of the attempt, which has not been finished.
+  std::vector<v1::PlacedRank> RanksOf(const v1::Start& start);
   // Its ranks of the attempt have ended well; where rank 0 is among them, it reports the job done first.
   void Finish(const v1::Start& start);
 

@@ -34,11 +34,11 @@ class Record {
     EndLocked(due, now, status);
   }
 
-  // The same, and the index of the call that the client makes next; -1 if the time is over.
+  // The same, and the index of the call that the client makes next; -1 if the time is over, or the call failed.
   int64_t EndAndBegin(absl::Time due, absl::Time now, const absl::Status& status) {
     absl::MutexLock lock(&mutex_);
     EndLocked(due, now, status);
-    return now < end_ ? BeginLocked() : -1;
+    return status.ok() && now < end_ ? BeginLocked() : -1;
   }
 
   void AwaitQuiet() {

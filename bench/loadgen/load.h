@@ -13,7 +13,7 @@ namespace p2::loadgen {
 
 struct LoadOptions {
   // Arrivals a second, a Poisson process; 0: a closed loop, in which each client makes its next call when its last one
-  // was answered.
+  // was answered well.
   double rate = 0;
   // Of the closed loop. REQUIRES: >= 1.
   int clients = 64;

@@ -83,11 +83,17 @@ int Main(int argc, char** argv) {
   app.add_option("--seconds", seconds, "What is measured, after a warm-up of a tenth")->check(CLI::Range(0.1, 3600.0));
   app.add_option("--rate", options.load.rate, "Calls a second, due at random (Poisson); 0: a closed loop of clients")
       ->check(CLI::Range(0.0, 1e6));
-  app.add_option("--clients", options.load.clients, "Of the closed loop")->check(CLI::Range(1, 10'000));
+  app.add_option("--clients", options.load.clients, "Of the closed loop; schedule: devices of short jobs")
+      ->check(CLI::Range(1, 10'000));
   app.add_option("--connections", options.connections, "TCP connections of the calls")->check(CLI::Range(1, 10'000));
   app.add_option("--seed", options.load.seed, "Decides the arrivals and the request IDs")
       ->check(CLI::Range(uint64_t{0}, uint64_t{0xffffffff}));
   app.add_flag("--with-load", options.with_load, "submits: with 10 watches and a scrape a second beside them");
+  app.add_option("--workers", options.workers, "metrics: fake workers")->check(CLI::Range(1, 500));
+  app.add_option("--watchers", options.watchers, "watch: open watches")->check(CLI::Range(1, 100'000));
+  app.add_option("--jobs", options.jobs, "restart: ended jobs")->check(CLI::Range(int64_t{0}, int64_t{100'000'000}));
+  app.add_option("--live", options.live, "restart, schedule: queued jobs")
+      ->check(CLI::Range(int64_t{1}, int64_t{10'000'000}));
   app.add_option("-o,--output", output, "What to print")->check(CLI::IsMember({"text", "json"}));
   try {
     app.parse(argc, argv);

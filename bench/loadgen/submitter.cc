@@ -9,6 +9,7 @@ namespace p2::loadgen {
 namespace {
 
 constexpr char kDataset[] = "loadgen";
+constexpr int kMaxBatch = 500;  // Whose answer fits into gRPC's 4 MiB.
 
 }  // namespace
 
@@ -26,14 +27,14 @@ absl::Status RegisterDataset(Client& client) {
   return client.RegisterDataset(std::move(request)).status();
 }
 
-v1::CreateJobRequest JobRequest(uint64_t seed, int64_t index, int devices) {
+v1::CreateJobRequest JobRequest(uint64_t seed, int64_t index, const std::vector<std::string>& overrides) {
   v1::CreateJobRequest request;
   request.set_preset("mnist-demo");
   v1::FlagOverride& flag = *request.add_flags();
   flag.set_flag("--dataset");
   flag.set_path("data.dataset");
   flag.set_value(kDataset);
-  if (devices != 2) request.add_overrides(absl::StrCat("resources.devices=", devices));
+  request.mutable_overrides()->Assign(overrides.begin(), overrides.end());
   request.set_owner("loadgen");
   request.set_request_id(absl::StrFormat("%08x-0000-4000-8000-%012x", seed, index));
   return request;
@@ -45,13 +46,32 @@ absl::StatusOr<std::unique_ptr<Submitter>> Submitter::Connect(const std::string&
   return std::unique_ptr<Submitter>(new Submitter(std::move(stubs), seed));
 }
 
-void Submitter::Submit(int64_t index, Done done) {
+absl::StatusOr<std::vector<std::string>> CreateJobs(Client& client, uint64_t seed, int64_t first, int count,
+                                                    bool paused, const std::vector<std::string>& overrides) {
+  std::vector<std::string> names;
+  for (int made = 0; made < count;) {
+    v1::BatchCreateJobsRequest request;
+    for (; made < count && request.requests_size() < kMaxBatch; ++made) {
+      v1::CreateJobRequest& one = *request.add_requests();
+      one = JobRequest(seed, first + made, overrides);
+      one.set_paused(paused);
+    }
+    request.set_request_id(request.requests(0).request_id());
+    P2_ASSIGN_OR_RETURN(const v1::BatchCreateJobsResponse created, client.BatchCreateJobs(std::move(request)));
+    for (const v1::Job& job : created.jobs()) names.push_back(job.name());
+  }
+  return names;
+}
+
+void Submitter::Submit(int64_t index, Done done, std::function<void(const std::string&)> created) {
   v1::CreateJobRequest request = JobRequest(seed_, index);
   request_bytes_ = static_cast<int64_t>(request.ByteSizeLong());
   CallAsync<v1::CreateJobRequest, v1::CreateJobResponse>(
       [stub = stub(index).async()](auto... arguments) { stub->CreateJob(arguments...); }, std::move(request),
-      [this, done = std::move(done)](const absl::Status& status, const v1::CreateJobResponse& response) {
-        response_bytes_ = static_cast<int64_t>(response.ByteSizeLong());
+      [this, done = std::move(done), created = std::move(created)](const absl::Status& status,
+                                                                   const v1::CreateJobResponse& response) {
+        if (status.ok()) response_bytes_ = static_cast<int64_t>(response.ByteSizeLong());
+        if (status.ok() && created != nullptr) created(response.job().name());
         done(status);
       });
 }

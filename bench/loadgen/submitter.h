@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -23,19 +24,24 @@ absl::Status RegisterDataset(Client& client);
 inline constexpr int64_t kHoldingJob = int64_t{1} << 40;
 
 // As `p2ctl submit mnist-demo --dataset loadgen` would send it. `index` names it: the same one is the same job.
-v1::CreateJobRequest JobRequest(uint64_t seed, int64_t index, int devices = 2);
+// `overrides`: as of `--set`.
+v1::CreateJobRequest JobRequest(uint64_t seed, int64_t index, const std::vector<std::string>& overrides = {});
+
+// Fills the queue with jobs `first` to `first` + `count` - 1, and returns their names.
+absl::StatusOr<std::vector<std::string>> CreateJobs(Client& client, uint64_t seed, int64_t first, int count,
+                                                    bool paused, const std::vector<std::string>& overrides = {});
 
 // Submits jobs over a set of connections. Thread-safe.
 class Submitter {
  public:
   static absl::StatusOr<std::unique_ptr<Submitter>> Connect(const std::string& address, int connections, uint64_t seed);
 
-  // For RunLoad: job `index`, durable when it is done.
-  void Submit(int64_t index, Done done);
+  // For RunLoad: job `index`, durable when it is done. `created`: gets its name then, before `done` is called.
+  void Submit(int64_t index, Done done, std::function<void(const std::string&)> created = nullptr);
   // For RunLoad: jobs size * index to size * (index + 1) - 1 in one call.
   void SubmitBatch(int64_t index, int size, Done done);
 
-  // Of one call, as last seen.
+  // Of one call, as last seen; 0: of none.
   int64_t request_bytes() const { return request_bytes_; }
   int64_t response_bytes() const { return response_bytes_; }
 

@@ -35,7 +35,9 @@ class Watchers::Reader : public grpc::ClientReadReactor<v1::WatchJobsResponse> {
       absl::MutexLock lock(&watchers_.mutex_);
       ++watchers_.ready_;
     } else if (ready_ && message_.has_job()) {
-      watchers_.OnEvent(absl::Now() - ToTime(message_.job().update_time()));
+      const bool last = !complete_ && message_.job().labels().contains(kLastLabel);
+      complete_ |= last;
+      watchers_.OnEvent(absl::Now() - ToTime(message_.job().update_time()), last);
     }
     StartRead(&message_);
   }
@@ -46,7 +48,7 @@ class Watchers::Reader : public grpc::ClientReadReactor<v1::WatchJobsResponse> {
   grpc::ClientContext context_;
   const v1::WatchJobsRequest request_;
   v1::WatchJobsResponse message_;
-  bool ready_ = false;
+  bool ready_ = false, complete_ = false;
 };
 
 absl::StatusOr<std::unique_ptr<Watchers>> Watchers::Start(const std::string& address, int count) {
@@ -84,8 +86,9 @@ void Watchers::Measure(bool on) {
   measuring_ = on;
 }
 
-void Watchers::OnEvent(absl::Duration lag) {
+void Watchers::OnEvent(absl::Duration lag, bool last) {
   absl::MutexLock lock(&mutex_);
+  complete_ += last;
   if (!measuring_) return;
   ++events_;
   lags_.push_back(absl::ToDoubleMilliseconds(lag));
@@ -111,9 +114,13 @@ nlohmann::ordered_json Watchers::ToJson() const {
   return json;
 }
 
-int64_t Watchers::events() const {
+bool Watchers::AwaitLast() {
   absl::MutexLock lock(&mutex_);
-  return events_;
+  const auto settled = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return complete_ == static_cast<int>(readers_.size()) || ended_ > 0;
+  };
+  mutex_.AwaitWithTimeout(absl::Condition(&settled), kCallTimeout);
+  return complete_ == static_cast<int>(readers_.size());
 }
 
 int64_t Watchers::errors() const {

@@ -16,6 +16,8 @@
 
 namespace p2::loadgen {
 
+inline constexpr char kLastLabel[] = "loadgen-last";
+
 // Thread-safe.
 class Watchers {
  public:
@@ -29,18 +31,20 @@ class Watchers {
   // watchers, watch_events, watch_lag_p50_ms and watch_lag_p99_ms of the measured stretch, watch_errors. Lag: from the
   // job's update_time, which p2d sets before the job is durable, to the event's arrival.
   nlohmann::ordered_json ToJson() const;
-  int64_t events() const;
+  // Waits until all have seen a job with the label kLastLabel, and so all that came before it. False: it did not come
+  // to all of them within 30 s, or a watch ended.
+  bool AwaitLast();
   int64_t errors() const;
 
  private:
   class Reader;
-  void OnEvent(absl::Duration lag);
+  void OnEvent(absl::Duration lag, bool last);
   void OnEnd(const absl::Status& status);
 
   mutable absl::Mutex mutex_;
   bool measuring_ ABSL_GUARDED_BY(mutex_) = false;
   int64_t events_ ABSL_GUARDED_BY(mutex_) = 0, errors_ ABSL_GUARDED_BY(mutex_) = 0;
-  int ready_ ABSL_GUARDED_BY(mutex_) = 0, ended_ ABSL_GUARDED_BY(mutex_) = 0;
+  int ready_ ABSL_GUARDED_BY(mutex_) = 0, complete_ ABSL_GUARDED_BY(mutex_) = 0, ended_ ABSL_GUARDED_BY(mutex_) = 0;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status first_error_ ABSL_GUARDED_BY(mutex_);
   std::vector<double> lags_ ABSL_GUARDED_BY(mutex_);  // ms

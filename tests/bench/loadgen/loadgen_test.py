@@ -38,6 +38,33 @@ class LoadgenTest(unittest.TestCase):
         self.assertGreater(measured["background"]["scrapes"], 0)
         self.assertGreater(measured["background"]["watch_events"], 0)
 
+    def test_batch(self):
+        self.assertEqual(self.measure("batch", "--clients", 2)["jobs_a_call"], 100)
+
+    def test_metrics_are_durable_and_found(self):
+        measured = self.measure("metrics", "--workers", 2)
+        self.assertEqual(measured["messages_lost"], 0)
+        self.assertGreater(measured["queryable_p99_ms"], 0)
+
+    def test_every_watch_gets_every_event(self):
+        measured = self.measure("watch", "--watchers", 20)
+        self.assertTrue(measured["complete"])
+        self.assertGreaterEqual(measured["watch_events"], 20 * measured["submits"]["calls"])
+
+    def test_schedule(self):
+        measured = self.measure("schedule", "--live", 500, "--clients", 12)
+        self.assertEqual(measured["devices"], 12)
+        self.assertGreater(measured["gangs"], 0)
+        self.assertGreater(measured["gang_p99_ms"], 0)
+
+    def test_restart_keeps_what_was_acknowledged(self):
+        measured = self.measure("restart", "--jobs", 300, "--live", 300)
+        self.assertGreater(measured["acknowledged_before_kill"], 0)
+        self.assertEqual(measured["lost_acks"], 0)
+
+    def test_scrape_has_ten_thousand_series(self):
+        self.assertGreater(self.measure("scrape")["series"], 10_000)
+
     def test_a_p2d_that_cannot_start_is_an_error(self):
         result = self.run_loadgen("submits", "--spawn", "--seconds", "0.5", "--p2d-flag=--tick-interval=-1s")
         self.assertEqual(result.returncode, 1, result.stdout)
