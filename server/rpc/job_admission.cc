@@ -1,8 +1,6 @@
 #include "server/rpc/job_admission.h"
 
 #include <algorithm>
-#include <memory>
-#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -13,8 +11,6 @@
 #include "common/error_reason.h"
 #include "common/resource_name.h"
 #include "common/rpc/grpc_status.h"
-#include "common/sha256.h"
-#include "common/spec/estimate.h"
 #include "common/spec/nearest_name.h"
 #include "common/spec/proto_bytes.h"
 #include "common/spec/resolve.h"
@@ -215,40 +211,40 @@ absl::StatusOr<Admission> Admit(const p2::v1::CreateJobRequest& request,
     P2_ASSIGN_OR_RETURN(from, ResolveSource(request, find_source));
     from.source.root_id = FindRoot(from.source.root, from.source.root_id, workers, misfits);
   }
-  spec::ResolvedSpec resolved;
-  std::optional<p2::v1::ResourceEstimate> estimate;
+  KnownSpecPtr known;
   scheduler::Lineage lineage;
   if (request.has_derive_from()) {
     P2_ASSIGN_OR_RETURN(DerivedSpec derived, DeriveSpec(request, resolve, find_source));
-    resolved = std::move(derived.resolved);
+    P2_ASSIGN_OR_RETURN(known, ResolvedSpecs::Of(std::move(derived.resolved)));
     from.source = std::move(derived.source);
     lineage = std::move(derived.lineage);
   } else if (TakesSpecOfSource(request)) {
-    P2_ASSIGN_OR_RETURN(resolved, SpecOfTask(from, resolve, request.task()));
+    P2_ASSIGN_OR_RETURN(spec::ResolvedSpec resolved, SpecOfTask(from, resolve, request.task()));
+    P2_ASSIGN_OR_RETURN(known, ResolvedSpecs::Of(std::move(resolved)));
   } else {
-    P2_ASSIGN_OR_RETURN(const std::shared_ptr<const KnownSpec> known, specs.Resolve(resolve));
-    resolved = known->resolved;
-    estimate = known->estimate;
+    P2_ASSIGN_OR_RETURN(known, specs.Resolve(resolve));
   }
-  p2::v1::CheckpointSpec& checkpoint = *resolved.spec.mutable_checkpoint();
   scheduler::DatasetPtr dataset;
   p2::v1::TaskSpec task = request.task();
-  if (const std::string id = DatasetOf(task, resolved.spec); !request.has_task() || !id.empty()) {
+  if (const std::string id = DatasetOf(task, known->resolved.spec); !request.has_task() || !id.empty()) {
     P2_ASSIGN_OR_RETURN(dataset, FindDataset(id, datasets));
     if (request.has_task()) {
-      CheckReconstructed(task.sample(), resolved.spec, *dataset, misfits);
+      CheckReconstructed(task.sample(), known->resolved.spec, *dataset, misfits);
       task.mutable_sample()->mutable_reconstruct()->set_dataset(ResourceName(kDatasets, id));
     } else {
-      CheckDataset(resolved.spec, *dataset, misfits);
+      CheckDataset(known->resolved.spec, *dataset, misfits);
     }
     FindRoot(dataset->root, dataset->root_id, workers, misfits);
   }
-  if (checkpoint.root().empty()) {
-    checkpoint.set_root(request.has_task() ? from.source.root : dataset->root);
-    resolved.origins["checkpoint.root"] =
-        request.has_task() ? "the source's root" : absl::StrCat("dataset ", dataset->id);
+  if (known->resolved.spec.checkpoint().root().empty()) {
+    P2_ASSIGN_OR_RETURN(known,
+                        request.has_task()
+                            ? specs.WithCheckpointRoot(*known, from.source.root, "the source's root")
+                            : specs.WithCheckpointRoot(*known, dataset->root, absl::StrCat("dataset ", dataset->id)));
   }
-  scheduler::JobNeeds needs = ToNeeds(resolved.spec);
+  const p2::v1::TrainingSpec& spec = known->resolved.spec;
+  const std::string& checkpoint_root = spec.checkpoint().root();
+  scheduler::JobNeeds needs = ToNeeds(spec);
   if (dataset != nullptr) {
     needs.dataset = dataset->id;
     needs.dataset_root = dataset->root;
@@ -256,15 +252,15 @@ absl::StatusOr<Admission> Admit(const p2::v1::CreateJobRequest& request,
     needs.dataset_path = dataset->path;
     needs.dataset_fingerprint = dataset->fingerprint;
   }
-  if (dataset != nullptr && checkpoint.root() == dataset->root) {
+  if (dataset != nullptr && checkpoint_root == dataset->root) {
     needs.checkpoint_root_id = dataset->root_id;
-  } else if (checkpoint.root() == from.source.root) {
+  } else if (checkpoint_root == from.source.root) {
     needs.checkpoint_root_id = from.source.root_id;
   } else {
-    needs.checkpoint_root_id = FindRoot(checkpoint.root(), "", workers, misfits);
+    needs.checkpoint_root_id = FindRoot(checkpoint_root, "", workers, misfits);
   }
   if (request.has_task()) {
-    P2_ASSIGN_OR_RETURN(needs.images_total, ImagesOfTask(task, resolved.spec));
+    P2_ASSIGN_OR_RETURN(needs.images_total, ImagesOfTask(task, spec));
     needs.writes_output = !task.has_import();
     needs.bitwise = false;
     // A task goes on where it was only if it draws images; and its gang is as large as its spec says.
@@ -275,19 +271,16 @@ absl::StatusOr<Admission> Admit(const p2::v1::CreateJobRequest& request,
   needs.source = std::move(from.source);
 
   Admission admission;
-  if (!estimate.has_value()) {
-    P2_ASSIGN_OR_RETURN(estimate, spec::EstimateResources(resolved.spec));
-  }
-  *admission.answer.mutable_estimate() = *std::move(estimate);
-  for (std::string& warning : resolved.warnings) admission.answer.add_warnings(std::move(warning));
+  *admission.answer.mutable_estimate() = known->estimate;
+  admission.answer.mutable_warnings()->Assign(known->resolved.warnings.begin(), known->resolved.warnings.end());
   scheduler::CreateJob& command = admission.command;
-  command.id = IdPrefix(request, resolved.spec);
+  command.id = IdPrefix(request, spec);
   command.needs = std::move(needs);
   command.preset = request.preset();
-  command.spec_bytes = spec::DeterministicBytes(resolved.spec);
-  command.spec_sha256 = Sha256Hex(command.spec_bytes);
-  command.origins_bytes = OriginsBytes(resolved.origins);
-  command.origins_sha256 = Sha256Hex(command.origins_bytes);
+  command.spec_bytes = known->spec_bytes;
+  command.spec_sha256 = known->spec_sha256;
+  command.origins_bytes = known->origins_bytes;
+  command.origins_sha256 = known->origins_sha256;
   if (request.has_task()) command.task = spec::DeterministicBytes(task);
   command.labels = {request.labels().begin(), request.labels().end()};
   command.owner = request.owner();
@@ -299,10 +292,17 @@ absl::StatusOr<Admission> Admit(const p2::v1::CreateJobRequest& request,
   command.note = request.note();
   command.paused = request.paused();
 
-  p2::v1::Job& job = *admission.answer.mutable_job();
-  job.mutable_spec()->Swap(&resolved.spec);
-  job.set_preset(request.preset());
-  job.mutable_spec_origins()->insert(resolved.origins.begin(), resolved.origins.end());
+  admission.spec = std::move(known);
+  return admission;
+}
+
+p2::v1::Job UnnamedJob(const Admission& admission) {
+  const scheduler::CreateJob& command = admission.command;
+  p2::v1::Job job;
+  *job.mutable_spec() = admission.spec->resolved.spec;
+  job.set_preset(command.preset);
+  const spec::Origins& origins = admission.spec->resolved.origins;
+  job.mutable_spec_origins()->insert(origins.begin(), origins.end());
   job.set_spec_sha256(command.spec_sha256);
   job.mutable_labels()->insert(command.labels.begin(), command.labels.end());
   job.set_owner(command.owner);
@@ -312,7 +312,7 @@ absl::StatusOr<Admission> Admit(const p2::v1::CreateJobRequest& request,
   job.set_note(command.note);
   SetLineage(command.lineage, job);
   SetTask(command.task, command.needs, job);
-  return admission;
+  return job;
 }
 
 }  // namespace p2::rpc

@@ -16,7 +16,8 @@ namespace p2::rpc {
 
 struct Admission {
   scheduler::CreateJob command;  // Its `info` is not filled in.
-  // What the caller is told: spec, origins and hash in `job`, which has no name yet.
+  KnownSpecPtr spec;
+  // What the caller is told, less the job.
   p2::v1::CreateJobResponse answer;
 };
 
@@ -28,5 +29,8 @@ absl::StatusOr<Admission> Admit(const p2::v1::CreateJobRequest& request,
                                 const std::vector<scheduler::DatasetPtr>& datasets,
                                 const std::vector<scheduler::WorkerPtr>& workers, FindSourceJob find_source,
                                 ResolvedSpecs& specs);
+
+// The job that is asked for as the caller sees it before it is made: without a name.
+p2::v1::Job UnnamedJob(const Admission& admission);
 
 }  // namespace p2::rpc

@@ -52,6 +52,7 @@ std::vector<std::string> FullNames(const std::vector<std::string>& ids) {
 }  // namespace
 
 absl::StatusOr<p2::v1::CreateJobResponse> JobService::Forecast(Admission admission) const {
+  *admission.answer.mutable_job() = UnnamedJob(admission);
   // The copy is taken on the loop thread, the rest is done here.
   std::unique_ptr<scheduler::ClusterState> state;
   scheduler::Moment now;
