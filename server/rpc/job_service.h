@@ -8,6 +8,7 @@
 #include "server/rpc/job_admission.h"
 #include "server/rpc/resolved_specs.h"
 #include "server/rpc/service_context.h"
+#include "server/rpc/shared_messages.h"
 #include "server/rpc/task_admission.h"
 
 namespace p2::rpc {
@@ -73,6 +74,7 @@ class JobService final : public JobServiceBase {
 
   ServiceContext& context_;
   mutable ResolvedSpecs specs_;
+  mutable SharedMessages<p2::v1::WatchJobsResponse> watch_messages_;
 };
 
 }  // namespace p2::rpc

@@ -1,6 +1,7 @@
 // JobService::WatchJobs: the present state of every job that matches, then every change.
 #include <algorithm>
 #include <map>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
@@ -68,8 +69,8 @@ absl::Status JobService::Watch(const grpc::ServerContext& call, const p2::v1::Wa
   const bool resumed = request.start_revision() != 0;
   P2_ASSIGN_OR_RETURN(const auto watch,
                       context_.coordinator.watches().WatchJobs(ids, resumed ? request.start_revision() : revision + 1));
-  const auto send = [&](WatchJobsResponse::Type type, const std::string& id,
-                        const scheduler::JobRecord* record) -> absl::Status {
+  const auto make = [&](WatchJobsResponse::Type type, const std::string& id,
+                        const scheduler::JobRecord* record) -> absl::StatusOr<WatchJobsResponse> {
     WatchJobsResponse message;
     message.set_type(type);
     message.set_revision(revision);
@@ -78,7 +79,15 @@ absl::Status JobService::Watch(const grpc::ServerContext& call, const p2::v1::Wa
     } else if (!id.empty()) {
       message.mutable_job()->set_name(ResourceName(kJobs, id));
     }
+    return message;
+  };
+  const auto write = [&](const WatchJobsResponse& message) {
     return writer.Write(message) ? absl::OkStatus() : absl::CancelledError("the client is gone");
+  };
+  const auto send = [&](WatchJobsResponse::Type type, const std::string& id,
+                        const scheduler::JobRecord* record) -> absl::Status {
+    P2_ASSIGN_OR_RETURN(const WatchJobsResponse message, make(type, id, record));
+    return write(message);
   };
   std::map<std::string, int64_t> sent;
   if (!resumed) {
@@ -102,8 +111,11 @@ absl::Status JobService::Watch(const grpc::ServerContext& call, const p2::v1::Wa
       revision = change->revision;
       const auto already = sent.find(change->job);
       if (already != sent.end() && change->revision <= already->second) continue;
-      P2_RETURN_IF_ERROR(send(change->record == nullptr ? WatchJobsResponse::DELETED : WatchJobsResponse::STATE,
-                              change->job, change->record.get()));
+      P2_ASSIGN_OR_RETURN(const std::shared_ptr<const WatchJobsResponse> message, watch_messages_.Of(revision, [&] {
+        return make(change->record == nullptr ? WatchJobsResponse::DELETED : WatchJobsResponse::STATE, change->job,
+                    change->record.get());
+      }));
+      P2_RETURN_IF_ERROR(write(*message));
     } else if (absl::Now() - last_sent >= context_.times.watch_interval) {
       P2_RETURN_IF_ERROR(send(WatchJobsResponse::PROGRESS, "", nullptr));
     } else {
