@@ -14,7 +14,7 @@ namespace {
 
 constexpr int kProtocolVersion = 1;
 
-void SetRoot(v1::StorageRoot& root) {
+void SetRoot(p2::v1::StorageRoot& root) {
   root.set_name(kRootName);
   root.set_id(kRootId);
   root.set_path("/nowhere");
@@ -22,9 +22,9 @@ void SetRoot(v1::StorageRoot& root) {
   root.set_total_bytes(int64_t{1} << 40);
 }
 
-v1::ConnectRequest HelloOf(const FakeWorkerOptions& options) {
-  v1::ConnectRequest message;
-  v1::Hello& hello = *message.mutable_hello();
+p2::v1::ConnectRequest HelloOf(const FakeWorkerOptions& options) {
+  p2::v1::ConnectRequest message;
+  p2::v1::Hello& hello = *message.mutable_hello();
   hello.set_worker(options.name);
   hello.set_instance(absl::StrCat(options.name, "-", absl::ToUnixNanos(absl::Now())));
   hello.set_protocol_version(kProtocolVersion);
@@ -34,7 +34,7 @@ v1::ConnectRequest HelloOf(const FakeWorkerOptions& options) {
   hello.set_spool_id(hello.instance());
   hello.set_spool_first(1);
   for (int i = 0; i < options.slots; ++i) {
-    v1::Slot& slot = *hello.add_slots();
+    p2::v1::Slot& slot = *hello.add_slots();
     slot.set_id(absl::StrCat("cpu:", i));
     slot.set_kind("cpu");
     slot.set_device_name("fake");
@@ -44,8 +44,8 @@ v1::ConnectRequest HelloOf(const FakeWorkerOptions& options) {
   return message;
 }
 
-bool HasRankZero(const v1::Prepare& prepare) {
-  for (const v1::PlacedRank& rank : prepare.ranks()) {
+bool HasRankZero(const p2::v1::Prepare& prepare) {
+  for (const p2::v1::PlacedRank& rank : prepare.ranks()) {
     if (rank.rank() == 0) return true;
   }
   return false;
@@ -56,9 +56,9 @@ bool HasRankZero(const v1::Prepare& prepare) {
 absl::StatusOr<std::unique_ptr<FakeWorker>> FakeWorker::Connect(const FakeWorkerOptions& options, Gang& gang) {
   P2_ASSIGN_OR_RETURN(const auto channel, loadgen::Connect(options.address));
   std::unique_ptr<FakeWorker> worker(new FakeWorker(gang));
-  worker->stub_ = v1::WorkerService::NewStub(channel);
+  worker->stub_ = p2::v1::WorkerService::NewStub(channel);
   worker->stream_ = worker->stub_->Connect(&worker->context_);
-  v1::ConnectResponse message;
+  p2::v1::ConnectResponse message;
   worker->stream_->Write(HelloOf(options));
   if (!worker->stream_->Read(&message) || !message.has_welcome()) {
     const absl::Status status = FromGrpcStatus(worker->stream_->Finish());
@@ -79,17 +79,17 @@ FakeWorker::~FakeWorker() {
   if (stream_ != nullptr) stream_->Finish();
 }
 
-void FakeWorker::Write(const v1::ConnectRequest& message) {
+void FakeWorker::Write(const p2::v1::ConnectRequest& message) {
   if (!stream_->Write(message)) broken_ = true;
 }
 
-void FakeWorker::Send(const v1::ConnectRequest& message) {
+void FakeWorker::Send(const p2::v1::ConnectRequest& message) {
   absl::MutexLock lock(&mutex_);
   Write(message);
 }
 
-uint64_t FakeWorker::Spool(v1::SpoolRecord record) {
-  v1::ConnectRequest message;
+uint64_t FakeWorker::Spool(p2::v1::SpoolRecord record) {
+  p2::v1::ConnectRequest message;
   *message.mutable_spool() = std::move(record);
   absl::MutexLock lock(&mutex_);
   message.mutable_spool()->set_sequence(++sequence_);
@@ -97,53 +97,53 @@ uint64_t FakeWorker::Spool(v1::SpoolRecord record) {
   return sequence_;
 }
 
-v1::SpoolRecord FakeWorker::RecordOf(const v1::Start& start) const {
-  v1::SpoolRecord record;
+p2::v1::SpoolRecord FakeWorker::RecordOf(const p2::v1::Start& start) const {
+  p2::v1::SpoolRecord record;
   record.set_job(start.job());
   record.set_epoch(start.epoch());
   record.set_attempt(start.launch().attempt());
   return record;
 }
 
-v1::SpoolRecord FakeWorker::EventOf(const v1::Start& start) {
-  v1::SpoolRecord record = RecordOf(start);
-  trainer::v1::TrainerEvent& event = *record.mutable_trainer_event();
+p2::v1::SpoolRecord FakeWorker::EventOf(const p2::v1::Start& start) {
+  p2::v1::SpoolRecord record = RecordOf(start);
+  p2::trainer::v1::TrainerEvent& event = *record.mutable_trainer_event();
   event.set_wall_time_ns(absl::ToUnixNanos(absl::Now()));
   absl::MutexLock lock(&mutex_);
   event.set_sequence(++trainer_sequence_[start.job()]);
   return record;
 }
 
-std::vector<v1::PlacedRank> FakeWorker::RanksOf(const v1::Start& start) {
+std::vector<p2::v1::PlacedRank> FakeWorker::RanksOf(const p2::v1::Start& start) {
   absl::MutexLock lock(&mutex_);
   const auto& ranks = prepared_[start.job()].ranks();
   return {ranks.begin(), ranks.end()};
 }
 
-void FakeWorker::Finish(const v1::Start& start) {
-  v1::Prepare prepared;
+void FakeWorker::Finish(const p2::v1::Start& start) {
+  p2::v1::Prepare prepared;
   {
     absl::MutexLock lock(&mutex_);
     prepared = std::move(prepared_[start.job()]);
     prepared_.erase(start.job());
   }
   if (HasRankZero(prepared)) {
-    v1::SpoolRecord record = EventOf(start);
-    trainer::v1::Finished& finished = *record.mutable_trainer_event()->mutable_finished();
-    finished.set_outcome(trainer::v1::Finished::DONE);
+    p2::v1::SpoolRecord record = EventOf(start);
+    p2::trainer::v1::Finished& finished = *record.mutable_trainer_event()->mutable_finished();
+    finished.set_outcome(p2::trainer::v1::Finished::DONE);
     finished.set_images_seen(start.launch().spec().training().images());
     Spool(std::move(record));
   }
-  v1::SpoolRecord record = RecordOf(start);
-  for (const v1::PlacedRank& rank : prepared.ranks()) record.mutable_ended()->add_ranks()->set_rank(rank.rank());
+  p2::v1::SpoolRecord record = RecordOf(start);
+  for (const p2::v1::PlacedRank& rank : prepared.ranks()) record.mutable_ended()->add_ranks()->set_rank(rank.rank());
   Spool(std::move(record));
   absl::MutexLock lock(&mutex_);
   trainer_sequence_.erase(start.job());
 }
 
-void FakeWorker::OnPrepare(const v1::Prepare& prepare) {
-  v1::ConnectRequest message;
-  v1::PrepareReply& reply = *message.mutable_prepare_reply();
+void FakeWorker::OnPrepare(const p2::v1::Prepare& prepare) {
+  p2::v1::ConnectRequest message;
+  p2::v1::PrepareReply& reply = *message.mutable_prepare_reply();
   reply.set_job(prepare.job());
   reply.set_epoch(prepare.epoch());
   reply.set_ok(true);
@@ -157,11 +157,11 @@ void FakeWorker::OnPrepare(const v1::Prepare& prepare) {
 }
 
 void FakeWorker::Read() {
-  v1::ConnectResponse message;
+  p2::v1::ConnectResponse message;
   while (stream_->Read(&message)) {
     if (message.has_prepare()) OnPrepare(message.prepare());
     if (message.has_start()) {
-      v1::SpoolRecord record = RecordOf(message.start());
+      p2::v1::SpoolRecord record = RecordOf(message.start());
       record.mutable_started();
       Spool(std::move(record));
       gang_.OnStart(*this, message.start());
@@ -174,7 +174,7 @@ void FakeWorker::Read() {
 
 void FakeWorker::Beat(absl::Duration interval) {
   while (!stop_.WaitFor(interval / 2)) {
-    v1::ConnectRequest message;
+    p2::v1::ConnectRequest message;
     SetRoot(*message.mutable_heartbeat()->add_roots());
     Send(message);
   }

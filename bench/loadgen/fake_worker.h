@@ -28,7 +28,7 @@ class Gang {
  public:
   virtual ~Gang() = default;
   // The ranks of this worker have started, and p2d was told.
-  virtual void OnStart(FakeWorker& worker, const v1::Start& start) = 0;
+  virtual void OnStart(FakeWorker& worker, const p2::v1::Start& start) = 0;
   // Everything up to `sequence` of the worker's spool is durable at p2d.
   virtual void OnAck(uint64_t) {}
   // The stream has ended; nothing more comes.
@@ -50,32 +50,32 @@ class FakeWorker {
   ~FakeWorker();
 
   // Sends `record` under the next sequence of the spool, and returns that.
-  uint64_t Spool(v1::SpoolRecord record);
+  uint64_t Spool(p2::v1::SpoolRecord record);
   // Its ranks of the attempt, which has not been finished.
-  std::vector<v1::PlacedRank> RanksOf(const v1::Start& start);
+  std::vector<p2::v1::PlacedRank> RanksOf(const p2::v1::Start& start);
   // Its ranks of the attempt have ended well; where rank 0 is among them, it reports the job done first.
-  void Finish(const v1::Start& start);
+  void Finish(const p2::v1::Start& start);
 
   // A record of the attempt, with its job, epoch and number.
-  v1::SpoolRecord RecordOf(const v1::Start& start) const;
+  p2::v1::SpoolRecord RecordOf(const p2::v1::Start& start) const;
   // One that holds the next event of rank 0's trainer, to be filled in.
-  v1::SpoolRecord EventOf(const v1::Start& start);
+  p2::v1::SpoolRecord EventOf(const p2::v1::Start& start);
   // The stream has ended without our doing.
   bool broken() const { return broken_; }
 
  private:
-  using Stream = grpc::ClientReaderWriter<v1::ConnectRequest, v1::ConnectResponse>;
+  using Stream = grpc::ClientReaderWriter<p2::v1::ConnectRequest, p2::v1::ConnectResponse>;
   explicit FakeWorker(Gang& gang) : gang_(gang) {}
-  void Send(const v1::ConnectRequest& message);
-  void Write(const v1::ConnectRequest& message) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Send(const p2::v1::ConnectRequest& message);
+  void Write(const p2::v1::ConnectRequest& message) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Read();
   void Beat(absl::Duration interval);
-  void OnPrepare(const v1::Prepare& prepare);
+  void OnPrepare(const p2::v1::Prepare& prepare);
 
   // Constant after Connect.
   Gang& gang_;
   grpc::ClientContext context_;
-  std::unique_ptr<v1::WorkerService::Stub> stub_;
+  std::unique_ptr<p2::v1::WorkerService::Stub> stub_;
   std::unique_ptr<Stream> stream_;
   std::thread reader_, heart_;
   Doorbell stop_;
@@ -84,7 +84,7 @@ class FakeWorker {
 
   absl::Mutex mutex_;  // One writer at a time.
   uint64_t sequence_ ABSL_GUARDED_BY(mutex_) = 0;
-  std::map<std::string, v1::Prepare> prepared_ ABSL_GUARDED_BY(mutex_);       // By job.
+  std::map<std::string, p2::v1::Prepare> prepared_ ABSL_GUARDED_BY(mutex_);   // By job.
   std::map<std::string, uint64_t> trainer_sequence_ ABSL_GUARDED_BY(mutex_);  // By job, of its present attempt.
 };
 

@@ -25,8 +25,8 @@ absl::StatusOr<std::unique_ptr<FullCluster>> FullCluster::Make(const std::string
   return cluster;
 }
 
-void FullCluster::OnStart(FakeWorker& worker, const v1::Start& start) {
-  v1::SpoolRecord record = worker.EventOf(start);
+void FullCluster::OnStart(FakeWorker& worker, const p2::v1::Start& start) {
+  p2::v1::SpoolRecord record = worker.EventOf(start);
   record.mutable_trainer_event()->mutable_started();
   worker.Spool(std::move(record));
   if (!started_.HasBeenNotified()) started_.Notify();

@@ -23,7 +23,7 @@ class FullCluster : private Gang {
   bool broken() const { return worker_->broken(); }
 
  private:
-  void OnStart(FakeWorker& worker, const v1::Start& start) override;
+  void OnStart(FakeWorker& worker, const p2::v1::Start& start) override;
 
   std::unique_ptr<Client> client_;
   absl::Notification started_;

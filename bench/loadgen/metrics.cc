@@ -46,12 +46,12 @@ class Probe {
 
   absl::StatusOr<absl::Duration> Look() {
     const absl::Time begin = absl::Now();
-    v1::QueryMetricsRequest query;
+    p2::v1::QueryMetricsRequest query;
     query.set_job(jobs_.name(job_));
     query.add_metrics("loss");
     query.set_from_images(jobs_.Report(job_, ValuesOf(kPoints), [](const absl::Status&) {}));
     while (absl::Now() - begin < kProbeTimeout) {
-      P2_ASSIGN_OR_RETURN(const v1::QueryMetricsResponse found, client_.QueryMetrics(query));
+      P2_ASSIGN_OR_RETURN(const p2::v1::QueryMetricsResponse found, client_.QueryMetrics(query));
       if (found.series_size() > 0) return absl::Now() - begin;
     }
     return absl::DeadlineExceededError("the point was not found");
@@ -66,11 +66,11 @@ class Probe {
 
 // Points of `loss` that p2d holds of `job`.
 absl::StatusOr<int64_t> CountPoints(Client& client, const std::string& job) {
-  v1::QueryMetricsRequest query;
+  p2::v1::QueryMetricsRequest query;
   query.set_job(job);
   query.add_metrics("loss");
   query.set_max_points(1);
-  P2_ASSIGN_OR_RETURN(const v1::QueryMetricsResponse found, client.QueryMetrics(query));
+  P2_ASSIGN_OR_RETURN(const p2::v1::QueryMetricsResponse found, client.QueryMetrics(query));
   if (found.series().empty() || found.series(0).points().empty()) return 0;
   return std::max(1, found.series(0).points(0).count());
 }

@@ -41,8 +41,8 @@ absl::Status FillEnded(Client& client, uint64_t seed, int64_t count) {
   for (int64_t made = 0; made < count; made += kControlled) {
     const int part = static_cast<int>(std::min<int64_t>(kControlled, count - made));
     P2_ASSIGN_OR_RETURN(const std::vector<std::string> names, CreateJobs(client, seed, made, part, /*paused=*/true));
-    v1::ControlJobsRequest kill;
-    kill.set_verb(v1::ControlJobsRequest::KILL);
+    p2::v1::ControlJobsRequest kill;
+    kill.set_verb(p2::v1::ControlJobsRequest::KILL);
     kill.mutable_names()->Assign(names.begin(), names.end());
     P2_RETURN_IF_ERROR(client.ControlJobs(std::move(kill)).status());
   }
@@ -72,7 +72,7 @@ absl::StatusOr<std::pair<int64_t, int64_t>> KillUnderSubmits(const ScenarioOptio
   P2_RETURN_IF_ERROR(server.Start().status());
   int64_t lost = 0;
   for (const std::string& name : acknowledged) {
-    v1::GetJobRequest request;
+    p2::v1::GetJobRequest request;
     request.set_name(name);
     const absl::Status found = client.GetJob(request).status();
     if (!found.ok() && !absl::IsNotFound(found)) return found;

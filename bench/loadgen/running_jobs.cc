@@ -18,7 +18,7 @@ constexpr absl::Duration kStartTimeout = absl::Seconds(60);
 
 struct RunningJobs::Running {
   Seat& seat;
-  const v1::Start start;
+  const p2::v1::Start start;
   int64_t position = 0;  // Guarded by the seat's mutex.
 };
 
@@ -36,7 +36,7 @@ class RunningJobs::Seat : public Gang {
   FakeWorker& worker() { return *worker_; }
 
  private:
-  void OnStart(FakeWorker&, const v1::Start& start) override { jobs_.OnStart(*this, start); }
+  void OnStart(FakeWorker&, const p2::v1::Start& start) override { jobs_.OnStart(*this, start); }
   void OnAck(uint64_t sequence) override { Answer(sequence, absl::OkStatus()); }
   void OnEnd() override {
     {
@@ -88,8 +88,8 @@ absl::StatusOr<std::unique_ptr<RunningJobs>> RunningJobs::Start(const RunningJob
 
 RunningJobs::~RunningJobs() = default;
 
-void RunningJobs::OnStart(Seat& seat, const v1::Start& start) {
-  v1::SpoolRecord record = seat.worker().EventOf(start);
+void RunningJobs::OnStart(Seat& seat, const p2::v1::Start& start) {
+  p2::v1::SpoolRecord record = seat.worker().EventOf(start);
   record.mutable_trainer_event()->mutable_started();
   seat.worker().Spool(std::move(record));
   absl::MutexLock lock(&mutex_);
@@ -105,8 +105,8 @@ int64_t RunningJobs::Report(int job, const std::map<std::string, double>& values
 
 int64_t RunningJobs::Seat::Report(Running& running, const std::map<std::string, double>& values, Done done) {
   absl::MutexLock lock(&mutex_);  // Events go out in the order of their sequences.
-  v1::SpoolRecord record = worker_->EventOf(running.start);
-  trainer::v1::MetricPoints& points = *record.mutable_trainer_event()->mutable_metrics();
+  p2::v1::SpoolRecord record = worker_->EventOf(running.start);
+  p2::trainer::v1::MetricPoints& points = *record.mutable_trainer_event()->mutable_metrics();
   const int64_t position = ++running.position;
   points.set_images_seen(position);
   points.set_step(position);

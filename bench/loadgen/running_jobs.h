@@ -40,7 +40,7 @@ class RunningJobs {
   class Seat;
   struct Running;
   RunningJobs() = default;
-  void OnStart(Seat& seat, const v1::Start& start);
+  void OnStart(Seat& seat, const p2::v1::Start& start);
 
   absl::Mutex mutex_;
   std::vector<std::unique_ptr<Running>> jobs_;  // Guarded by mutex_ until all run, then constant.

@@ -36,12 +36,12 @@ class ShortJobs : public Gang {
   }
 
  private:
-  void OnStart(FakeWorker& worker, const v1::Start& start) override {
-    const std::vector<v1::PlacedRank> ranks = worker.RanksOf(start);
+  void OnStart(FakeWorker& worker, const p2::v1::Start& start) override {
+    const std::vector<p2::v1::PlacedRank> ranks = worker.RanksOf(start);
     {
       absl::MutexLock lock(&mutex_);
       last_start_ = absl::Now();
-      for (const v1::PlacedRank& rank : ranks) {
+      for (const p2::v1::PlacedRank& rank : ranks) {
         const auto [free, first] = free_since_.try_emplace({&worker, rank.slot()}, last_start_);
         if (!first && free->second >= from_ && free->second < to_)
           gaps_ms_.push_back(absl::ToDoubleMilliseconds(last_start_ - free->second));
@@ -103,21 +103,21 @@ class LargeGang : public Gang {
   }
 
  private:
-  void OnStart(FakeWorker& worker, const v1::Start& start) override {
+  void OnStart(FakeWorker& worker, const p2::v1::Start& start) override {
     absl::MutexLock lock(&mutex_);
     started_.emplace_back(&worker, start);
   }
 
   absl::Mutex mutex_;
-  std::vector<std::pair<FakeWorker*, v1::Start>> started_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::pair<FakeWorker*, p2::v1::Start>> started_ ABSL_GUARDED_BY(mutex_);
 };
 
 absl::Status AwaitSuccess(Client& client, const std::string& name) {
-  v1::GetJobRequest request;
+  p2::v1::GetJobRequest request;
   request.set_name(name);
   for (const absl::Time begin = absl::Now(); absl::Now() - begin < kGangTimeout;) {
-    P2_ASSIGN_OR_RETURN(const v1::Job job, client.GetJob(request));
-    if (job.state() == v1::Job::SUCCEEDED) return absl::OkStatus();
+    P2_ASSIGN_OR_RETURN(const p2::v1::Job job, client.GetJob(request));
+    if (job.state() == p2::v1::Job::SUCCEEDED) return absl::OkStatus();
     absl::SleepFor(absl::Milliseconds(1));
   }
   return absl::DeadlineExceededError(absl::StrCat(name, " did not succeed"));
@@ -135,7 +135,7 @@ absl::StatusOr<std::vector<double>> MeasureGangs(const ScenarioOptions& options,
   std::vector<double> times;
   for (const absl::Time begin = absl::Now(); times.empty() || absl::Now() - begin < options.load.duration / 2;) {
     const absl::Time due = absl::Now();
-    P2_ASSIGN_OR_RETURN(const v1::CreateJobResponse created,
+    P2_ASSIGN_OR_RETURN(const p2::v1::CreateJobResponse created,
                         client.CreateJob(JobRequest(
                             options.load.seed, kHoldingJob + 1 + static_cast<int64_t>(times.size()),
                             {absl::StrCat("resources.devices=", kRanks), absl::StrCat("training.batch=", kRanks)})));

@@ -14,8 +14,8 @@ constexpr int kMaxBatch = 500;  // Whose answer fits into gRPC's 4 MiB.
 }  // namespace
 
 absl::Status RegisterDataset(Client& client) {
-  v1::RegisterDatasetRequest request;
-  v1::Dataset& dataset = *request.mutable_dataset();
+  p2::v1::RegisterDatasetRequest request;
+  p2::v1::Dataset& dataset = *request.mutable_dataset();
   dataset.set_name(absl::StrCat("datasets/", kDataset));
   dataset.set_root(kRootName);
   dataset.set_root_id(kRootId);
@@ -27,10 +27,10 @@ absl::Status RegisterDataset(Client& client) {
   return client.RegisterDataset(std::move(request)).status();
 }
 
-v1::CreateJobRequest JobRequest(uint64_t seed, int64_t index, const std::vector<std::string>& overrides) {
-  v1::CreateJobRequest request;
+p2::v1::CreateJobRequest JobRequest(uint64_t seed, int64_t index, const std::vector<std::string>& overrides) {
+  p2::v1::CreateJobRequest request;
   request.set_preset("mnist-demo");
-  v1::FlagOverride& flag = *request.add_flags();
+  p2::v1::FlagOverride& flag = *request.add_flags();
   flag.set_flag("--dataset");
   flag.set_path("data.dataset");
   flag.set_value(kDataset);
@@ -42,7 +42,7 @@ v1::CreateJobRequest JobRequest(uint64_t seed, int64_t index, const std::vector<
 
 absl::StatusOr<std::unique_ptr<Submitter>> Submitter::Connect(const std::string& address, int connections,
                                                               uint64_t seed) {
-  P2_ASSIGN_OR_RETURN(Stubs stubs, ConnectStubs<v1::JobService>(address, connections));
+  P2_ASSIGN_OR_RETURN(Stubs stubs, ConnectStubs<p2::v1::JobService>(address, connections));
   return std::unique_ptr<Submitter>(new Submitter(std::move(stubs), seed));
 }
 
@@ -50,26 +50,26 @@ absl::StatusOr<std::vector<std::string>> CreateJobs(Client& client, uint64_t see
                                                     bool paused, const std::vector<std::string>& overrides) {
   std::vector<std::string> names;
   for (int made = 0; made < count;) {
-    v1::BatchCreateJobsRequest request;
+    p2::v1::BatchCreateJobsRequest request;
     for (; made < count && request.requests_size() < kMaxBatch; ++made) {
-      v1::CreateJobRequest& one = *request.add_requests();
+      p2::v1::CreateJobRequest& one = *request.add_requests();
       one = JobRequest(seed, first + made, overrides);
       one.set_paused(paused);
     }
     request.set_request_id(request.requests(0).request_id());
-    P2_ASSIGN_OR_RETURN(const v1::BatchCreateJobsResponse created, client.BatchCreateJobs(std::move(request)));
-    for (const v1::Job& job : created.jobs()) names.push_back(job.name());
+    P2_ASSIGN_OR_RETURN(const p2::v1::BatchCreateJobsResponse created, client.BatchCreateJobs(std::move(request)));
+    for (const p2::v1::Job& job : created.jobs()) names.push_back(job.name());
   }
   return names;
 }
 
 void Submitter::Submit(int64_t index, Done done, std::function<void(const std::string&)> created) {
-  v1::CreateJobRequest request = JobRequest(seed_, index);
+  p2::v1::CreateJobRequest request = JobRequest(seed_, index);
   request_bytes_ = static_cast<int64_t>(request.ByteSizeLong());
-  CallAsync<v1::CreateJobRequest, v1::CreateJobResponse>(
+  CallAsync<p2::v1::CreateJobRequest, p2::v1::CreateJobResponse>(
       [stub = stub(index).async()](auto... arguments) { stub->CreateJob(arguments...); }, std::move(request),
       [this, done = std::move(done), created = std::move(created)](const absl::Status& status,
-                                                                   const v1::CreateJobResponse& response) {
+                                                                   const p2::v1::CreateJobResponse& response) {
         if (status.ok()) response_bytes_ = static_cast<int64_t>(response.ByteSizeLong());
         if (status.ok() && created != nullptr) created(response.job().name());
         done(status);
@@ -77,13 +77,13 @@ void Submitter::Submit(int64_t index, Done done, std::function<void(const std::s
 }
 
 void Submitter::SubmitBatch(int64_t index, int size, Done done) {
-  v1::BatchCreateJobsRequest request;
+  p2::v1::BatchCreateJobsRequest request;
   for (int i = 0; i < size; ++i) *request.add_requests() = JobRequest(seed_, index * size + i);
   request.set_request_id(request.requests(0).request_id());
   request_bytes_ = static_cast<int64_t>(request.ByteSizeLong());
-  CallAsync<v1::BatchCreateJobsRequest, v1::BatchCreateJobsResponse>(
+  CallAsync<p2::v1::BatchCreateJobsRequest, p2::v1::BatchCreateJobsResponse>(
       [stub = stub(index).async()](auto... arguments) { stub->BatchCreateJobs(arguments...); }, std::move(request),
-      [this, done = std::move(done)](const absl::Status& status, const v1::BatchCreateJobsResponse& response) {
+      [this, done = std::move(done)](const absl::Status& status, const p2::v1::BatchCreateJobsResponse& response) {
         response_bytes_ = static_cast<int64_t>(response.ByteSizeLong());
         done(status);
       });

@@ -25,7 +25,7 @@ inline constexpr int64_t kHoldingJob = int64_t{1} << 40;
 
 // As `p2ctl submit mnist-demo --dataset loadgen` would send it. `index` names it: the same one is the same job.
 // `overrides`: as of `--set`.
-v1::CreateJobRequest JobRequest(uint64_t seed, int64_t index, const std::vector<std::string>& overrides = {});
+p2::v1::CreateJobRequest JobRequest(uint64_t seed, int64_t index, const std::vector<std::string>& overrides = {});
 
 // Fills the queue with jobs `first` to `first` + `count` - 1, and returns their names.
 absl::StatusOr<std::vector<std::string>> CreateJobs(Client& client, uint64_t seed, int64_t first, int count,
@@ -46,10 +46,10 @@ class Submitter {
   int64_t response_bytes() const { return response_bytes_; }
 
  private:
-  using Stubs = std::vector<std::unique_ptr<v1::JobService::Stub>>;
+  using Stubs = std::vector<std::unique_ptr<p2::v1::JobService::Stub>>;
   Submitter(Stubs stubs, uint64_t seed) : stubs_(std::move(stubs)), seed_(seed) {}
 
-  v1::JobService::Stub& stub(int64_t index) { return *stubs_[static_cast<size_t>(index) % stubs_.size()]; }
+  p2::v1::JobService::Stub& stub(int64_t index) { return *stubs_[static_cast<size_t>(index) % stubs_.size()]; }
 
   // Constant after construction.
   const Stubs stubs_;

@@ -23,7 +23,7 @@ absl::StatusOr<nlohmann::ordered_json> RunWatch(const ScenarioOptions& options, 
   const absl::Time begin = absl::Now();
   const LoadResult submits =
       RunLoad(load, [&](int64_t index, Done done) { submitter->Submit(index, std::move(done)); });
-  v1::CreateJobRequest last = JobRequest(options.load.seed, submits.calls);
+  p2::v1::CreateJobRequest last = JobRequest(options.load.seed, submits.calls);
   (*last.mutable_labels())[kLastLabel] = "";
   P2_RETURN_IF_ERROR(cluster->client().CreateJob(std::move(last)).status());
   const bool complete = watchers->AwaitLast();

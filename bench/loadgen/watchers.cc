@@ -7,22 +7,24 @@
 #include "bench/loadgen/unary.h"
 #include "common/rpc/grpc_status.h"
 #include "common/status_macros.h"
+#include "p2/v1/job_service.pb.h"
 
 namespace p2::loadgen {
 namespace {
 
 constexpr int kStreamsPerConnection = 100;
 
-absl::Time ToTime(const google::protobuf::Timestamp& time) {
+absl::Time ToTime(const v1::WatchedTime& time) {
   return absl::FromUnixSeconds(time.seconds()) + absl::Nanoseconds(time.nanos());
 }
 
 }  // namespace
 
-class Watchers::Reader : public grpc::ClientReadReactor<v1::WatchJobsResponse> {
+class Watchers::Reader : public grpc::ClientBidiReactor<v1::WatchAll, v1::WatchedEvent> {
  public:
-  Reader(Watchers& watchers, v1::JobService::Stub& stub) : watchers_(watchers) {
-    stub.async()->WatchJobs(&context_, &request_, this);
+  Reader(Watchers& watchers, Stub& stub) : watchers_(watchers) {
+    stub.PrepareBidiStreamingCall(&context_, "/p2.v1.JobService/WatchJobs", {}, this);
+    StartWriteLast(&request_, {});
     StartRead(&message_);
     StartCall();
   }
@@ -30,7 +32,7 @@ class Watchers::Reader : public grpc::ClientReadReactor<v1::WatchJobsResponse> {
 
   void OnReadDone(bool ok) override {
     if (!ok) return;
-    if (message_.type() == v1::WatchJobsResponse::PROGRESS && !ready_) {
+    if (message_.type() == p2::v1::WatchJobsResponse::PROGRESS && !ready_) {
       ready_ = true;
       absl::MutexLock lock(&watchers_.mutex_);
       ++watchers_.ready_;
@@ -46,17 +48,19 @@ class Watchers::Reader : public grpc::ClientReadReactor<v1::WatchJobsResponse> {
  private:
   Watchers& watchers_;
   grpc::ClientContext context_;
-  const v1::WatchJobsRequest request_;
-  v1::WatchJobsResponse message_;
+  const v1::WatchAll request_;
+  v1::WatchedEvent message_;
   bool ready_ = false, complete_ = false;
 };
 
 absl::StatusOr<std::unique_ptr<Watchers>> Watchers::Start(const std::string& address, int count) {
   auto watchers = std::make_unique<Watchers>();
-  P2_ASSIGN_OR_RETURN(watchers->stubs_, ConnectStubs<v1::JobService>(address, (count - 1) / kStreamsPerConnection + 1));
   for (int i = 0; i < count; ++i) {
-    watchers->readers_.push_back(
-        std::make_unique<Reader>(*watchers, *watchers->stubs_[static_cast<size_t>(i / kStreamsPerConnection)]));
+    if (i % kStreamsPerConnection == 0) {
+      P2_ASSIGN_OR_RETURN(const auto channel, Connect(address));
+      watchers->stubs_.push_back(std::make_unique<Stub>(channel));
+    }
+    watchers->readers_.push_back(std::make_unique<Reader>(*watchers, *watchers->stubs_.back()));
   }
   absl::MutexLock lock(&watchers->mutex_);
   const auto settled = [&]()

@@ -11,8 +11,11 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "bench/loadgen/watched.pb.h"
+#include "grpcpp/generic/generic_stub.h"
+#include "grpcpp/grpcpp.h"
+#include "grpcpp/impl/codegen/proto_utils.h"
 #include "nlohmann/json.hpp"
-#include "p2/v1/job_service.grpc.pb.h"
 
 namespace p2::loadgen {
 
@@ -38,6 +41,7 @@ class Watchers {
 
  private:
   class Reader;
+  using Stub = grpc::TemplatedGenericStub<v1::WatchAll, v1::WatchedEvent>;
   void OnEvent(absl::Duration lag, bool last);
   void OnEnd(const absl::Status& status);
 
@@ -49,7 +53,7 @@ class Watchers {
   absl::Status first_error_ ABSL_GUARDED_BY(mutex_);
   std::vector<double> lags_ ABSL_GUARDED_BY(mutex_);  // ms
 
-  std::vector<std::unique_ptr<v1::JobService::Stub>> stubs_;
+  std::vector<std::unique_ptr<Stub>> stubs_;
   std::vector<std::unique_ptr<Reader>> readers_;
 };
 

@@ -65,6 +65,20 @@ class LoadgenTest(unittest.TestCase):
     def test_scrape_has_ten_thousand_series(self):
         self.assertGreater(self.measure("scrape")["series"], 10_000)
 
+    def test_baselines(self):
+        for baseline in ("echo", "rocksdb", "etcd"):
+            with self.subTest(baseline):
+                result = subprocess.run([BIN / "p2_baseline", baseline, "--seconds", "0.3", "--clients", "4", "--dir", self.dir.name],
+                                        capture_output=True, text=True, timeout=60)
+                if result.returncode == 3:
+                    self.skipTest(result.stderr)
+                self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+                measured = json.loads(result.stdout)
+                self.assertEqual(measured["errors"], 0)
+                self.assertGreater(measured["rate_per_s"], 0)
+                self.assertEqual(measured["most_in_flight"], 4)
+                self.assertEqual(os.listdir(self.dir.name), [])
+
     def test_a_p2d_that_cannot_start_is_an_error(self):
         result = self.run_loadgen("submits", "--spawn", "--seconds", "0.5", "--p2d-flag=--tick-interval=-1s")
         self.assertEqual(result.returncode, 1, result.stdout)
