@@ -42,7 +42,12 @@ absl::StatusOr<nlohmann::ordered_json> RunSubmits(const ScenarioOptions& options
     json["stored_bytes_per_job"] =
         static_cast<double>(BytesIn(server.data_directory()) - stored_before) / static_cast<double>(result.calls);
   }
-  if (background != nullptr) json["background"] = background->Stop();
+  if (background != nullptr) {
+    json["background"] = background->Stop();
+    // A watch that was cut off is no load any more.
+    json["errors"] = result.errors + json["background"]["scrape_errors"].get<int64_t>() +
+                     json["background"]["watch_errors"].get<int64_t>();
+  }
   return json;
 }
 

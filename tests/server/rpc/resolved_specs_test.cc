@@ -1,9 +1,12 @@
 #include "server/rpc/resolved_specs.h"
 
 #include "absl/strings/str_cat.h"
+#include "common/sha256.h"
 #include "common/spec/estimate.h"
+#include "common/spec/proto_bytes.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "server/rpc/convert.h"
 
 namespace p2::rpc {
 namespace {
@@ -26,6 +29,10 @@ void ExpectAsResolved(ResolvedSpecs& specs, const spec::ResolveRequest& request)
   EXPECT_EQ((*known)->resolved.warnings, resolved->warnings);
   EXPECT_EQ((*known)->resolved.sha256, resolved->sha256);
   EXPECT_EQ((*known)->estimate.DebugString(), spec::EstimateResources(resolved->spec)->DebugString());
+  EXPECT_EQ((*known)->spec_bytes, spec::DeterministicBytes(resolved->spec));
+  EXPECT_EQ((*known)->spec_sha256, resolved->sha256);
+  EXPECT_EQ((*known)->origins_bytes, OriginsBytes(resolved->origins));
+  EXPECT_EQ((*known)->origins_sha256, Sha256Hex((*known)->origins_bytes));
 }
 
 TEST(ResolvedSpecsTest, ResolvesTheSameRequestOnce) {
@@ -52,6 +59,25 @@ TEST(ResolvedSpecsTest, EveryPartOfARequestCounts) {
   for (int round = 0; round < 2; ++round) {
     for (const spec::ResolveRequest& request : requests) ExpectAsResolved(specs, request);
   }
+}
+
+TEST(ResolvedSpecsTest, ACheckpointRootMakesAnotherSpec) {
+  ResolvedSpecs specs;
+  const KnownSpecPtr known = *specs.Resolve(Request());
+  const KnownSpecPtr here = *specs.WithCheckpointRoot(*known, "here", "dataset digits");
+  EXPECT_EQ(here->resolved.spec.checkpoint().root(), "here");
+  EXPECT_EQ(here->resolved.origins.at("checkpoint.root"), "dataset digits");
+  EXPECT_EQ(here->spec_sha256, spec::SpecSha256(here->resolved.spec));
+  EXPECT_EQ(here->origins_bytes, OriginsBytes(here->resolved.origins));
+  EXPECT_NE(here->spec_sha256, known->spec_sha256);
+  EXPECT_EQ(*specs.WithCheckpointRoot(*known, "here", "dataset digits"), here);
+  const KnownSpecPtr there = *specs.WithCheckpointRoot(*known, "there", "dataset digits");
+  EXPECT_EQ(there->resolved.spec.checkpoint().root(), "there");
+  const KnownSpecPtr otherwise = *specs.WithCheckpointRoot(*known, "here", "dataset faces");
+  EXPECT_EQ(otherwise->resolved.origins.at("checkpoint.root"), "dataset faces");
+  // One that is not kept is right all the same.
+  const KnownSpecPtr loose = *ResolvedSpecs::Of(known->resolved);
+  EXPECT_EQ((*specs.WithCheckpointRoot(*loose, "here", "dataset digits"))->spec_sha256, here->spec_sha256);
 }
 
 TEST(ResolvedSpecsTest, KeepsNoError) {
