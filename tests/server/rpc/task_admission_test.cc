@@ -59,11 +59,12 @@ class TaskAdmissionTest : public ::testing::Test {
 
   p2::v1::SampleTask& Sample() { return *request_.mutable_task()->mutable_sample(); }
   p2::v1::Reconstruction& Reconstruct() { return *Sample().mutable_reconstruct(); }
-  absl::StatusOr<Admission> Admit() const {
-    return rpc::Admit(request_, datasets_, workers_, [this](absl::string_view) { return source_; });
+  absl::StatusOr<Admission> Admit() {
+    return rpc::Admit(request_, datasets_, workers_, [this](absl::string_view) { return source_; }, specs_);
   }
-  std::string Refusal() const { return std::string(Admit().status().message()); }
+  std::string Refusal() { return std::string(Admit().status().message()); }
 
+  ResolvedSpecs specs_;
   SourceJob source_;
   std::vector<scheduler::DatasetPtr> datasets_ = {Dataset("dots", 16, 1, 48), Dataset("few", 16, 1, 7),
                                                   Dataset("photos", 64, 3, 1000)};
