@@ -81,7 +81,8 @@ int Main(int argc, char** argv) {
   app.add_option("--addr", server.grpc, "Without --spawn: the gRPC address of a p2d that runs");
   app.add_option("--http", server.http, "Without --spawn: its HTTP address");
   app.add_option("--seconds", seconds, "What is measured, after a warm-up of a tenth")->check(CLI::Range(0.1, 3600.0));
-  app.add_option("--rate", options.load.rate, "Calls a second, due at random (Poisson); 0: a closed loop of clients")
+  app.add_option("--rate", options.load.rate,
+                 "Calls a second (batch: jobs, metrics: points), due at random (Poisson); 0: a closed loop of clients")
       ->check(CLI::Range(0.0, 1e6));
   app.add_option("--clients", options.load.clients, "Of the closed loop; schedule: devices of short jobs")
       ->check(CLI::Range(1, 10'000));

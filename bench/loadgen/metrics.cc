@@ -15,6 +15,7 @@ namespace {
 
 constexpr int kPoints = 100;  // A message.
 constexpr absl::Duration kProbeInterval = absl::Milliseconds(200);
+constexpr absl::Duration kProbePoll = absl::Milliseconds(2);  // Asking without pause took a sixth of p2d's time.
 constexpr absl::Duration kProbeTimeout = absl::Seconds(30);
 
 // How long points take until QueryMetrics finds them, by a job that reports little.
@@ -49,8 +50,8 @@ class Probe {
     p2::v1::QueryMetricsRequest query;
     query.set_job(jobs_.name(job_));
     query.add_metrics("loss");
-    query.set_from_images(jobs_.Report(job_, ValuesOf(kPoints), [](const absl::Status&) {}));
-    while (absl::Now() - begin < kProbeTimeout) {
+    query.set_from_images(jobs_.Report(job_, {{"loss", 0.25}}, [](const absl::Status&) {}));
+    for (; absl::Now() - begin < kProbeTimeout; absl::SleepFor(kProbePoll)) {
       P2_ASSIGN_OR_RETURN(const p2::v1::QueryMetricsResponse found, client_.QueryMetrics(query));
       if (found.series_size() > 0) return absl::Now() - begin;
     }
