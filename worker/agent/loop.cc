@@ -18,6 +18,7 @@ struct Handle {
 
 struct Work {
   uv_work_t uv;
+  const bool* closing;
   std::function<void()> work;
   std::function<void()> done;
 };
@@ -40,6 +41,7 @@ Loop::Loop() {
 }
 
 Loop::~Loop() {
+  closing_ = true;
   uv_walk(&loop_, Close, nullptr);
   uv_run(&loop_, UV_RUN_DEFAULT);
   uv_loop_close(&loop_);
@@ -78,13 +80,13 @@ void Loop::OnSignal(int signal, std::function<void()> fn) {
 }
 
 void Loop::InPool(std::function<void()> work, std::function<void()> done) {
-  auto* job = new Work{{}, std::move(work), std::move(done)};
+  auto* job = new Work{{}, &closing_, std::move(work), std::move(done)};
   job->uv.data = job;
   uv_queue_work(
       &loop_, &job->uv, [](uv_work_t* uv) { static_cast<Work*>(uv->data)->work(); },
       [](uv_work_t* uv, int) {
         Work* finished = static_cast<Work*>(uv->data);
-        finished->done();
+        if (!*finished->closing) finished->done();
         delete finished;
       });
 }

@@ -16,7 +16,8 @@ namespace p2::agent {
 class Loop {
  public:
   Loop();
-  // REQUIRES: Run is not running. Closes timers and signals and waits for work in the pool.
+  // REQUIRES: Run is not running. Closes timers and signals and waits for work in the pool, whose `done` is not called:
+  // what it is about may be gone.
   ~Loop();
   Loop(const Loop&) = delete;
   Loop& operator=(const Loop&) = delete;
@@ -39,6 +40,7 @@ class Loop {
 
   uv_loop_t loop_;
   uv_async_t wake_;
+  bool closing_ = false;
   absl::Mutex mutex_;
   std::vector<std::function<void()>> posted_ ABSL_GUARDED_BY(mutex_);
 };

@@ -75,7 +75,7 @@ class TaskAdmissionTest : public ::testing::Test {
 TEST_F(TaskAdmissionTest, AReconstructionNeedsTheDatasetOfItsJobUnlessItNamesAnother) {
   auto admitted = Admit();
   ASSERT_TRUE(admitted.ok()) << admitted.status();
-  EXPECT_EQ(admitted->answer.job().task().sample().reconstruct().dataset(), "datasets/dots");
+  EXPECT_EQ(UnnamedJob(*admitted).task().sample().reconstruct().dataset(), "datasets/dots");
   const scheduler::JobNeeds& needs = admitted->command.needs;
   EXPECT_EQ(needs.dataset_root, "pictures");
   EXPECT_EQ(needs.dataset_root_id, "root-pictures");
