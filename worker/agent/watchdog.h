@@ -22,8 +22,8 @@ struct Deadlines {
   absl::Duration fence_after;
 };
 
-// The spec's deadlines (300, 120, 120, 600, 60 s and never where it has none) times `scale`; `silence` is taken as it is, 0 as
-// infinite.
+// The spec's deadlines (300, 120, 120, 600, 60 s and never where it has none) times `scale`; `silence` is taken as it
+// is, 0 as infinite.
 Deadlines ResolveDeadlines(const p2::v1::DeadlineSpec& spec, double scale, absl::Duration silence);
 
 // Time enters as data, on the monotonic clock. Confined.

@@ -60,7 +60,8 @@ class TaskAdmissionTest : public ::testing::Test {
   p2::v1::SampleTask& Sample() { return *request_.mutable_task()->mutable_sample(); }
   p2::v1::Reconstruction& Reconstruct() { return *Sample().mutable_reconstruct(); }
   absl::StatusOr<Admission> Admit() {
-    return rpc::Admit(request_, datasets_, workers_, [this](absl::string_view) { return source_; }, specs_);
+    return rpc::Admit(
+        request_, datasets_, workers_, [this](absl::string_view) { return source_; }, specs_);
   }
   std::string Refusal() { return std::string(Admit().status().message()); }
 
