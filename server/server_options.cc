@@ -72,7 +72,7 @@ absl::StatusOr<ServerOptions> ParseServerOptions(const std::vector<std::string>&
   layers.AddDuration("--tick-interval", options.tick_interval, "How often deadlines are looked at");
   layers.AddDuration("--disk-interval", options.disk_interval, "How often free space is looked at");
   app.add_option("--max-connections", options.max_connections,
-                 "Of clients and workers; a further one is closed at once")
+                 "Of clients and workers; beyond these and 512 files of p2d's own new ones are closed")
       ->capture_default_str();
   app.add_option("--submit-rate", options.submit_rate, "Jobs a second that one user may submit; 0: no limit")
       ->capture_default_str();

@@ -27,7 +27,7 @@ struct RpcServerOptions {
   // Larger requests get RESOURCE_EXHAUSTED, with this limit in the message.
   int max_message_bytes = 4 << 20;
   int max_streams_per_connection = 100;
-  // Beyond these, or where the process may open too few files, new connections are closed at once.
+  // Where these and 512 files more are open, or nearly as many as the process may open, new connections are closed.
   int max_connections = 16'000;
   int max_metadata_bytes = 16 * 1024;
   // Of open streams and waiting synchronous calls together; a call beyond gets RESOURCE_EXHAUSTED.

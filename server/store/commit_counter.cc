@@ -1,7 +1,6 @@
 #include "server/store/commit_counter.h"
 
 #include <fcntl.h>
-#include <unistd.h>
 
 #include <optional>
 #include <utility>
@@ -66,8 +65,6 @@ std::optional<Slot> DecodeSlot(absl::string_view slot) {
 
 }  // namespace
 
-CommitCounter::~CommitCounter() { close(fd_); }
-
 absl::StatusOr<std::unique_ptr<CommitCounter>> CommitCounter::Open(const std::string& path) {
   P2_ASSIGN_OR_RETURN(File file, File::Open(path, O_RDWR));
   std::optional<Slot> newest;
@@ -79,13 +76,13 @@ absl::StatusOr<std::unique_ptr<CommitCounter>> CommitCounter::Open(const std::st
   if (!newest.has_value()) {
     return absl::DataLossError(absl::StrCat(path, ": neither slot of the commit counter is whole; restore a backup"));
   }
-  return std::unique_ptr<CommitCounter>(new CommitCounter(file.Release(), path, newest->count, newest->mark));
+  return std::unique_ptr<CommitCounter>(new CommitCounter(std::move(file), newest->count, newest->mark));
 }
 
 absl::StatusOr<std::unique_ptr<CommitCounter>> CommitCounter::Create(const std::string& path, uint64_t count) {
   P2_ASSIGN_OR_RETURN(File file, File::Open(path, O_RDWR | O_CREAT | O_TRUNC));
   P2_RETURN_IF_ERROR(file.Truncate(2 * kSlotBytes));
-  std::unique_ptr<CommitCounter> counter(new CommitCounter(file.Release(), path, count, {}));
+  std::unique_ptr<CommitCounter> counter(new CommitCounter(std::move(file), count, {}));
   P2_RETURN_IF_ERROR(counter->Set(count));
   P2_RETURN_IF_ERROR(SyncPath(ParentDirectory(path)));
   return counter;
@@ -93,12 +90,9 @@ absl::StatusOr<std::unique_ptr<CommitCounter>> CommitCounter::Create(const std::
 
 absl::Status CommitCounter::Set(uint64_t count, const ManifestMark& mark) {
   const std::string slot = EncodeSlot({count, mark});
-  if (pwrite(fd_, slot.data(), slot.size(), static_cast<off_t>(count % 2) * kSlotBytes) !=
-      static_cast<ssize_t>(slot.size())) {
-    return ErrnoError("write", path_);
-  }
+  P2_RETURN_IF_ERROR(file_.WriteAt(static_cast<int64_t>(count % 2) * kSlotBytes, slot));
   P2_RETURN_IF_ERROR(P2_FAILPOINT("commits.before_sync"));
-  if (fdatasync(fd_) != 0) return ErrnoError("fdatasync", path_);
+  P2_RETURN_IF_ERROR(file_.Sync());
   count_ = count;
   mark_ = mark;
   return absl::OkStatus();

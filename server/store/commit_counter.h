@@ -12,6 +12,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "server/store/file_io.h"
 #include "server/store/manifest_mark.h"
 
 namespace p2::store {
@@ -23,7 +24,6 @@ class CommitCounter {
   static absl::StatusOr<std::unique_ptr<CommitCounter>> Open(const std::string& path);
   // Makes or replaces the file, durably, with `count`.
   static absl::StatusOr<std::unique_ptr<CommitCounter>> Create(const std::string& path, uint64_t count);
-  ~CommitCounter();
   CommitCounter(const CommitCounter&) = delete;
   CommitCounter& operator=(const CommitCounter&) = delete;
 
@@ -33,11 +33,10 @@ class CommitCounter {
   absl::Status Set(uint64_t count, const ManifestMark& mark = {});
 
  private:
-  CommitCounter(int fd, std::string path, uint64_t count, const ManifestMark& mark)
-      : fd_(fd), path_(std::move(path)), count_(count), mark_(mark) {}
+  CommitCounter(File file, uint64_t count, const ManifestMark& mark)
+      : file_(std::move(file)), count_(count), mark_(mark) {}
 
-  const int fd_;
-  const std::string path_;
+  File file_;
   uint64_t count_;
   ManifestMark mark_;
 };

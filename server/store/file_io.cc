@@ -91,9 +91,7 @@ absl::Status File::Truncate(int64_t size) {
   return ftruncate(fd_, size) == 0 ? absl::OkStatus() : ErrnoError("truncate", path_);
 }
 
-absl::Status File::Sync() { return fsync(fd_) == 0 ? absl::OkStatus() : ErrnoError("fsync", path_); }
-
-int File::Release() { return std::exchange(fd_, -1); }
+absl::Status File::Sync() { return fdatasync(fd_) == 0 ? absl::OkStatus() : ErrnoError("fdatasync", path_); }
 
 std::string ParentDirectory(const std::string& path) {
   const size_t slash = path.find_last_of('/');

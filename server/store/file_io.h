@@ -28,9 +28,8 @@ class File {
   absl::StatusOr<std::string> ReadAt(int64_t offset, int64_t max_bytes) const;
   absl::StatusOr<int64_t> Size() const;
   absl::Status Truncate(int64_t size);
+  // Its data and size.
   absl::Status Sync();
-  // Gives the descriptor up; the caller closes it.
-  int Release();
 
  private:
   File(int fd, std::string path) : fd_(fd), path_(std::move(path)) {}

@@ -41,11 +41,12 @@ def state_name(job) -> str:
 class Api:
     """Thread-safe. A call without an answer raises grpc.RpcError."""
 
-    def __init__(self, address: str):
+    def __init__(self, address: str, options=()):
+        """`options`: more of the channel's."""
         self.address = address
         self.channel = grpc.insecure_channel(address, options=[
             ("grpc.initial_reconnect_backoff_ms", 20), ("grpc.min_reconnect_backoff_ms", 20), ("grpc.max_reconnect_backoff_ms", 100),
-            ("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", 64 << 20)])
+            ("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", 64 << 20), *options])
 
     def close(self):
         self.channel.close()
