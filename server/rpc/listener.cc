@@ -26,6 +26,8 @@ namespace {
 
 // Before the next try, where no descriptor or memory could be had for a connection.
 constexpr int kExhaustedMs = 100;
+// Connections of a socket, before the others and the end are looked at again.
+constexpr int kAtOnce = 256;
 constexpr absl::Duration kWarnAgain = absl::Seconds(30);
 
 absl::StatusOr<UniqueFd> ListenOn(const addrinfo& at, absl::string_view address) {
@@ -122,38 +124,38 @@ void Listener::Accept() {
   while (true) {
     poll(items.data(), items.size(), -1);
     if (items[0].revents != 0) return;
+    bool exhausted = false;
     for (size_t i = 1; i < items.size(); ++i) {
       if (items[i].revents == 0) continue;
-      while (AcceptOne(items[i].fd)) {
+      for (int n = 0; n < kAtOnce; ++n) {
+        const Accepted accepted = AcceptOne(items[i].fd);
+        exhausted |= accepted == Accepted::kExhausted;
+        if (accepted != Accepted::kOne) break;
       }
-      if (errno == EAGAIN) continue;
-      // Out of descriptors or memory: it would be readable again at once.
-      if (poll(items.data(), 1, kExhaustedMs) > 0) return;
     }
+    // Else the sockets would be readable again at once.
+    if (exhausted && poll(items.data(), 1, kExhaustedMs) > 0) return;
   }
 }
 
-bool Listener::AcceptOne(int socket) {
+Listener::Accepted Listener::AcceptOne(int socket) {
   const int fd = accept4(socket, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
-  const bool refused = fd >= max_descriptors_;
-  if (refused || (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM))) {
-    const int error = errno;
-    if (const absl::Time now = Clock::Real().Monotonic(); now - warned_ > kWarnAgain) {
-      warned_ = now;
-      P2_LOG(kWarning) << "connections are refused: "
-                       << (refused
-                               ? absl::StrCat(max_descriptors_, " files and connections are open (--max-connections)")
-                               : std::strerror(error));
-    }
-    errno = error;
-  }
-  if (fd < 0) return errno == EINTR || errno == ECONNABORTED || errno == EPROTO;
-  if (refused) {
-    UniqueFd(fd).reset();
-  } else {
+  const int error = errno;
+  if (fd >= 0 && fd < max_descriptors_) {
     take_(socket, fd);
+    return Accepted::kOne;
   }
-  return true;
+  const bool exhausted = fd < 0 && (error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM);
+  if (const absl::Time now = Clock::Real().Monotonic(); (fd >= 0 || exhausted) && now - warned_ > kWarnAgain) {
+    warned_ = now;
+    P2_LOG(kWarning) << "connections are refused: "
+                     << (exhausted
+                             ? std::strerror(error)
+                             : absl::StrCat(max_descriptors_, " files and connections are open (--max-connections)"));
+  }
+  if (fd < 0) return exhausted ? Accepted::kExhausted : error == EAGAIN ? Accepted::kNone : Accepted::kOne;
+  UniqueFd(fd).reset();
+  return Accepted::kOne;
 }
 
 }  // namespace p2::rpc

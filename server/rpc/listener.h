@@ -40,8 +40,8 @@ class Listener {
  private:
   Listener() = default;
   void Accept();
-  // One connection of `socket`; false if there is none, or none can be had now.
-  bool AcceptOne(int socket);
+  enum class Accepted { kOne, kNone, kExhausted };  // kExhausted: no descriptor or memory for it now.
+  Accepted AcceptOne(int socket);
 
   // Constant once it serves.
   std::vector<UniqueFd> sockets_;

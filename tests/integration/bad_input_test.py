@@ -229,6 +229,17 @@ class DaemonTest(unittest.TestCase):
             self.assertIn(words, result.stdout)
 
 
+class RateTest(unittest.TestCase):
+    def test_who_submits_too_much_is_told_when_to_go_on(self):
+        with Cluster(d_flags=["--submit-rate", "1", "--submit-burst", "2"]) as p2:
+            for _ in range(2):
+                p2.submit(tiny_spec(images=64))
+            refused = p2.run("submit", "-f", p2.dir / "spec.yaml", "-o", "json")
+            self.assertEqual(refused.returncode, 5, refused.stderr)
+            self.assertEqual(json.loads(refused.stderr)["reason"], "RATE_LIMITED")
+            self.assertRegex(refused.stderr, r"submits more than 1 jobs a second .*try again in [0-9.]+m?s")
+
+
 class DiskTest(unittest.TestCase):
     """p2d's data directory on a file system of 400 MiB that fills up."""
 
