@@ -37,9 +37,10 @@ absl::StatusOr<UniqueFd> ListenOn(const addrinfo& at, absl::string_view address)
       setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) != 0 ||  // Connections inherit it.
       (at.ai_family == AF_INET6 && setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on)) != 0) ||
       bind(fd.get(), at.ai_addr, at.ai_addrlen) != 0 || listen(fd.get(), SOMAXCONN) != 0) {
-    const std::string text = absl::StrCat("grpc: cannot listen on ", address, ": ", std::strerror(errno),
+    const int error = errno;
+    const std::string text = absl::StrCat("grpc: cannot listen on ", address, ": ", std::strerror(error),
                                           "; stop what uses it or choose another with --listen");
-    return errno == EADDRINUSE ? absl::AlreadyExistsError(text) : absl::FailedPreconditionError(text);
+    return error == EADDRINUSE ? absl::AlreadyExistsError(text) : absl::FailedPreconditionError(text);
   }
   return fd;
 }
