@@ -28,8 +28,10 @@ absl::StatusOr<std::unique_ptr<ServerUnderTest>> ServerUnderTest::Open(ServerOpt
 absl::StatusOr<absl::Duration> ServerUnderTest::Start() {
   const std::string ready = directory_->path() + "/p2d.ready", log = directory_->path() + "/p2d.log";
   std::filesystem::remove(ready);
+  // No limit for one user: one is all users here.
   std::vector<std::string> argv = {options_.p2d, "--data-dir",  data_directory(), "--listen", options_.grpc,
-                                   "--http",     options_.http, "--ready-file",   ready};
+                                   "--http",     options_.http, "--ready-file",   ready,      "--submit-rate",
+                                   "0"};
   argv.insert(argv.end(), options_.flags.begin(), options_.flags.end());
   const absl::Time begin = absl::Now();
   P2_ASSIGN_OR_RETURN(process_, Process::Start(argv, log, options_.core));

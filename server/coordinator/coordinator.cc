@@ -15,8 +15,6 @@
 namespace p2::coordinator {
 namespace {
 
-constexpr int kMessagesAhead = 256;  // Of one worker, waiting for the loop.
-
 // Waits for what a callback brings.
 template <typename T>
 class Reply {
@@ -86,28 +84,25 @@ absl::Status Coordinator::Inquire(const std::string& job, std::function<void(con
   return reply.Wait().status();
 }
 
-absl::StatusOr<std::shared_ptr<WorkerSession>> Coordinator::ConnectWorker(const p2::v1::Hello& hello) {
+void Coordinator::ConnectWorker(const p2::v1::Hello& hello, std::function<void(absl::StatusOr<Session>)> done) {
   if (hello.protocol_version() != kProtocolVersion) {
-    return Error(ErrorReason::kProtocolUnsupported,
-                 absl::StrCat("worker ", hello.worker(), " speaks protocol version ", hello.protocol_version(),
-                              ", this p2d speaks ", kProtocolVersion, "; install the same release of both"));
+    return done(Error(ErrorReason::kProtocolUnsupported,
+                      absl::StrCat("worker ", hello.worker(), " speaks protocol version ", hello.protocol_version(),
+                                   ", this p2d speaks ", kProtocolVersion, "; install the same release of both")));
   }
-  P2_ASSIGN_OR_RETURN(scheduler::WorkerConnected event, FromHello(hello));
-  Reply<std::shared_ptr<WorkerSession>> reply;
-  P2_RETURN_IF_ERROR(impl_->loop_.Push(Loop::Greeting{
-      std::move(event),
-      [&reply](absl::StatusOr<std::shared_ptr<WorkerSession>> session) { reply.Set(std::move(session)); }}));
-  return reply.Wait();
+  absl::StatusOr<scheduler::WorkerConnected> event = FromHello(hello);
+  if (!event.ok()) return done(event.status());
+  const absl::Status status = impl_->loop_.Push(Loop::Greeting{*std::move(event), done});
+  if (!status.ok()) done(status);
 }
 
-absl::Status Coordinator::Receive(const std::shared_ptr<WorkerSession>& session, p2::v1::ConnectRequest message) {
-  P2_RETURN_IF_ERROR(session->AwaitRoom(kMessagesAhead));
-  return impl_->loop_.Push(Loop::Message{session, std::move(message)});
+absl::StatusOr<bool> Coordinator::Receive(const Session& session, p2::v1::ConnectRequest message) {
+  const bool room = session->TakeUp();
+  P2_RETURN_IF_ERROR(impl_->loop_.Push(Loop::Message{session, std::move(message)}));
+  return room;
 }
 
-void Coordinator::Disconnect(const std::shared_ptr<WorkerSession>& session) {
-  impl_->loop_.Push(Loop::Farewell{session}).IgnoreError();
-}
+void Coordinator::Disconnect(const Session& session) { impl_->loop_.Push(Loop::Farewell{session}).IgnoreError(); }
 
 absl::StatusOr<scheduler::JobPtr> Coordinator::GetJob(absl::string_view id) const {
   if (scheduler::JobPtr job = impl_->view_.FindJob(id); job != nullptr) return job;

@@ -98,14 +98,16 @@ class Coordinator {
   };
   absl::Status Inquire(const std::string& job, std::function<void(const Inside&)> inquiry);
 
-  // A worker's stream begins. Errors end it: ALREADY_EXISTS (another instance of that name is connected),
-  // FAILED_PRECONDITION (protocol), INVALID_ARGUMENT (a bad name or slot).
-  absl::StatusOr<std::shared_ptr<WorkerSession>> ConnectWorker(const p2::v1::Hello& hello);
-  // One message of a connected worker, after Hello. Blocks while this worker is far ahead of the loop. An error ends
-  // the stream.
-  absl::Status Receive(const std::shared_ptr<WorkerSession>& session, p2::v1::ConnectRequest message);
+  using Session = std::shared_ptr<WorkerSession>;
+  // A worker's stream begins: `done` is called, on any thread, with its session, whose first message is the welcome.
+  // Errors end it: ALREADY_EXISTS (another instance of that name is connected), FAILED_PRECONDITION (protocol),
+  // INVALID_ARGUMENT (a bad name or slot), UNAVAILABLE when stopped.
+  void ConnectWorker(const p2::v1::Hello& hello, std::function<void(absl::StatusOr<Session>)> done);
+  // One message of a connected worker, after Hello. False: this worker is far ahead of the loop; the next message is
+  // not to be read before its session says that there is room. An error ends the stream.
+  absl::StatusOr<bool> Receive(const Session& session, p2::v1::ConnectRequest message);
   // The stream has ended.
-  void Disconnect(const std::shared_ptr<WorkerSession>& session);
+  void Disconnect(const Session& session);
 
   // Reads of what is synced. A job that is not live is read from the store. NOT_FOUND.
   absl::StatusOr<scheduler::JobPtr> GetJob(absl::string_view id) const;

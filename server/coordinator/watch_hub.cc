@@ -30,11 +30,19 @@ int64_t Watch<Change>::resume_revision() const {
 }
 
 template <typename Change>
+void Watch<Change>::OnReady(std::function<void()> ready) {
+  absl::MutexLock lock(&mutex_);
+  ready_ = std::move(ready);
+  if (!queue_.empty() || closed_.has_value()) ready_();
+}
+
+template <typename Change>
 bool Watch<Change>::Push(const Change& change) {
   absl::MutexLock lock(&mutex_);
   if (closed_.has_value()) return false;
   if (queue_.size() < limit_) {
     queue_.push_back(change);
+    if (queue_.size() == 1 && ready_) ready_();
     return true;
   }
   closed_ = Error(ErrorReason::kReaderTooSlow,
@@ -46,7 +54,9 @@ bool Watch<Change>::Push(const Change& change) {
 template <typename Change>
 void Watch<Change>::Close(absl::Status status) {
   absl::MutexLock lock(&mutex_);
-  if (!closed_.has_value()) closed_ = std::move(status);
+  if (closed_.has_value()) return;
+  closed_ = std::move(status);
+  if (queue_.empty() && ready_) ready_();
 }
 
 template class Watch<JobChange>;
@@ -86,11 +96,7 @@ absl::StatusOr<std::shared_ptr<JobWatch>> WatchHub::WatchJobs(std::set<std::stri
   absl::MutexLock lock(&mutex_);
   if (stopped_) return Stopping();
   std::deque<JobChange> initial;
-  if (start_revision == 0) {
-    for (const auto& [id, job] : live_) {
-      if (Matches(ids, id)) initial.push_back({job_revision_, id, job});
-    }
-  } else {
+  if (start_revision != 0) {
     if (absl::Status status = CheckStart(start_revision, job_floor_, job_revision_); !status.ok()) return status;
     for (const JobChange& change : job_history_) {
       if (change.revision >= start_revision && Matches(ids, change.job)) initial.push_back(change);
@@ -144,8 +150,8 @@ int WatchHub::watchers() const {
 
 void WatchHub::Reset(std::vector<scheduler::JobPtr> live_jobs, int64_t job_revision, int64_t event_revision) {
   absl::MutexLock lock(&mutex_);
-  live_.clear();
-  for (scheduler::JobPtr& job : live_jobs) live_[job->id] = job;
+  activity_.clear();
+  for (const scheduler::JobPtr& job : live_jobs) activity_[job->id] = ++activity_count_;
   job_floor_ = job_revision_ = job_revision;
   event_floor_ = event_revision_ = event_revision;
 }
@@ -154,14 +160,12 @@ void WatchHub::Publish(std::vector<JobChange> jobs, std::vector<EventChange> eve
                        const std::set<std::string>& active_jobs) {
   absl::MutexLock lock(&mutex_);
   for (const std::string& job : active_jobs) {
-    if (live_.count(job) > 0) activity_[job] = ++activity_count_;
+    if (const auto live = activity_.find(job); live != activity_.end()) live->second = ++activity_count_;
   }
   for (JobChange& change : jobs) {
     if (change.record == nullptr || scheduler::IsTerminal(change.record->state)) {
-      live_.erase(change.job);
       activity_.erase(change.job);
     } else {
-      live_[change.job] = change.record;
       activity_[change.job] = ++activity_count_;
     }
     job_revision_ = change.revision;

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 #include <deque>
-#include <map>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <set>
@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -41,6 +42,9 @@ class Watch {
   absl::StatusOr<std::optional<Change>> Next(absl::Duration timeout);
   // First revision that Next has not returned.
   int64_t resume_revision() const;
+  // Once, for readers that do not wait in Next: `ready` is called when Next has something to return again, on any
+  // thread, under the hub's locks: it must be quick and call neither hub nor watch.
+  void OnReady(std::function<void()> ready);
 
  private:
   friend class WatchHub;
@@ -57,6 +61,7 @@ class Watch {
   std::deque<Change> queue_ ABSL_GUARDED_BY(mutex_);
   int64_t resume_revision_ ABSL_GUARDED_BY(mutex_);
   std::optional<absl::Status> closed_ ABSL_GUARDED_BY(mutex_);
+  std::function<void()> ready_ ABSL_GUARDED_BY(mutex_);
 };
 using JobWatch = Watch<JobChange>;
 using EventWatch = Watch<EventChange>;
@@ -70,8 +75,7 @@ class WatchHub {
   };
   explicit WatchHub(Options options) : options_(options) {}
 
-  // Jobs named in `ids` (empty: all). start_revision 0: first the present state of each live job that matches (finished
-  // jobs are the caller's to add from the store), then every change. Else every change from that revision on:
+  // Jobs named in `ids` (empty: all). start_revision 0: only new changes. Else every change from that revision on:
   // OUT_OF_RANGE if it is no longer kept or was never given.
   absl::StatusOr<std::shared_ptr<JobWatch>> WatchJobs(std::set<std::string> ids, int64_t start_revision);
   // Events of `resource` (empty: all). start_revision 0: only new ones. Older ones than those kept: OUT_OF_RANGE (the
@@ -106,7 +110,6 @@ class WatchHub {
   const Options options_;
 
   mutable absl::Mutex mutex_;
-  std::map<std::string, scheduler::JobPtr> live_ ABSL_GUARDED_BY(mutex_);
   std::deque<JobChange> job_history_ ABSL_GUARDED_BY(mutex_);
   std::deque<EventChange> event_history_ ABSL_GUARDED_BY(mutex_);
   // Changes up to here are not kept.
@@ -114,7 +117,7 @@ class WatchHub {
   int64_t job_revision_ ABSL_GUARDED_BY(mutex_) = 0, event_revision_ ABSL_GUARDED_BY(mutex_) = 0;
   std::vector<JobReader> job_readers_ ABSL_GUARDED_BY(mutex_);
   std::vector<EventReader> event_readers_ ABSL_GUARDED_BY(mutex_);
-  std::map<std::string, int64_t, std::less<>> activity_ ABSL_GUARDED_BY(mutex_);
+  absl::flat_hash_map<std::string, int64_t> activity_ ABSL_GUARDED_BY(mutex_);  // Of each live job.
   int64_t activity_count_ ABSL_GUARDED_BY(mutex_) = 0;
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
 };

@@ -3,6 +3,11 @@
 #include <utility>
 
 namespace p2::coordinator {
+namespace {
+
+constexpr int kMessagesAhead = 256;  // Of one worker, waiting for the loop.
+
+}  // namespace
 
 absl::StatusOr<std::optional<p2::v1::ConnectResponse>> WorkerSession::Next(absl::Duration timeout) {
   absl::MutexLock lock(&mutex_);
@@ -15,14 +20,39 @@ absl::StatusOr<std::optional<p2::v1::ConnectResponse>> WorkerSession::Next(absl:
   return message;
 }
 
+// Handlers are called unlocked: they come back for what there is.
+
+void WorkerSession::Attach(std::function<void()> ready, std::function<void()> room) {
+  std::function<void()> call;
+  {
+    absl::MutexLock lock(&mutex_);
+    ready_ = std::move(ready);
+    room_ = std::move(room);
+    if (!outgoing_.empty() || closed_.has_value()) call = ready_;
+  }
+  if (call) call();
+}
+
 void WorkerSession::Send(p2::v1::ConnectResponse message) {
-  absl::MutexLock lock(&mutex_);
-  if (!closed_.has_value()) outgoing_.push_back(std::move(message));
+  std::function<void()> call;
+  {
+    absl::MutexLock lock(&mutex_);
+    if (closed_.has_value()) return;
+    outgoing_.push_back(std::move(message));
+    if (outgoing_.size() == 1) call = ready_;
+  }
+  if (call) call();
 }
 
 void WorkerSession::Close(absl::Status status) {
-  absl::MutexLock lock(&mutex_);
-  if (!closed_.has_value()) closed_ = std::move(status);
+  std::function<void()> call;
+  {
+    absl::MutexLock lock(&mutex_);
+    if (closed_.has_value()) return;
+    closed_ = std::move(status);
+    call = ready_;
+  }
+  if (call) call();
 }
 
 absl::Status WorkerSession::status() const {
@@ -30,18 +60,23 @@ absl::Status WorkerSession::status() const {
   return closed_.value_or(absl::OkStatus());
 }
 
-absl::Status WorkerSession::AwaitRoom(int limit) {
+bool WorkerSession::TakeUp() {
   absl::MutexLock lock(&mutex_);
-  auto room = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return waiting_ < limit || closed_.has_value(); };
-  mutex_.Await(absl::Condition(&room));
-  if (closed_.has_value()) return *closed_;
-  ++waiting_;
-  return absl::OkStatus();
+  held_up_ = ++waiting_ >= kMessagesAhead;
+  return !held_up_;
 }
 
 void WorkerSession::MessageTaken() {
-  absl::MutexLock lock(&mutex_);
-  --waiting_;
+  std::function<void()> call;
+  {
+    absl::MutexLock lock(&mutex_);
+    --waiting_;
+    if (held_up_ && waiting_ <= kMessagesAhead / 2) {
+      held_up_ = false;
+      call = room_;
+    }
+  }
+  if (call) call();
 }
 
 }  // namespace p2::coordinator

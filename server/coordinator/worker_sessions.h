@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <optional>
 #include <string>
 #include <utility>
@@ -24,6 +25,10 @@ class WorkerSession {
   const std::string& worker() const { return worker_; }
   int64_t id() const { return id_; }
 
+  // Once, for the stream's handler: `ready` is called when Next has something to return again, `room` when more of the
+  // worker's messages may be taken up. On any thread, and after the handler is gone.
+  void Attach(std::function<void()> ready, std::function<void()> room);
+
   // Next message to send, waiting at most `timeout` (real time). Empty: nothing came. An error ends the stream with it:
   // UNAVAILABLE (p2d stops, or a newer stream of this worker took over), or what was wrong with a message of the
   // worker.
@@ -31,14 +36,13 @@ class WorkerSession {
 
   // Queues a message; dropped once closed (it is issued again at the next connection).
   void Send(p2::v1::ConnectResponse message);
-  // First call wins; wakes Next and AwaitRoom.
+  // The first call counts.
   void Close(absl::Status status);
   // OK while the stream stands, then why it was closed.
   absl::Status status() const;
 
-  // Back-pressure: waits until fewer than `limit` messages of this worker wait for the loop, and counts one more. An
-  // error: the stream was closed.
-  absl::Status AwaitRoom(int limit);
+  // Back-pressure: one more message of this worker waits for the loop. False: enough of them do; `room` will be called.
+  bool TakeUp();
   void MessageTaken();
 
  private:
@@ -49,7 +53,9 @@ class WorkerSession {
   mutable absl::Mutex mutex_;
   std::deque<p2::v1::ConnectResponse> outgoing_ ABSL_GUARDED_BY(mutex_);
   std::optional<absl::Status> closed_ ABSL_GUARDED_BY(mutex_);
+  std::function<void()> ready_ ABSL_GUARDED_BY(mutex_), room_ ABSL_GUARDED_BY(mutex_);
   int waiting_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool held_up_ ABSL_GUARDED_BY(mutex_) = false;  // TakeUp said no.
 };
 
 }  // namespace p2::coordinator

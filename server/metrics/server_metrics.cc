@@ -6,6 +6,7 @@
 #include <variant>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
 #include "common/metric_names.h"
 #include "server/scheduler/action.h"
 
@@ -81,7 +82,10 @@ void ServerMetrics::OnJob(const scheduler::JobRecord& job) {
   const bool first = seen_.count(job.id) == 0;
   Seen& seen = seen_[job.id];
   const bool created = first && job.update_time == job.create_time;
-  if (created) admissions_.Increment();
+  if (created) {
+    admissions_.Increment();
+    gauges_->SetCheckpointBytes(job.id, 0);
+  }
   if (!job.attempts.empty()) {
     const scheduler::Attempt& attempt = job.attempts.back();
     const bool started = attempt.start_time != absl::InfinitePast();
@@ -113,7 +117,6 @@ void ServerMetrics::CountCheckpoints(const scheduler::ClusterState& state,
     for (const auto& [id, job] : state.live_jobs()) changed.insert(id);
   }
   for (const scheduler::Mutation& mutation : mutations) {
-    if (const auto* put = std::get_if<scheduler::PutJob>(&mutation)) changed.insert(put->job->id);
     if (const auto* put = std::get_if<scheduler::PutCheckpoint>(&mutation)) changed.insert(put->checkpoint->job);
     if (const auto* erase = std::get_if<scheduler::EraseCheckpoint>(&mutation)) changed.insert(erase->job);
   }
@@ -148,9 +151,21 @@ void ServerMetrics::OnRefused(absl::string_view, absl::string_view) { epoch_conf
 
 void ServerMetrics::OnRpc(const std::string& service, const std::string& method, const std::string& code,
                           absl::Duration taken) {
-  rpc_handled_.Add({{"grpc_service", service}, {"grpc_method", method}, {"grpc_code", code}}).Increment();
-  rpc_seconds_.Add({{"grpc_service", service}, {"grpc_method", method}}, kRpcBuckets)
-      .Observe(absl::ToDoubleSeconds(taken));
+  const RpcSeries series = RpcSeriesOf(service, method, code);
+  series.handled->Increment();
+  series.seconds->Observe(absl::ToDoubleSeconds(taken));
+}
+
+ServerMetrics::RpcSeries ServerMetrics::RpcSeriesOf(const std::string& service, const std::string& method,
+                                                    const std::string& code) {
+  const std::string key = absl::StrCat(service, "/", method, " ", code);
+  absl::MutexLock lock(&mutex_);
+  RpcSeries& series = rpc_series_[key];
+  if (series.handled == nullptr) {
+    series = {&rpc_handled_.Add({{"grpc_service", service}, {"grpc_method", method}, {"grpc_code", code}}),
+              &rpc_seconds_.Add({{"grpc_service", service}, {"grpc_method", method}}, kRpcBuckets)};
+  }
+  return series;
 }
 
 }  // namespace p2::metrics

@@ -6,7 +6,10 @@
 #include <string>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
 #include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "prometheus/collectable.h"
@@ -44,6 +47,13 @@ class ServerMetrics : public coordinator::Observer {
     bool started = false;
   };
 
+  // Of a method's ends with one code.
+  struct RpcSeries {
+    prometheus::Counter* handled = nullptr;
+    prometheus::Histogram* seconds = nullptr;
+  };
+
+  RpcSeries RpcSeriesOf(const std::string& service, const std::string& method, const std::string& code);
   void OnJob(const scheduler::JobRecord& job);
   // An attempt that p2d stopped for another job has ended.
   void OnMadeRoom(const scheduler::JobRecord& job);
@@ -63,6 +73,10 @@ class ServerMetrics : public coordinator::Observer {
   prometheus::Counter& checkpoint_failures_;
   prometheus::Family<prometheus::Counter>& rpc_handled_;
   prometheus::Family<prometheus::Histogram>& rpc_seconds_;
+
+  // By the three names: to find a series among its labels takes longer than most of an RPC's other parts.
+  absl::Mutex mutex_;
+  absl::flat_hash_map<std::string, RpcSeries> rpc_series_ ABSL_GUARDED_BY(mutex_);
 
   // Confined to the loop thread.
   std::map<std::string, Seen, std::less<>> seen_;

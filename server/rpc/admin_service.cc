@@ -9,6 +9,7 @@
 #include "common/logging.h"
 #include "common/rpc/grpc_status.h"
 #include "common/status_macros.h"
+#include "server/rpc/convert.h"
 #include "server/rpc/validation.h"
 #include "server/scheduler/job_lifecycle.h"
 #include "server/store/store_check.h"

@@ -9,6 +9,7 @@
 #include "common/resource_name.h"
 #include "common/rpc/grpc_status.h"
 #include "common/status_macros.h"
+#include "server/rpc/convert.h"
 #include "server/rpc/page_token.h"
 #include "server/rpc/unary_call.h"
 #include "server/rpc/validation.h"

@@ -7,14 +7,11 @@
 #include "absl/strings/str_cat.h"
 #include "common/resource_name.h"
 #include "common/spec/proto_bytes.h"
-#include "common/status_macros.h"
 #include "common/storage_layout.h"
 #include "server/scheduler/shares.h"
 
 namespace p2::rpc {
 namespace {
-
-constexpr size_t kSpecsKept = 64;
 
 // Sets a timestamp unless the time is "none".
 template <typename Message, typename Member>
@@ -258,35 +255,6 @@ p2::v1::FairShare ToProto(const scheduler::ShareNumbers& record) {
   m.set_weight(record.weight);
   m.set_score(record.score);
   return m;
-}
-
-absl::StatusOr<std::shared_ptr<const p2::v1::Job>> JobViews::SpecsOf(const scheduler::JobRecord& record) const {
-  std::string key = absl::StrCat(record.spec_sha256, " ", record.origins_sha256);
-  {
-    absl::MutexLock lock(&mutex_);
-    if (const auto found = known_.find(key); found != known_.end()) return found->second;
-  }
-  auto specs = std::make_shared<p2::v1::Job>();
-  P2_ASSIGN_OR_RETURN(const std::string spec, store_.GetSpec(record.spec_sha256));
-  bool parsed = specs->mutable_spec()->ParseFromString(spec);
-  if (!record.origins_sha256.empty()) {
-    P2_ASSIGN_OR_RETURN(const std::string bytes, store_.GetSpec(record.origins_sha256));
-    p2::v1::Job origins;
-    parsed = parsed && origins.ParseFromString(bytes);
-    specs->mutable_spec_origins()->swap(*origins.mutable_spec_origins());
-  }
-  if (!parsed) return absl::DataLossError(absl::StrCat("spec of job ", record.id, " cannot be parsed"));
-  absl::MutexLock lock(&mutex_);
-  if (known_.size() >= kSpecsKept) known_.clear();
-  known_.emplace(std::move(key), specs);
-  return specs;
-}
-
-absl::StatusOr<p2::v1::Job> JobViews::View(const scheduler::JobRecord& record) const {
-  P2_ASSIGN_OR_RETURN(const std::shared_ptr<const p2::v1::Job> specs, SpecsOf(record));
-  p2::v1::Job job = ToProto(record);
-  job.MergeFrom(*specs);
-  return job;
 }
 
 std::string OriginsBytes(const std::map<std::string, std::string>& origins) {

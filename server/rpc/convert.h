@@ -2,12 +2,8 @@
 #pragma once
 
 #include <map>
-#include <memory>
 #include <string>
 
-#include "absl/base/thread_annotations.h"
-#include "absl/status/statusor.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "google/protobuf/timestamp.pb.h"
 #include "p2/v1/artifact_service.pb.h"
@@ -19,11 +15,10 @@
 #include "p2/v1/job_service.pb.h"
 #include "server/scheduler/explain.h"
 #include "server/scheduler/types.h"
-#include "server/store/job_store.h"
 
 namespace p2::rpc {
 
-// Without spec and origins, which JobViews adds.
+// Without spec and origins, which JobViews (job_views.h) adds.
 p2::v1::Job ToProto(const scheduler::JobRecord& record);
 // `lineage` of the message.
 void SetLineage(const scheduler::Lineage& lineage, p2::v1::Job& job);
@@ -41,25 +36,6 @@ p2::v1::FairShare ToProto(const scheduler::ShareNumbers& record);
 scheduler::DatasetRecord FromProto(const p2::v1::Dataset& dataset);
 
 google::protobuf::Timestamp ToTimestamp(absl::Time time);
-
-// Jobs with their specs. Thread-safe.
-class JobViews {
- public:
-  explicit JobViews(const store::JobStore& store) : store_(store) {}
-
-  // DATA_LOSS if the job's spec is not there or cannot be parsed.
-  absl::StatusOr<p2::v1::Job> View(const scheduler::JobRecord& record) const;
-
- private:
-  // A message of the record's spec and origins alone.
-  absl::StatusOr<std::shared_ptr<const p2::v1::Job>> SpecsOf(const scheduler::JobRecord& record) const;
-
-  const store::JobStore& store_;
-
-  // By both hashes, so they never change. Many jobs have few specs.
-  mutable absl::Mutex mutex_;
-  mutable std::map<std::string, std::shared_ptr<const p2::v1::Job>> known_ ABSL_GUARDED_BY(mutex_);
-};
 
 // The form in which origins are stored (PutSpec).
 std::string OriginsBytes(const std::map<std::string, std::string>& origins);

@@ -1,14 +1,18 @@
 #include "server/rpc/event_service.h"
 
+#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "common/rpc/grpc_status.h"
 #include "common/status_macros.h"
+#include "server/rpc/convert.h"
+#include "server/rpc/message_bytes.h"
 #include "server/rpc/page_token.h"
 #include "server/rpc/unary_call.h"
 #include "server/rpc/validation.h"
@@ -17,6 +21,69 @@ namespace p2::rpc {
 namespace {
 
 constexpr int kMaxLookedAt = 100'000;
+// Read from the store at once: an open stream holds no more of them.
+constexpr int kReadAtOnce = 100;
+
+// Old events from the store, then new ones: the watch of those begins when little is left, and before the rest is read.
+class EventSource : public StreamSource {
+ public:
+  EventSource(const ServiceContext& context, const p2::v1::FollowEventsRequest& request, PushStreams::Wake wake)
+      : context_(context),
+        resource_(request.resource()),
+        wake_(std::move(wake)),
+        next_(request.start_revision()),
+        stored_(request.start_revision() != 0) {}
+
+  absl::Status Watch() {
+    P2_ASSIGN_OR_RETURN(watch_, context_.coordinator.watches().WatchEvents(resource_, 0));
+    watch_->OnReady(wake_);
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<std::optional<grpc::ByteBuffer>> Next() override {
+    while (true) {
+      for (; !read_.empty(); read_.pop_front()) {
+        if (read_.front().revision >= next_) return Message(read_.front());
+      }
+      if (stored_) {
+        P2_RETURN_IF_ERROR(Read());
+        continue;
+      }
+      P2_ASSIGN_OR_RETURN(const std::optional<coordinator::EventChange> change, watch_->Next(absl::ZeroDuration()));
+      if (!change.has_value()) return std::nullopt;
+      if (change->event.revision >= next_) return Message(change->event);  // Else it came from the store.
+    }
+  }
+
+  std::optional<grpc::ByteBuffer> Idle() override { return std::nullopt; }
+
+ private:
+  absl::Status Read() {
+    P2_ASSIGN_OR_RETURN(const std::vector<scheduler::EventRecord> events,
+                        context_.store.ListEvents(resource_, next_, kReadAtOnce));
+    read_.assign(events.begin(), events.end());
+    const bool rest = events.size() < static_cast<size_t>(kReadAtOnce);
+    stored_ = !rest || watch_ == nullptr;
+    if (rest && watch_ == nullptr) return Watch();
+    if (!rest) watch_.reset();
+    return absl::OkStatus();
+  }
+
+  grpc::ByteBuffer Message(const scheduler::EventRecord& event) {
+    p2::v1::FollowEventsResponse message;
+    *message.mutable_event() = ToProto(event);
+    next_ = event.revision + 1;
+    return ToBytes(message);
+  }
+
+  const ServiceContext& context_;
+  const std::string resource_;
+  const PushStreams::Wake wake_;
+  int64_t next_;  // Revisions below it are sent, or not wanted.
+  bool stored_;   // There may be more in the store than read_.
+  std::deque<scheduler::EventRecord> read_;
+  std::shared_ptr<coordinator::EventWatch> watch_;
+};
 
 }  // namespace
 
@@ -49,35 +116,13 @@ absl::StatusOr<p2::v1::ListEventsResponse> EventService::List(const p2::v1::List
   }
 }
 
-absl::Status EventService::Follow(const grpc::ServerContext& call, const p2::v1::FollowEventsRequest& request,
-                                  grpc::ServerWriter<p2::v1::FollowEventsResponse>& writer) const {
+absl::StatusOr<std::unique_ptr<StreamSource>> EventService::Follow(const p2::v1::FollowEventsRequest& request,
+                                                                   PushStreams::Wake wake) const {
   if (request.start_revision() < 0) return BadRequestError({{"start_revision", "is negative"}});
-  int64_t next = request.start_revision();
-  const auto send = [&](const scheduler::EventRecord& event) -> absl::Status {
-    if (event.revision < next) return absl::OkStatus();  // Both in the store and in the watch.
-    p2::v1::FollowEventsResponse message;
-    *message.mutable_event() = ToProto(event);
-    next = event.revision + 1;
-    return writer.Write(message) ? absl::OkStatus() : absl::CancelledError("the client is gone");
-  };
-  // Old events come from the store; the watch of new ones begins when little is left, and before the rest is read.
-  std::shared_ptr<coordinator::EventWatch> watch;
-  for (bool caught_up = request.start_revision() == 0; watch == nullptr && !context_.Ended(call);) {
-    if (caught_up) {
-      P2_ASSIGN_OR_RETURN(watch, context_.coordinator.watches().WatchEvents(request.resource(), 0));
-    }
-    if (request.start_revision() == 0) break;
-    P2_ASSIGN_OR_RETURN(const std::vector<scheduler::EventRecord> events,
-                        context_.store.ListEvents(request.resource(), next, kMaxPageSize));
-    for (const scheduler::EventRecord& event : events) P2_RETURN_IF_ERROR(send(event));
-    if (watch != nullptr && events.size() == kMaxPageSize) watch.reset();
-    caught_up = events.size() < kMaxPageSize;
-  }
-  while (!context_.Ended(call)) {
-    P2_ASSIGN_OR_RETURN(const std::optional<coordinator::EventChange> change, watch->Next(kStreamPoll));
-    if (change.has_value()) P2_RETURN_IF_ERROR(send(change->event));
-  }
-  return context_.EndStatus(call);
+  auto source = std::make_unique<EventSource>(context_, request, std::move(wake));
+  // New ones are not to be missed, from now on.
+  if (request.start_revision() == 0) P2_RETURN_IF_ERROR(source->Watch());
+  return source;
 }
 
 grpc::ServerUnaryReactor* EventService::ListEvents(grpc::CallbackServerContext* call,
@@ -86,9 +131,12 @@ grpc::ServerUnaryReactor* EventService::ListEvents(grpc::CallbackServerContext* 
   return Reply(call, response, List(*request));
 }
 
-grpc::Status EventService::FollowEvents(grpc::ServerContext* call, const p2::v1::FollowEventsRequest* request,
-                                        grpc::ServerWriter<p2::v1::FollowEventsResponse>* writer) {
-  return ToGrpcStatus(Follow(*call, *request, *writer));
+grpc::ServerWriteReactor<grpc::ByteBuffer>* EventService::FollowEvents(grpc::CallbackServerContext*,
+                                                                       const grpc::ByteBuffer* request) {
+  return context_.streams.Start([&](PushStreams::Wake wake) -> absl::StatusOr<std::unique_ptr<StreamSource>> {
+    P2_ASSIGN_OR_RETURN(const auto parsed, FromBytes<p2::v1::FollowEventsRequest>(*request));
+    return Follow(parsed, std::move(wake));
+  });
 }
 
 }  // namespace p2::rpc

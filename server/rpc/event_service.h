@@ -1,11 +1,14 @@
 #pragma once
 
+#include <memory>
+
 #include "p2/v1/event_service.grpc.pb.h"
 #include "server/rpc/service_context.h"
 
 namespace p2::rpc {
 
-using EventServiceBase = p2::v1::EventService::WithCallbackMethod_ListEvents<p2::v1::EventService::Service>;
+using EventServiceBase = p2::v1::EventService::WithCallbackMethod_ListEvents<
+    p2::v1::EventService::WithRawCallbackMethod_FollowEvents<p2::v1::EventService::Service>>;
 
 // Thread-safe.
 class EventService final : public EventServiceBase {
@@ -14,13 +17,13 @@ class EventService final : public EventServiceBase {
 
   grpc::ServerUnaryReactor* ListEvents(grpc::CallbackServerContext* call, const p2::v1::ListEventsRequest* request,
                                        p2::v1::ListEventsResponse* response) override;
-  grpc::Status FollowEvents(grpc::ServerContext* call, const p2::v1::FollowEventsRequest* request,
-                            grpc::ServerWriter<p2::v1::FollowEventsResponse>* writer) override;
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* FollowEvents(grpc::CallbackServerContext* call,
+                                                           const grpc::ByteBuffer* request) override;
 
  private:
   absl::StatusOr<p2::v1::ListEventsResponse> List(const p2::v1::ListEventsRequest& request) const;
-  absl::Status Follow(const grpc::ServerContext& call, const p2::v1::FollowEventsRequest& request,
-                      grpc::ServerWriter<p2::v1::FollowEventsResponse>& writer) const;
+  absl::StatusOr<std::unique_ptr<StreamSource>> Follow(const p2::v1::FollowEventsRequest& request,
+                                                       PushStreams::Wake wake) const;
 
   ServiceContext& context_;
 };

@@ -10,7 +10,9 @@
 #include "common/rpc/labels.h"
 #include "common/spec/validate.h"
 #include "common/status_macros.h"
+#include "server/rpc/convert.h"
 #include "server/rpc/job_admission.h"
+#include "server/rpc/message_bytes.h"
 #include "server/rpc/page_token.h"
 #include "server/rpc/unary_call.h"
 #include "server/rpc/validation.h"
@@ -33,27 +35,30 @@ absl::StatusOr<Admission> JobService::AdmitRequest(const p2::v1::CreateJobReques
       [this](absl::string_view name) { return FindSource(name); }, specs_);
 }
 
-grpc::ServerUnaryReactor* JobService::CreateJob(grpc::CallbackServerContext* call,
-                                                const p2::v1::CreateJobRequest* request,
-                                                p2::v1::CreateJobResponse* response) {
+grpc::ServerUnaryReactor* JobService::CreateJob(grpc::CallbackServerContext* call, const grpc::ByteBuffer* bytes,
+                                                grpc::ByteBuffer* response) {
+  const absl::StatusOr<p2::v1::CreateJobRequest> request = FromBytes<p2::v1::CreateJobRequest>(*bytes);
+  if (!request.ok()) return Reply<grpc::ByteBuffer>(call, response, request.status());
   if (!request->validate_only()) {
     if (absl::Status status = context_.submits.Take(Actor(*call, request->owner()), 1); !status.ok())
-      return Reply<p2::v1::CreateJobResponse>(call, response, status);
+      return Reply<grpc::ByteBuffer>(call, response, status);
   }
   absl::StatusOr<Admission> admission = AdmitRequest(*request);
-  if (!admission.ok()) return Reply<p2::v1::CreateJobResponse>(call, response, admission.status());
-  if (request->validate_only())
-    return Reply<p2::v1::CreateJobResponse>(call, response, Forecast(*std::move(admission)));
+  if (!admission.ok()) return Reply<grpc::ByteBuffer>(call, response, admission.status());
+  if (request->validate_only()) {
+    const absl::StatusOr<p2::v1::CreateJobResponse> forecast = Forecast(*std::move(admission));
+    return Reply<grpc::ByteBuffer>(
+        call, response, forecast.ok() ? ToBytes(*forecast) : absl::StatusOr<grpc::ByteBuffer>(forecast.status()));
+  }
   admission->command.info = MakeCommandInfo(*call, request->request_id(), *request, request->owner());
-  auto pending = UnaryCall<p2::v1::CreateJobResponse>::Start(call, response, context_.times.timeout);
-  context_.coordinator.Post(std::move(admission->command), [this, pending, answer = std::move(admission->answer)](
-                                                               absl::StatusOr<Coordinator::Answer> result) mutable {
-    if (!result.ok()) return pending->Finish(result.status());
-    absl::StatusOr<p2::v1::Job> job = context_.views.View(*result->job);
-    if (!job.ok()) return pending->Finish(job.status());
-    *answer.mutable_job() = *std::move(job);
-    pending->Finish(std::move(answer));
-  });
+  auto pending = UnaryCall<grpc::ByteBuffer>::Start(call, response, context_.times.timeout);
+  context_.coordinator.Post(
+      std::move(admission->command),
+      [this, pending, answer = admission->answer.SerializeAsString()](absl::StatusOr<Coordinator::Answer> result) {
+        pending->Finish(result.ok()
+                            ? context_.views.Embed(answer, p2::v1::CreateJobResponse::kJobFieldNumber, *result->job)
+                            : absl::StatusOr<grpc::ByteBuffer>(result.status()));
+      });
   return pending->reactor();
 }
 
@@ -218,11 +223,6 @@ grpc::ServerUnaryReactor* JobService::UpdateJob(grpc::CallbackServerContext* cal
   command.erase_labels = {request->erase_labels().begin(), request->erase_labels().end()};
   if (request->has_note()) command.note = request->note();
   return Run(call, *request, "", std::move(command), response);
-}
-
-grpc::Status JobService::WatchJobs(grpc::ServerContext* call, const p2::v1::WatchJobsRequest* request,
-                                   grpc::ServerWriter<p2::v1::WatchJobsResponse>* writer) {
-  return ToGrpcStatus(Watch(*call, *request, *writer));
 }
 
 }  // namespace p2::rpc

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <memory>
 #include <set>
 #include <string>
 #include <vector>
@@ -13,23 +14,25 @@
 
 namespace p2::rpc {
 
-// Unary methods answer by callback and hold no thread while the coordinator works; a watch holds one of gRPC's threads
-// (their number is bounded by the server's ResourceQuota).
-using JobServiceBase = p2::v1::JobService::WithCallbackMethod_CreateJob<
+// No method holds a thread while the coordinator works, or a watch waits. Those that are called most take and give
+// bytes.
+using JobServiceBase = p2::v1::JobService::WithRawCallbackMethod_CreateJob<
     p2::v1::JobService::WithCallbackMethod_GetJob<p2::v1::JobService::WithCallbackMethod_ListJobs<
         p2::v1::JobService::WithCallbackMethod_StopJob<p2::v1::JobService::WithCallbackMethod_KillJob<
             p2::v1::JobService::WithCallbackMethod_DeleteJob<p2::v1::JobService::WithCallbackMethod_PauseJob<
                 p2::v1::JobService::WithCallbackMethod_ResumeJob<p2::v1::JobService::WithCallbackMethod_BatchCreateJobs<
                     p2::v1::JobService::WithCallbackMethod_ControlJobs<p2::v1::JobService::WithCallbackMethod_UpdateJob<
-                        p2::v1::JobService::WithCallbackMethod_ExplainJob<p2::v1::JobService::Service>>>>>>>>>>>>;
+                        p2::v1::JobService::WithCallbackMethod_ExplainJob<
+                            p2::v1::JobService::WithRawCallbackMethod_WatchJobs<
+                                p2::v1::JobService::Service>>>>>>>>>>>>>;
 
 // Thread-safe.
 class JobService final : public JobServiceBase {
  public:
   explicit JobService(ServiceContext& context) : context_(context) {}
 
-  grpc::ServerUnaryReactor* CreateJob(grpc::CallbackServerContext* call, const p2::v1::CreateJobRequest* request,
-                                      p2::v1::CreateJobResponse* response) override;
+  grpc::ServerUnaryReactor* CreateJob(grpc::CallbackServerContext* call, const grpc::ByteBuffer* request,
+                                      grpc::ByteBuffer* response) override;
   grpc::ServerUnaryReactor* GetJob(grpc::CallbackServerContext* call, const p2::v1::GetJobRequest* request,
                                    p2::v1::Job* response) override;
   grpc::ServerUnaryReactor* ListJobs(grpc::CallbackServerContext* call, const p2::v1::ListJobsRequest* request,
@@ -53,8 +56,8 @@ class JobService final : public JobServiceBase {
                                       p2::v1::Job* response) override;
   grpc::ServerUnaryReactor* ExplainJob(grpc::CallbackServerContext* call, const p2::v1::ExplainJobRequest* request,
                                        p2::v1::JobExplanation* response) override;
-  grpc::Status WatchJobs(grpc::ServerContext* call, const p2::v1::WatchJobsRequest* request,
-                         grpc::ServerWriter<p2::v1::WatchJobsResponse>* writer) override;
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* WatchJobs(grpc::CallbackServerContext* call,
+                                                        const grpc::ByteBuffer* request) override;
 
  private:
   absl::StatusOr<SourceJob> FindSource(absl::string_view name) const;
@@ -65,8 +68,8 @@ class JobService final : public JobServiceBase {
   absl::StatusOr<std::vector<std::string>> Select(const p2::v1::ControlJobsRequest& request) const;
   absl::StatusOr<p2::v1::JobExplanation> Explain(const p2::v1::ExplainJobRequest& request) const;
   absl::StatusOr<p2::v1::ListJobsResponse> List(const p2::v1::ListJobsRequest& request) const;
-  absl::Status Watch(const grpc::ServerContext& call, const p2::v1::WatchJobsRequest& request,
-                     grpc::ServerWriter<p2::v1::WatchJobsResponse>& writer) const;
+  absl::StatusOr<std::unique_ptr<StreamSource>> Watch(const p2::v1::WatchJobsRequest& request,
+                                                      PushStreams::Wake wake) const;
   // A command on one job whose answer is that job; `command` with all but its job and info.
   template <typename Command, typename Request>
   grpc::ServerUnaryReactor* Run(grpc::CallbackServerContext* call, const Request& request, const std::string& reason,
@@ -74,7 +77,7 @@ class JobService final : public JobServiceBase {
 
   ServiceContext& context_;
   mutable ResolvedSpecs specs_;
-  mutable SharedMessages<p2::v1::WatchJobsResponse> watch_messages_;
+  mutable SharedMessages watch_messages_;
 };
 
 }  // namespace p2::rpc

@@ -8,12 +8,11 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "common/resource_name.h"
 #include "common/rpc/grpc_status.h"
 #include "common/status_macros.h"
 #include "server/rpc/job_service.h"
+#include "server/rpc/message_bytes.h"
 #include "server/rpc/validation.h"
 
 namespace p2::rpc {
@@ -48,10 +47,70 @@ absl::StatusOr<std::vector<scheduler::JobPtr>> PresentState(const ServiceContext
   return sorted;
 }
 
+class JobWatchSource : public StreamSource {
+ public:
+  JobWatchSource(const ServiceContext& context, SharedMessages& messages, std::shared_ptr<coordinator::JobWatch> watch,
+                 std::vector<scheduler::JobPtr> present, int64_t revision, bool resumed)
+      : context_(context),
+        messages_(messages),
+        watch_(std::move(watch)),
+        present_(std::move(present)),
+        revision_(revision),
+        has_begun_(resumed) {}
+
+  absl::StatusOr<std::optional<grpc::ByteBuffer>> Next() override {
+    if (next_present_ < present_.size()) {
+      const scheduler::JobPtr job = std::exchange(present_[next_present_++], nullptr);
+      if (job->revision > revision_) sent_[job->id] = job->revision;
+      return Message(std::min(job->revision, revision_), job->id, job.get());
+    }
+    if (!std::exchange(has_begun_, true)) return Idle();
+    while (true) {
+      P2_ASSIGN_OR_RETURN(const std::optional<coordinator::JobChange> change, watch_->Next(absl::ZeroDuration()));
+      if (!change.has_value()) return std::nullopt;
+      revision_ = change->revision;
+      // A change from between the watch's begin and the present state is in both.
+      const auto already = sent_.find(change->job);
+      if (already != sent_.end() && change->revision <= already->second) continue;
+      return messages_.Of(revision_, [&] { return Message(revision_, change->job, change->record.get()); });
+    }
+  }
+
+  std::optional<grpc::ByteBuffer> Idle() override {
+    WatchJobsResponse message;
+    message.set_type(WatchJobsResponse::PROGRESS);
+    message.set_revision(revision_);
+    return ToBytes(message);
+  }
+
+ private:
+  // Of a job that is gone `record` is null.
+  absl::StatusOr<grpc::ByteBuffer> Message(int64_t revision, const std::string& id,
+                                           const scheduler::JobRecord* record) const {
+    WatchJobsResponse message;
+    message.set_type(record == nullptr ? WatchJobsResponse::DELETED : WatchJobsResponse::STATE);
+    message.set_revision(revision);
+    if (record != nullptr) {
+      return context_.views.Embed(message.SerializeAsString(), WatchJobsResponse::kJobFieldNumber, *record);
+    }
+    message.mutable_job()->set_name(ResourceName(kJobs, id));
+    return ToBytes(message);
+  }
+
+  const ServiceContext& context_;
+  SharedMessages& messages_;
+  const std::shared_ptr<coordinator::JobWatch> watch_;
+  std::vector<scheduler::JobPtr> present_;  // To be sent first; then where the watch stands.
+  size_t next_present_ = 0;
+  int64_t revision_;                     // Up to which all is sent once present_ is.
+  bool has_begun_;                       // It was said that present_ is sent.
+  std::map<std::string, int64_t> sent_;  // Of present_, what is newer than revision_.
+};
+
 }  // namespace
 
-absl::Status JobService::Watch(const grpc::ServerContext& call, const p2::v1::WatchJobsRequest& request,
-                               grpc::ServerWriter<WatchJobsResponse>& writer) const {
+absl::StatusOr<std::unique_ptr<StreamSource>> JobService::Watch(const p2::v1::WatchJobsRequest& request,
+                                                                PushStreams::Wake wake) const {
   std::set<std::string> ids;
   std::vector<FieldViolation> violations;
   for (const std::string& name : request.names()) {
@@ -64,66 +123,26 @@ absl::Status JobService::Watch(const grpc::ServerContext& call, const p2::v1::Wa
   if (request.start_revision() < 0) violations.emplace_back("start_revision", "is negative");
   P2_RETURN_IF_ERROR(BadRequestError(violations));
 
-  // The watch begins before the present state is read: a change in between is in both, and dropped below.
-  int64_t revision = context_.coordinator.watches().job_revision();
+  // The watch begins before the present state is read, so that nothing is missed.
   const bool resumed = request.start_revision() != 0;
-  P2_ASSIGN_OR_RETURN(const auto watch,
-                      context_.coordinator.watches().WatchJobs(ids, resumed ? request.start_revision() : revision + 1));
-  const auto make = [&](WatchJobsResponse::Type type, const std::string& id,
-                        const scheduler::JobRecord* record) -> absl::StatusOr<WatchJobsResponse> {
-    WatchJobsResponse message;
-    message.set_type(type);
-    message.set_revision(revision);
-    if (record != nullptr) {
-      P2_ASSIGN_OR_RETURN(*message.mutable_job(), context_.views.View(*record));
-    } else if (!id.empty()) {
-      message.mutable_job()->set_name(ResourceName(kJobs, id));
-    }
-    return message;
-  };
-  const auto write = [&](const WatchJobsResponse& message) {
-    return writer.Write(message) ? absl::OkStatus() : absl::CancelledError("the client is gone");
-  };
-  const auto send = [&](WatchJobsResponse::Type type, const std::string& id,
-                        const scheduler::JobRecord* record) -> absl::Status {
-    P2_ASSIGN_OR_RETURN(const WatchJobsResponse message, make(type, id, record));
-    return write(message);
-  };
-  std::map<std::string, int64_t> sent;
+  const int64_t revision = resumed ? request.start_revision() - 1 : context_.coordinator.watches().job_revision();
+  P2_ASSIGN_OR_RETURN(std::shared_ptr<coordinator::JobWatch> watch,
+                      context_.coordinator.watches().WatchJobs(ids, revision + 1));
+  std::vector<scheduler::JobPtr> present;
   if (!resumed) {
-    P2_ASSIGN_OR_RETURN(const std::vector<scheduler::JobPtr> present, PresentState(context_, ids));
-    const int64_t now = revision;
-    for (const scheduler::JobPtr& job : present) {
-      revision = std::min(job->revision, now);
-      if (job->revision > now) sent[job->id] = job->revision;
-      P2_RETURN_IF_ERROR(send(WatchJobsResponse::STATE, job->id, job.get()));
-    }
-    revision = now;
-    P2_RETURN_IF_ERROR(send(WatchJobsResponse::PROGRESS, "", nullptr));
-  } else {
-    revision = request.start_revision() - 1;
+    P2_ASSIGN_OR_RETURN(present, PresentState(context_, ids));
   }
+  watch->OnReady(std::move(wake));
+  return std::make_unique<JobWatchSource>(context_, watch_messages_, std::move(watch), std::move(present), revision,
+                                          resumed);
+}
 
-  absl::Time last_sent = absl::Now();
-  while (!context_.Ended(call)) {
-    P2_ASSIGN_OR_RETURN(const std::optional<coordinator::JobChange> change, watch->Next(kStreamPoll));
-    if (change.has_value()) {
-      revision = change->revision;
-      const auto already = sent.find(change->job);
-      if (already != sent.end() && change->revision <= already->second) continue;
-      P2_ASSIGN_OR_RETURN(const std::shared_ptr<const WatchJobsResponse> message, watch_messages_.Of(revision, [&] {
-        return make(change->record == nullptr ? WatchJobsResponse::DELETED : WatchJobsResponse::STATE, change->job,
-                    change->record.get());
-      }));
-      P2_RETURN_IF_ERROR(write(*message));
-    } else if (absl::Now() - last_sent >= context_.times.watch_interval) {
-      P2_RETURN_IF_ERROR(send(WatchJobsResponse::PROGRESS, "", nullptr));
-    } else {
-      continue;
-    }
-    last_sent = absl::Now();
-  }
-  return context_.EndStatus(call);
+grpc::ServerWriteReactor<grpc::ByteBuffer>* JobService::WatchJobs(grpc::CallbackServerContext*,
+                                                                  const grpc::ByteBuffer* request) {
+  return context_.streams.Start([&](PushStreams::Wake wake) -> absl::StatusOr<std::unique_ptr<StreamSource>> {
+    P2_ASSIGN_OR_RETURN(const auto parsed, FromBytes<p2::v1::WatchJobsRequest>(*request));
+    return Watch(parsed, std::move(wake));
+  });
 }
 
 }  // namespace p2::rpc

@@ -16,6 +16,7 @@
 #include "common/rpc/grpc_status.h"
 #include "common/rpc/labels.h"
 #include "common/status_macros.h"
+#include "server/rpc/convert.h"
 #include "server/rpc/unary_call.h"
 #include "server/rpc/validation.h"
 #include "server/scheduler/explain.h"

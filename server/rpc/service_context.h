@@ -13,7 +13,8 @@
 #include "google/protobuf/message.h"
 #include "grpcpp/server_context.h"
 #include "server/coordinator/coordinator.h"
-#include "server/rpc/convert.h"
+#include "server/rpc/job_views.h"
+#include "server/rpc/push_streams.h"
 #include "server/rpc/submit_limiter.h"
 #include "server/store/blob_store.h"
 #include "server/store/job_store.h"
@@ -41,6 +42,7 @@ struct ServiceContext {
   const store::BlobStore& blobs;
   JobViews views;
   SubmitLimiter submits;
+  PushStreams streams{times.watch_interval};
   // Set before the server shuts down: open streams end with UNAVAILABLE.
   std::atomic<bool> stopping = false;
 

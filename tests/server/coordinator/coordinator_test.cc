@@ -3,6 +3,7 @@
 #include <atomic>
 #include <filesystem>
 #include <functional>
+#include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
@@ -134,6 +135,16 @@ class CoordinatorTest : public testing::Test {
     slot.set_kind("cpu");
     return hello;
   }
+  absl::StatusOr<Coordinator::Session> Connect(const v1::Hello& hello) {
+    absl::Notification answered;
+    absl::StatusOr<Coordinator::Session> connected;
+    coordinator_->ConnectWorker(hello, [&](absl::StatusOr<Coordinator::Session> session) {
+      connected = std::move(session);
+      answered.Notify();
+    });
+    answered.WaitForNotification();
+    return connected;
+  }
   // Everything that waits for the worker.
   static std::vector<v1::ConnectResponse> Messages(WorkerSession& session) {
     std::vector<v1::ConnectResponse> messages;
@@ -231,7 +242,7 @@ TEST_F(CoordinatorTest, ARepeatedRequestOfADeletedJobIsNotFound) {
 
 TEST_F(CoordinatorTest, WelcomesAWorkerAndFormsTheGang) {
   const std::string job = Submit();
-  const auto session = coordinator_->ConnectWorker(Hello());
+  const auto session = Connect(Hello());
   ASSERT_TRUE(session.ok()) << session.status();
   auto messages = Messages(**session);
   Sync();
@@ -249,7 +260,7 @@ TEST_F(CoordinatorTest, WelcomesAWorkerAndFormsTheGang) {
 
 TEST_F(CoordinatorTest, AcknowledgesASpoolOnlyUpToWhatIsWritten) {
   const std::string job = Submit();
-  const auto session = *coordinator_->ConnectWorker(Hello());
+  const auto session = *Connect(Hello());
   Reply(session, job);
   Sync();
   Messages(*session);
@@ -270,15 +281,44 @@ TEST_F(CoordinatorTest, AcknowledgesASpoolOnlyUpToWhatIsWritten) {
   EXPECT_EQ(messages.back().spool_ack().sequence(), 1u);
 }
 
+TEST_F(CoordinatorTest, AWorkerThatIsFarAheadIsHeldUpUntilTheLoopHasCaughtUp) {
+  const auto session = *Connect(Hello());
+  absl::Notification room;
+  session->Attach([] {}, [&] { room.Notify(); });
+  // The loop stands still while messages come.
+  absl::Notification stands, go_on;
+  std::thread inquirer([&] {
+    const auto stand = [&](const Coordinator::Inside&) {
+      stands.Notify();
+      go_on.WaitForNotification();
+    };
+    EXPECT_TRUE(coordinator_->Inquire("", stand).ok());
+  });
+  stands.WaitForNotification();
+  v1::ConnectRequest heartbeat;
+  heartbeat.mutable_heartbeat();
+  int taken = 0;
+  for (bool more = true; more && taken < 10'000; ++taken) {
+    const absl::StatusOr<bool> received = coordinator_->Receive(session, heartbeat);
+    ASSERT_TRUE(received.ok());
+    more = *received;
+  }
+  EXPECT_LT(taken, 10'000);
+  EXPECT_FALSE(room.HasBeenNotified());
+  go_on.Notify();
+  inquirer.join();
+  room.WaitForNotification();
+}
+
 TEST_F(CoordinatorTest, AGapInASpoolEndsTheStream) {
-  const auto session = *coordinator_->ConnectWorker(Hello());
+  const auto session = *Connect(Hello());
   ASSERT_TRUE(coordinator_->Receive(session, Record(5, "job-x")).ok());
   Sync();
   EXPECT_TRUE(absl::IsFailedPrecondition(session->status()));
 }
 
 TEST_F(CoordinatorTest, BytesOfAnUnknownJobAreAcknowledgedAndDropped) {
-  const auto session = *coordinator_->ConnectWorker(Hello());
+  const auto session = *Connect(Hello());
   Messages(*session);
   v1::ConnectRequest log = Record(1, "job-x");
   log.mutable_spool()->mutable_log()->set_data("hello\n");
@@ -290,7 +330,7 @@ TEST_F(CoordinatorTest, BytesOfAnUnknownJobAreAcknowledgedAndDropped) {
 
 TEST_F(CoordinatorTest, ARestartedP2dSaysAgainWhatIsStillNeeded) {
   const std::string job = Submit();
-  const auto session = *coordinator_->ConnectWorker(Hello());
+  const auto session = *Connect(Hello());
   Reply(session, job);
   Sync();
   Restart();
@@ -302,7 +342,7 @@ TEST_F(CoordinatorTest, ARestartedP2dSaysAgainWhatIsStillNeeded) {
   running.set_job(job);
   running.set_epoch(1);
   running.set_prepared(true);
-  const auto again = *coordinator_->ConnectWorker(hello);
+  const auto again = *Connect(hello);
   Sync();
   const auto messages = Messages(*again);
   ASSERT_THAT(messages, SizeIs(2));
@@ -322,7 +362,7 @@ TEST_F(CoordinatorTest, AFinishedJobIsReadFromTheStoreAndCanBeDeleted) {
 }
 
 TEST_F(CoordinatorTest, ASilentWorkerIsLostByTheMonotonicClock) {
-  const auto session = *coordinator_->ConnectWorker(Hello());
+  const auto session = *Connect(Hello());
   clock_.Advance(absl::Seconds(16));
   Sync();
   ASSERT_THAT(coordinator_->Workers(), SizeIs(1));
@@ -332,7 +372,7 @@ TEST_F(CoordinatorTest, ASilentWorkerIsLostByTheMonotonicClock) {
 TEST_F(CoordinatorTest, AnotherProtocolVersionIsRefused) {
   v1::Hello hello = Hello();
   hello.set_protocol_version(99);
-  EXPECT_TRUE(absl::IsFailedPrecondition(coordinator_->ConnectWorker(hello).status()));
+  EXPECT_TRUE(absl::IsFailedPrecondition(Connect(hello).status()));
 }
 
 TEST_F(CoordinatorTest, WatchersSeeWhatIsWritten) {

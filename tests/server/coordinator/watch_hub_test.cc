@@ -22,12 +22,12 @@ int64_t NextRevision(JobWatch& watch) {
   return change.ok() && change->has_value() ? (*change)->revision : -1;
 }
 
-TEST(WatchHubTest, BeginsWithThePresentStateAndGoesOnWithEveryChange) {
+TEST(WatchHubTest, BeginsNowAndGoesOnWithEveryChange) {
   WatchHub hub({});
   hub.Reset({Change(5, "a").record}, 7, 0);
   const auto watch = hub.WatchJobs({}, 0);
   ASSERT_TRUE(watch.ok());
-  EXPECT_EQ(NextRevision(**watch), 7);
+  EXPECT_EQ(NextRevision(**watch), -1);
   hub.Publish({Change(8, "a"), Change(9, "b")}, {}, {});
   EXPECT_EQ(NextRevision(**watch), 8);
   EXPECT_EQ(NextRevision(**watch), 9);
@@ -62,6 +62,32 @@ TEST(WatchHubTest, ASlowReaderIsCutOffWithItsRevisionAndCostsTheOthersNothing) {
   const auto again = hub.WatchJobs({}, (*slow)->resume_revision());
   ASSERT_TRUE(again.ok());
   EXPECT_EQ(NextRevision(**again), 4);
+}
+
+TEST(WatchHubTest, SaysWhenThereIsSomethingToReadAgain) {
+  WatchHub hub({.history = 100, .reader_buffer = 3});
+  const auto watch = hub.WatchJobs({}, 0);
+  int calls = 0;
+  (*watch)->OnReady([&] { ++calls; });
+  EXPECT_EQ(calls, 0);
+  hub.Publish({Change(1, "a"), Change(2, "a")}, {}, {});
+  EXPECT_EQ(calls, 1);
+  EXPECT_EQ(NextRevision(**watch), 1);
+  EXPECT_EQ(NextRevision(**watch), 2);
+  EXPECT_EQ(NextRevision(**watch), -1);
+  hub.Publish({Change(3, "a")}, {}, {});
+  EXPECT_EQ(calls, 2);
+  EXPECT_EQ(NextRevision(**watch), 3);
+  hub.Stop();
+  EXPECT_EQ(calls, 3);
+  EXPECT_TRUE(absl::IsUnavailable((*watch)->Next(absl::ZeroDuration()).status()));
+
+  WatchHub late({});
+  const auto waiting = late.WatchJobs({}, 0);
+  late.Publish({Change(1, "a")}, {}, {});
+  bool called = false;
+  (*waiting)->OnReady([&] { called = true; });
+  EXPECT_TRUE(called);
 }
 
 TEST(WatchHubTest, FollowsOnlyTheJobsThatWereAskedFor) {

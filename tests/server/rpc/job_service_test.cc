@@ -1,4 +1,6 @@
 #include <chrono>
+#include <filesystem>
+#include <iterator>
 #include <set>
 #include <string>
 #include <vector>
@@ -262,6 +264,58 @@ TEST_F(JobServiceTest, AWatchWithoutNewsSaysWhereItStands) {
   EXPECT_EQ(second.type(), WatchJobsResponse::PROGRESS);
   EXPECT_EQ(second.revision(), first.revision());
   context.TryCancel();
+}
+
+TEST_F(JobServiceTest, WatchesHoldNoThreadAndEachGetsEveryChange) {
+  constexpr int kWatches = 60;
+  const auto threads = [] {
+    const std::filesystem::directory_iterator tasks("/proc/self/task");
+    return std::distance(begin(tasks), end(tasks));
+  };
+  struct Watcher {
+    grpc::ClientContext context;
+    std::unique_ptr<grpc::ClientReader<WatchJobsResponse>> reader;
+    WatchJobsResponse message;
+  };
+  std::vector<std::unique_ptr<Watcher>> watchers;
+  const auto before = threads();
+  for (int i = 0; i < kWatches; ++i) {
+    Watcher& watcher = *watchers.emplace_back(std::make_unique<Watcher>());
+    watcher.context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
+    watcher.reader = jobs_->WatchJobs(&watcher.context, p2::v1::WatchJobsRequest());
+    ASSERT_TRUE(watcher.reader->Read(&watcher.message));
+    EXPECT_EQ(watcher.message.type(), WatchJobsResponse::PROGRESS);
+  }
+  EXPECT_LT(threads(), before + kWatches / 2);
+  const std::vector<std::string> names = {Create(TinyRequest())->job().name(), Create(TinyRequest())->job().name()};
+  for (const auto& watcher : watchers) {
+    std::vector<std::string> seen;
+    while (seen != names && watcher->reader->Read(&watcher->message)) {
+      const Job& job = watcher->message.job();
+      EXPECT_EQ(job.spec().name(), "tiny");
+      if (seen.empty() || seen.back() != job.name()) seen.push_back(job.name());
+    }
+    EXPECT_EQ(seen, names);
+    watcher->context.TryCancel();
+  }
+}
+
+TEST_F(JobServiceTest, WatchesEndWithTheServer) {
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
+  const auto reader = jobs_->WatchJobs(&context, p2::v1::WatchJobsRequest());
+  WatchJobsResponse message;
+  ASSERT_TRUE(reader->Read(&message));
+  StopServer();
+  while (reader->Read(&message)) {
+  }
+  EXPECT_EQ(ReasonSeen(FromGrpcStatus(reader->Finish())), "SHUTTING_DOWN");
+}
+
+TEST_F(JobServiceTest, SaysThatBytesAreNoMessage) {
+  p2::v1::CreateJobRequest request = TinyRequest();
+  request.set_note("\xff");
+  EXPECT_EQ(ReasonSeen(Create(request).status()), "INVALID_REQUEST");
 }
 
 TEST_F(JobServiceTest, ACallWithoutADeadlineGetsOne) {
