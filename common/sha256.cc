@@ -5,8 +5,17 @@
 #include "absl/strings/escaping.h"
 
 namespace p2 {
+namespace {
 
-Sha256::Sha256() : ctx_(EVP_MD_CTX_new()) { EVP_DigestInit_ex(ctx_, EVP_sha256(), nullptr); }
+// EVP_sha256() would look for the implementation each time.
+const EVP_MD* Algorithm() {
+  static const EVP_MD* const algorithm = EVP_MD_fetch(nullptr, "SHA256", nullptr);
+  return algorithm;
+}
+
+}  // namespace
+
+Sha256::Sha256() : ctx_(EVP_MD_CTX_new()) { EVP_DigestInit_ex(ctx_, Algorithm(), nullptr); }
 Sha256::~Sha256() { EVP_MD_CTX_free(ctx_); }
 
 void Sha256::Update(absl::Span<const uint8_t> bytes) { EVP_DigestUpdate(ctx_, bytes.data(), bytes.size()); }

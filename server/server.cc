@@ -201,7 +201,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
   core.fatal = std::move(dependencies.fatal);
   P2_ASSIGN_OR_RETURN(impl.coordinator, coordinator::Coordinator::Start(std::move(core)));
   impl.metrics->SetSources({.live_jobs = [&impl] { return impl.coordinator->LiveJobs(); },
-                            .workers = [&impl] { return impl.coordinator->Workers(); },
+                            .workers = [&impl] { return *impl.coordinator->Workers(); },
                             .watchers = [&impl] { return impl.coordinator->watches().watchers(); },
                             .free_bytes = [&impl] { return impl.free_bytes.load(); },
                             .store_health = [&impl] { return impl.store->Health(); },

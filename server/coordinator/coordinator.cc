@@ -110,8 +110,8 @@ absl::StatusOr<scheduler::JobPtr> Coordinator::GetJob(absl::string_view id) cons
 }
 
 std::vector<scheduler::JobPtr> Coordinator::LiveJobs() const { return impl_->view_.Jobs(); }
-std::vector<scheduler::WorkerPtr> Coordinator::Workers() const { return impl_->view_.Workers(); }
-std::vector<scheduler::DatasetPtr> Coordinator::Datasets() const { return impl_->view_.Datasets(); }
+WorkerList Coordinator::Workers() const { return impl_->view_.Workers(); }
+DatasetList Coordinator::Datasets() const { return impl_->view_.Datasets(); }
 
 absl::StatusOr<std::vector<scheduler::CheckpointPtr>> Coordinator::Checkpoints(absl::string_view job) const {
   P2_ASSIGN_OR_RETURN(std::vector<scheduler::CheckpointPtr> checkpoints, impl_->options_.store->ListCheckpoints(job));

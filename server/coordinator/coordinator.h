@@ -20,6 +20,7 @@
 #include "absl/types/span.h"
 #include "common/clock.h"
 #include "p2/v1/worker_service.pb.h"
+#include "server/coordinator/read_view.h"
 #include "server/coordinator/watch_hub.h"
 #include "server/coordinator/worker_sessions.h"
 #include "server/scheduler/event.h"
@@ -112,9 +113,9 @@ class Coordinator {
   // Reads of what is synced. A job that is not live is read from the store. NOT_FOUND.
   absl::StatusOr<scheduler::JobPtr> GetJob(absl::string_view id) const;
   std::vector<scheduler::JobPtr> LiveJobs()
-      const;  // By ID. List them before the store's finished ones: none is missed.
-  std::vector<scheduler::WorkerPtr> Workers() const;
-  std::vector<scheduler::DatasetPtr> Datasets() const;
+      const;                     // By ID. List them before the store's finished ones: none is missed.
+  WorkerList Workers() const;    // By ID; never null.
+  DatasetList Datasets() const;  // The same.
   // Of live and finished jobs, newest first.
   absl::StatusOr<std::vector<scheduler::CheckpointPtr>> Checkpoints(absl::string_view job) const;
 

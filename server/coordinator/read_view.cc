@@ -20,6 +20,8 @@ void ReadView::Reset(const scheduler::ClusterState& state) {
   jobs_ = state.live_jobs();
   workers_ = state.workers();
   datasets_ = state.datasets();
+  worker_list_ = nullptr;
+  dataset_list_ = nullptr;
 }
 
 void ReadView::Apply(absl::Span<const scheduler::Mutation> mutations) {
@@ -33,8 +35,10 @@ void ReadView::Apply(absl::Span<const scheduler::Mutation> mutations) {
       }
     } else if (const auto* worker = std::get_if<scheduler::PutWorker>(&mutation)) {
       workers_[worker->worker->id] = worker->worker;
+      worker_list_ = nullptr;
     } else if (const auto* dataset = std::get_if<scheduler::PutDataset>(&mutation)) {
       datasets_[dataset->dataset->id] = dataset->dataset;
+      dataset_list_ = nullptr;
     }
   }
 }
@@ -50,14 +54,18 @@ std::vector<scheduler::JobPtr> ReadView::Jobs() const {
   return ValuesOf(jobs_);
 }
 
-std::vector<scheduler::WorkerPtr> ReadView::Workers() const {
+WorkerList ReadView::Workers() const {
   absl::MutexLock lock(&mutex_);
-  return ValuesOf(workers_);
+  if (worker_list_ == nullptr)
+    worker_list_ = std::make_shared<const std::vector<scheduler::WorkerPtr>>(ValuesOf(workers_));
+  return worker_list_;
 }
 
-std::vector<scheduler::DatasetPtr> ReadView::Datasets() const {
+DatasetList ReadView::Datasets() const {
   absl::MutexLock lock(&mutex_);
-  return ValuesOf(datasets_);
+  if (dataset_list_ == nullptr)
+    dataset_list_ = std::make_shared<const std::vector<scheduler::DatasetPtr>>(ValuesOf(datasets_));
+  return dataset_list_;
 }
 
 }  // namespace p2::coordinator

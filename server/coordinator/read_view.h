@@ -1,6 +1,7 @@
 // What readers see of the loop's state: immutable records, replaced after each synced batch.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,9 @@
 
 namespace p2::coordinator {
 
+using WorkerList = std::shared_ptr<const std::vector<scheduler::WorkerPtr>>;
+using DatasetList = std::shared_ptr<const std::vector<scheduler::DatasetPtr>>;
+
 // Thread-safe.
 class ReadView {
  public:
@@ -21,14 +25,18 @@ class ReadView {
 
   scheduler::JobPtr FindJob(absl::string_view id) const;  // Null if it is not live.
   std::vector<scheduler::JobPtr> Jobs() const;
-  std::vector<scheduler::WorkerPtr> Workers() const;
-  std::vector<scheduler::DatasetPtr> Datasets() const;
+  // By ID. Readers between two changes get the same list.
+  WorkerList Workers() const;
+  DatasetList Datasets() const;
 
  private:
   mutable absl::Mutex mutex_;
   scheduler::ClusterState::Jobs jobs_ ABSL_GUARDED_BY(mutex_);
   scheduler::ClusterState::Workers workers_ ABSL_GUARDED_BY(mutex_);
   scheduler::ClusterState::Datasets datasets_ ABSL_GUARDED_BY(mutex_);
+  // Null after a change.
+  mutable WorkerList worker_list_ ABSL_GUARDED_BY(mutex_);
+  mutable DatasetList dataset_list_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace p2::coordinator

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
@@ -75,7 +76,7 @@ class ClusterGauges : public prometheus::Collectable {
 
   mutable absl::Mutex mutex_;
   ClusterSources sources_ ABSL_GUARDED_BY(mutex_);
-  std::map<std::string, JobValues, std::less<>> values_ ABSL_GUARDED_BY(mutex_);
+  absl::flat_hash_map<std::string, JobValues> values_ ABSL_GUARDED_BY(mutex_);
 };
 
 // `WAITING_FOR_DEVICES`, as in p2.v1.StatusReason.

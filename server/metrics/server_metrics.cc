@@ -82,16 +82,14 @@ void ServerMetrics::OnJob(const scheduler::JobRecord& job) {
   const bool first = seen_.count(job.id) == 0;
   Seen& seen = seen_[job.id];
   const bool created = first && job.update_time == job.create_time;
-  if (created) {
-    admissions_.Increment();
-    gauges_->SetCheckpointBytes(job.id, 0);
-  }
+  if (created) admissions_.Increment();
   if (!job.attempts.empty()) {
     const scheduler::Attempt& attempt = job.attempts.back();
     const bool started = attempt.start_time != absl::InfinitePast();
     const bool known = !first && attempt.number == seen.attempt;
     // A job that finds its devices at once comes with its first attempt.
     if ((created || !first) && !known && attempt.number == 1) {
+      gauges_->SetCheckpointBytes(job.id, 0);
       queue_wait_.Observe(absl::ToDoubleSeconds(attempt.create_time - job.create_time));
     }
     if (started && !first && !(known && seen.started)) {

@@ -1,7 +1,6 @@
 // Everything that p2d's /metrics serves (common/metric_names.h).
 #pragma once
 
-#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -79,7 +78,7 @@ class ServerMetrics : public coordinator::Observer {
   absl::flat_hash_map<std::string, RpcSeries> rpc_series_ ABSL_GUARDED_BY(mutex_);
 
   // Confined to the loop thread.
-  std::map<std::string, Seen, std::less<>> seen_;
+  absl::flat_hash_map<std::string, Seen> seen_;
   bool counted_checkpoints_ = false;  // Of the jobs that were live at the start.
 };
 

@@ -53,7 +53,8 @@ absl::StatusOr<p2::v1::Status> AdminService::Status() const {
   status.set_schema_version(numbers.schema_version);
   for (const scheduler::JobPtr& job : context_.coordinator.LiveJobs())
     ++(*status.mutable_jobs())[std::string(scheduler::JobStateName(job->state))];
-  for (const scheduler::WorkerPtr& worker : context_.coordinator.Workers())
+  const coordinator::WorkerList workers = context_.coordinator.Workers();
+  for (const scheduler::WorkerPtr& worker : *workers)
     ++(*status.mutable_workers())[p2::v1::Worker::State_Name(static_cast<p2::v1::Worker::State>(worker->state))];
   status.set_watchers(context_.coordinator.watches().watchers());
   const std::optional<store::Backup> last = parts_.backups.Last();

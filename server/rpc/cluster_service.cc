@@ -59,12 +59,11 @@ p2::v1::Worker ClusterService::View(const scheduler::WorkerRecord& worker) const
 absl::StatusOr<p2::v1::ListWorkersResponse> ClusterService::List(const p2::v1::ListWorkersRequest& request) const {
   P2_ASSIGN_OR_RETURN(const int page_size, PageSize(request.page_size(), 100));
   P2_ASSIGN_OR_RETURN(const std::string after, DecodePageToken("workers", request.page_token()));
-  std::vector<scheduler::WorkerPtr> workers = context_.coordinator.Workers();
-  std::sort(workers.begin(), workers.end(), [](const auto& a, const auto& b) { return a->id < b->id; });
+  const coordinator::WorkerList workers = context_.coordinator.Workers();
   const Holders holders = HoldersOf(context_.coordinator.LiveJobs());
   p2::v1::ListWorkersResponse response;
   std::string last;
-  for (const scheduler::WorkerPtr& worker : workers) {
+  for (const scheduler::WorkerPtr& worker : *workers) {
     if (!after.empty() && worker->id <= after) continue;
     if (response.workers_size() == page_size) {
       response.set_next_page_token(EncodePageToken("workers", last));
@@ -80,7 +79,8 @@ absl::StatusOr<p2::v1::ListRootsResponse> ClusterService::Roots(const p2::v1::Li
   P2_ASSIGN_OR_RETURN(const int page_size, PageSize(request.page_size(), 100));
   P2_ASSIGN_OR_RETURN(const std::string after, DecodePageToken("roots", request.page_token()));
   std::map<std::string, p2::v1::StorageRoot> roots;  // By name and ID.
-  for (const scheduler::WorkerPtr& worker : context_.coordinator.Workers()) {
+  const coordinator::WorkerList workers = context_.coordinator.Workers();
+  for (const scheduler::WorkerPtr& worker : *workers) {
     for (const scheduler::RootRecord& record : worker->roots) {
       p2::v1::StorageRoot& root = roots[record.name + "\n" + record.id];
       root.set_name(record.name);

@@ -32,7 +32,8 @@ grpc::ServerUnaryReactor* DatasetService::RegisterDataset(grpc::CallbackServerCo
 
 absl::StatusOr<p2::v1::Dataset> DatasetService::Get(const p2::v1::GetDatasetRequest& request) const {
   P2_ASSIGN_OR_RETURN(const std::string id, ParseResourceName(kDatasets, request.name()));
-  for (const scheduler::DatasetPtr& dataset : context_.coordinator.Datasets()) {
+  const coordinator::DatasetList datasets = context_.coordinator.Datasets();
+  for (const scheduler::DatasetPtr& dataset : *datasets) {
     if (dataset->id == id) return ToProto(*dataset);
   }
   return ResourceNotFoundError("Dataset", id, "`p2ctl dataset list` shows them");
@@ -41,11 +42,10 @@ absl::StatusOr<p2::v1::Dataset> DatasetService::Get(const p2::v1::GetDatasetRequ
 absl::StatusOr<p2::v1::ListDatasetsResponse> DatasetService::List(const p2::v1::ListDatasetsRequest& request) const {
   P2_ASSIGN_OR_RETURN(const int page_size, PageSize(request.page_size(), 100));
   P2_ASSIGN_OR_RETURN(const std::string after, DecodePageToken("datasets", request.page_token()));
-  std::vector<scheduler::DatasetPtr> datasets = context_.coordinator.Datasets();
-  std::sort(datasets.begin(), datasets.end(), [](const auto& a, const auto& b) { return a->id < b->id; });
+  const coordinator::DatasetList datasets = context_.coordinator.Datasets();
   p2::v1::ListDatasetsResponse response;
   std::string last;
-  for (const scheduler::DatasetPtr& dataset : datasets) {
+  for (const scheduler::DatasetPtr& dataset : *datasets) {
     if (!after.empty() && dataset->id <= after) continue;
     if (response.datasets_size() == page_size) {
       response.set_next_page_token(EncodePageToken("datasets", last));

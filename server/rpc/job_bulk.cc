@@ -11,6 +11,7 @@
 #include "common/status_macros.h"
 #include "server/rpc/convert.h"
 #include "server/rpc/job_service.h"
+#include "server/rpc/message_bytes.h"
 #include "server/rpc/unary_call.h"
 #include "server/rpc/validation.h"
 #include "server/scheduler/explain.h"
@@ -78,10 +79,11 @@ absl::StatusOr<p2::v1::CreateJobResponse> JobService::Forecast(Admission admissi
   return std::move(admission.answer);
 }
 
-grpc::ServerUnaryReactor* JobService::BatchCreateJobs(grpc::CallbackServerContext* call,
-                                                      const p2::v1::BatchCreateJobsRequest* request,
-                                                      p2::v1::BatchCreateJobsResponse* response) {
-  using Response = p2::v1::BatchCreateJobsResponse;
+grpc::ServerUnaryReactor* JobService::BatchCreateJobs(grpc::CallbackServerContext* call, const grpc::ByteBuffer* bytes,
+                                                      grpc::ByteBuffer* response) {
+  using Response = grpc::ByteBuffer;
+  const absl::StatusOr<p2::v1::BatchCreateJobsRequest> request = FromBytes<p2::v1::BatchCreateJobsRequest>(*bytes);
+  if (!request.ok()) return Reply<Response>(call, response, request.status());
   if (request->requests_size() < 1 || request->requests_size() > kMaxBatch) {
     return Reply<Response>(call, response,
                            BadRequestError({{"requests", absl::StrCat("has ", request->requests_size(),
@@ -108,14 +110,9 @@ grpc::ServerUnaryReactor* JobService::BatchCreateJobs(grpc::CallbackServerContex
   command.info = MakeCommandInfo(*call, request->request_id(), *request);
   auto pending = UnaryCall<Response>::Start(call, response, context_.times.timeout);
   context_.coordinator.Post(std::move(command), [this, pending](absl::StatusOr<Coordinator::Answer> result) {
-    if (!result.ok()) return pending->Finish(result.status());
-    Response answer;
-    for (const scheduler::JobPtr& record : result->jobs) {
-      absl::StatusOr<p2::v1::Job> job = context_.views.View(*record);
-      if (!job.ok()) return pending->Finish(job.status());
-      *answer.add_jobs() = *std::move(job);
-    }
-    pending->Finish(std::move(answer));
+    pending->Finish(result.ok()
+                        ? context_.views.Embed("", p2::v1::BatchCreateJobsResponse::kJobsFieldNumber, result->jobs)
+                        : absl::StatusOr<Response>(result.status()));
   });
   return pending->reactor();
 }

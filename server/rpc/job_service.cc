@@ -31,7 +31,7 @@ absl::StatusOr<SourceJob> JobService::FindSource(absl::string_view name) const {
 
 absl::StatusOr<Admission> JobService::AdmitRequest(const p2::v1::CreateJobRequest& request) const {
   return Admit(
-      request, context_.coordinator.Datasets(), context_.coordinator.Workers(),
+      request, *context_.coordinator.Datasets(), *context_.coordinator.Workers(),
       [this](absl::string_view name) { return FindSource(name); }, specs_);
 }
 
@@ -56,7 +56,7 @@ grpc::ServerUnaryReactor* JobService::CreateJob(grpc::CallbackServerContext* cal
       std::move(admission->command),
       [this, pending, answer = admission->answer.SerializeAsString()](absl::StatusOr<Coordinator::Answer> result) {
         pending->Finish(result.ok()
-                            ? context_.views.Embed(answer, p2::v1::CreateJobResponse::kJobFieldNumber, *result->job)
+                            ? context_.views.Embed(answer, p2::v1::CreateJobResponse::kJobFieldNumber, {result->job})
                             : absl::StatusOr<grpc::ByteBuffer>(result.status()));
       });
   return pending->reactor();

@@ -16,15 +16,17 @@ namespace p2::rpc {
 
 // No method holds a thread while the coordinator works, or a watch waits. Those that are called most take and give
 // bytes.
-using JobServiceBase = p2::v1::JobService::WithRawCallbackMethod_CreateJob<
-    p2::v1::JobService::WithCallbackMethod_GetJob<p2::v1::JobService::WithCallbackMethod_ListJobs<
-        p2::v1::JobService::WithCallbackMethod_StopJob<p2::v1::JobService::WithCallbackMethod_KillJob<
-            p2::v1::JobService::WithCallbackMethod_DeleteJob<p2::v1::JobService::WithCallbackMethod_PauseJob<
-                p2::v1::JobService::WithCallbackMethod_ResumeJob<p2::v1::JobService::WithCallbackMethod_BatchCreateJobs<
-                    p2::v1::JobService::WithCallbackMethod_ControlJobs<p2::v1::JobService::WithCallbackMethod_UpdateJob<
-                        p2::v1::JobService::WithCallbackMethod_ExplainJob<
-                            p2::v1::JobService::WithRawCallbackMethod_WatchJobs<
-                                p2::v1::JobService::Service>>>>>>>>>>>>>;
+using JobServiceBase =
+    p2::v1::JobService::WithRawCallbackMethod_CreateJob<p2::v1::JobService::WithCallbackMethod_GetJob<
+        p2::v1::JobService::WithCallbackMethod_ListJobs<p2::v1::JobService::WithCallbackMethod_StopJob<
+            p2::v1::JobService::WithCallbackMethod_KillJob<p2::v1::JobService::WithCallbackMethod_DeleteJob<
+                p2::v1::JobService::WithCallbackMethod_PauseJob<p2::v1::JobService::WithCallbackMethod_ResumeJob<
+                    p2::v1::JobService::WithRawCallbackMethod_BatchCreateJobs<
+                        p2::v1::JobService::WithCallbackMethod_ControlJobs<
+                            p2::v1::JobService::WithCallbackMethod_UpdateJob<
+                                p2::v1::JobService::WithCallbackMethod_ExplainJob<
+                                    p2::v1::JobService::WithRawCallbackMethod_WatchJobs<
+                                        p2::v1::JobService::Service>>>>>>>>>>>>>;
 
 // Thread-safe.
 class JobService final : public JobServiceBase {
@@ -47,9 +49,8 @@ class JobService final : public JobServiceBase {
                                      p2::v1::Job* response) override;
   grpc::ServerUnaryReactor* ResumeJob(grpc::CallbackServerContext* call, const p2::v1::ResumeJobRequest* request,
                                       p2::v1::Job* response) override;
-  grpc::ServerUnaryReactor* BatchCreateJobs(grpc::CallbackServerContext* call,
-                                            const p2::v1::BatchCreateJobsRequest* request,
-                                            p2::v1::BatchCreateJobsResponse* response) override;
+  grpc::ServerUnaryReactor* BatchCreateJobs(grpc::CallbackServerContext* call, const grpc::ByteBuffer* request,
+                                            grpc::ByteBuffer* response) override;
   grpc::ServerUnaryReactor* ControlJobs(grpc::CallbackServerContext* call, const p2::v1::ControlJobsRequest* request,
                                         p2::v1::ControlJobsResponse* response) override;
   grpc::ServerUnaryReactor* UpdateJob(grpc::CallbackServerContext* call, const p2::v1::UpdateJobRequest* request,

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
@@ -48,22 +49,28 @@ absl::StatusOr<p2::v1::Job> JobViews::View(const scheduler::JobRecord& record) c
 }
 
 absl::StatusOr<grpc::ByteBuffer> JobViews::Embed(absl::string_view before, int number,
-                                                 const scheduler::JobRecord& record) const {
+                                                 absl::Span<const scheduler::JobPtr> jobs) const {
   using google::protobuf::internal::WireFormatLite;
-  P2_ASSIGN_OR_RETURN(const std::shared_ptr<const Specs> specs, SpecsOf(record));
-  const p2::v1::Job job = ToProto(record);
-  // Fields of a message may stand in any order: those that are the job's own, then those of its spec.
-  const size_t own_size = job.ByteSizeLong();
+  std::vector<grpc::Slice> slices;
   std::string own(before);
-  {
-    google::protobuf::io::StringOutputStream stream(&own);
-    google::protobuf::io::CodedOutputStream coded(&stream);
-    coded.WriteTag(WireFormatLite::MakeTag(number, WireFormatLite::WIRETYPE_LENGTH_DELIMITED));
-    coded.WriteVarint32(static_cast<uint32_t>(own_size + specs->bytes.size()));
-    job.SerializeWithCachedSizes(&coded);
+  for (const scheduler::JobPtr& record : jobs) {
+    P2_ASSIGN_OR_RETURN(const std::shared_ptr<const Specs> specs, SpecsOf(*record));
+    const p2::v1::Job job = ToProto(*record);
+    // Fields of a message may stand in any order: those that are the job's own, then those of its spec.
+    const size_t own_size = job.ByteSizeLong();
+    {
+      google::protobuf::io::StringOutputStream stream(&own);
+      google::protobuf::io::CodedOutputStream coded(&stream);
+      coded.WriteTag(WireFormatLite::MakeTag(number, WireFormatLite::WIRETYPE_LENGTH_DELIMITED));
+      coded.WriteVarint32(static_cast<uint32_t>(own_size + specs->bytes.size()));
+      job.SerializeWithCachedSizes(&coded);
+    }
+    slices.emplace_back(own);
+    slices.push_back(specs->bytes);
+    own.clear();
   }
-  const grpc::Slice slices[] = {grpc::Slice(own), specs->bytes};
-  return grpc::ByteBuffer(slices, 2);
+  if (!own.empty()) slices.emplace_back(own);
+  return grpc::ByteBuffer(slices.data(), slices.size());
 }
 
 }  // namespace p2::rpc

@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/types/span.h"
 #include "grpcpp/support/byte_buffer.h"
 #include "grpcpp/support/slice.h"
 #include "p2/v1/job.pb.h"
@@ -25,9 +26,9 @@ class JobViews {
 
   // DATA_LOSS if the job's spec is not there or cannot be parsed.
   absl::StatusOr<p2::v1::Job> View(const scheduler::JobRecord& record) const;
-  // The bytes of a message that holds that job as its field `number`, and the fields whose bytes are `before`.
+  // The bytes of a message that holds those jobs as its field `number`, and the fields whose bytes are `before`.
   absl::StatusOr<grpc::ByteBuffer> Embed(absl::string_view before, int number,
-                                         const scheduler::JobRecord& record) const;
+                                         absl::Span<const scheduler::JobPtr> jobs) const;
 
  private:
   // A message of a spec and its origins alone.

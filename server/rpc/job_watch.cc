@@ -62,7 +62,7 @@ class JobWatchSource : public StreamSource {
     if (next_present_ < present_.size()) {
       const scheduler::JobPtr job = std::exchange(present_[next_present_++], nullptr);
       if (job->revision > revision_) sent_[job->id] = job->revision;
-      return Message(std::min(job->revision, revision_), job->id, job.get());
+      return Message(std::min(job->revision, revision_), job->id, job);
     }
     if (!std::exchange(has_begun_, true)) return Idle();
     while (true) {
@@ -72,7 +72,7 @@ class JobWatchSource : public StreamSource {
       // A change from between the watch's begin and the present state is in both.
       const auto already = sent_.find(change->job);
       if (already != sent_.end() && change->revision <= already->second) continue;
-      return messages_.Of(revision_, [&] { return Message(revision_, change->job, change->record.get()); });
+      return messages_.Of(revision_, [&] { return Message(revision_, change->job, change->record); });
     }
   }
 
@@ -86,12 +86,12 @@ class JobWatchSource : public StreamSource {
  private:
   // Of a job that is gone `record` is null.
   absl::StatusOr<grpc::ByteBuffer> Message(int64_t revision, const std::string& id,
-                                           const scheduler::JobRecord* record) const {
+                                           const scheduler::JobPtr& record) const {
     WatchJobsResponse message;
     message.set_type(record == nullptr ? WatchJobsResponse::DELETED : WatchJobsResponse::STATE);
     message.set_revision(revision);
     if (record != nullptr) {
-      return context_.views.Embed(message.SerializeAsString(), WatchJobsResponse::kJobFieldNumber, *record);
+      return context_.views.Embed(message.SerializeAsString(), WatchJobsResponse::kJobFieldNumber, {record});
     }
     message.mutable_job()->set_name(ResourceName(kJobs, id));
     return ToBytes(message);

@@ -365,8 +365,8 @@ TEST_F(CoordinatorTest, ASilentWorkerIsLostByTheMonotonicClock) {
   const auto session = *Connect(Hello());
   clock_.Advance(absl::Seconds(16));
   Sync();
-  ASSERT_THAT(coordinator_->Workers(), SizeIs(1));
-  EXPECT_EQ(coordinator_->Workers()[0]->state, scheduler::WorkerState::kLost);
+  ASSERT_THAT(*coordinator_->Workers(), SizeIs(1));
+  EXPECT_EQ(coordinator_->Workers()->at(0)->state, scheduler::WorkerState::kLost);
 }
 
 TEST_F(CoordinatorTest, AnotherProtocolVersionIsRefused) {
