@@ -110,7 +110,8 @@ void Cluster::EndSave(const GangKey& key) {
   const absl::Duration cycle = std::max(work, costs.checkpoint_write) + costs.checkpoint_wait;
   const int64_t room = (gang.total - gang.next_save) / costs.checkpoint_every_images;
   const absl::Time next = calendar_.begin()->first.first;
-  const bool grows = gang.devices < state_.FindJob(key.first)->needs.devices;  // After any of them.
+  // With free devices it may grow after any of them.
+  const bool grows = idle_rate_ > 0 && gang.devices < state_.FindJob(key.first)->needs.devices;
   const bool quiet = NextTick() == absl::InfiniteFuture();
   if (gang.saves++ > 0 && !grows && quiet) {
     const int64_t count = std::min<int64_t>(room, (next - now_) / cycle) - 2;
