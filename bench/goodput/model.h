@@ -10,7 +10,7 @@
 namespace p2::goodput {
 
 // Every device fails as a Poisson process; what a failure is, is drawn by these shares. Defaults: the 419 unexpected
-// interruptions of Llama 3 (arXiv:2407.21783, Table 5) by cause.
+// interruptions of Llama 3 (arXiv:2407.21783) by its table of root causes.
 struct Faults {
   // Device-hours between unexpected failures; 0: none. REQUIRES: >= 0.
   double mttf_hours = 0;
