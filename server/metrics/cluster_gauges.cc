@@ -55,10 +55,10 @@ void AddQueue(const std::vector<JobPtr>& jobs, std::vector<MetricFamily>& out) {
   for (const StatusReason reason : kWaiting) reasons[{"default", std::string(ReasonName(reason))}] = 0;
   for (const JobState state : kLiveStates) states[{std::string(scheduler::JobStateName(state)), "default"}] = 0;
   for (const JobPtr& job : jobs) {
-    ++states[{std::string(scheduler::JobStateName(job->state)), job->queue}];
+    ++states[{std::string(scheduler::JobStateName(job->state)), job->details->queue}];
     if (job->state != JobState::kQueued) continue;
-    ++reasons[{job->queue, std::string(ReasonName(job->reason))}];
-    devices[job->needs.kind.empty() ? "any" : job->needs.kind] += job->needs.devices;
+    ++reasons[{job->details->queue, std::string(ReasonName(job->reason))}];
+    devices[job->needs->kind.empty() ? "any" : job->needs->kind] += job->needs->devices;
   }
   MetricFamily by_state = Family(metric::kJobs, "Jobs that have not ended, by state and queue.");
   for (const auto& [key, count] : states) Add(by_state, {{"state", key.first}, {"queue", key.second}}, count);

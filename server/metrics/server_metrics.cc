@@ -70,7 +70,7 @@ ServerMetrics::ServerMetrics(const std::string& version)
 }
 
 void ServerMetrics::OnMadeRoom(const scheduler::JobRecord& job) {
-  const scheduler::Attempt& attempt = job.attempts.back();
+  const scheduler::Attempt& attempt = *job.attempts.back();
   if (attempt.reason != scheduler::StatusReason::kPreempted && attempt.reason != scheduler::StatusReason::kYielded)
     return;
   preemptions_.Add({{"reason", absl::AsciiStrToLower(ReasonName(attempt.reason))}}).Increment();
@@ -84,7 +84,7 @@ void ServerMetrics::OnJob(const scheduler::JobRecord& job) {
   const bool created = first && job.update_time == job.create_time;
   if (created) admissions_.Increment();
   if (!job.attempts.empty()) {
-    const scheduler::Attempt& attempt = job.attempts.back();
+    const scheduler::Attempt& attempt = *job.attempts.back();
     const bool started = attempt.start_time != absl::InfinitePast();
     const bool known = !first && attempt.number == seen.attempt;
     // A job that finds its devices at once comes with its first attempt.

@@ -22,11 +22,11 @@ void SetTime(Message& message, Member mutable_time, absl::Time time) {
 void SetProgress(const scheduler::JobRecord& record, p2::v1::JobProgress& m) {
   const scheduler::Progress& progress = record.progress;
   m.set_images_seen(progress.images_seen);
-  m.set_images_total(record.needs.images_total);
+  m.set_images_total(record.needs->images_total);
   if (record.state == scheduler::JobState::kRunning) {
     m.set_images_per_second(progress.images_per_second);
     if (progress.images_per_second > 0) {
-      m.set_eta_seconds(static_cast<double>(record.needs.images_total - progress.images_seen) /
+      m.set_eta_seconds(static_cast<double>(record.needs->images_total - progress.images_seen) /
                         progress.images_per_second);
     }
     m.set_phase(progress.phase);
@@ -97,31 +97,31 @@ p2::v1::Job ToProto(const scheduler::JobRecord& record) {
   m.set_state(static_cast<Job::State>(record.state));
   m.set_reason(static_cast<p2::v1::StatusReason>(record.reason));
   m.set_message(record.message);
-  m.set_preset(record.preset);
-  m.set_spec_sha256(record.spec_sha256);
-  m.mutable_labels()->insert(record.labels.begin(), record.labels.end());
-  m.set_owner(record.owner);
+  m.set_preset(record.details->preset);
+  m.set_spec_sha256(record.details->spec_sha256);
+  m.mutable_labels()->insert(record.details->labels.begin(), record.details->labels.end());
+  m.set_owner(record.details->owner);
   SetTime(m, &Job::mutable_create_time, record.create_time);
   SetTime(m, &Job::mutable_start_time, record.start_time);
   SetTime(m, &Job::mutable_end_time, record.end_time);
   SetTime(m, &Job::mutable_update_time, record.update_time);
   SetTime(m, &Job::mutable_not_before, record.not_before);
   SetProgress(record, *m.mutable_progress());
-  for (const scheduler::Attempt& attempt : record.attempts) *m.add_attempts() = ToProto(attempt);
+  for (const auto& attempt : record.attempts) *m.add_attempts() = ToProto(*attempt);
   m.set_epoch(record.epoch);
   m.set_restarts_used(record.restarts_used);
   if (!record.latest_checkpoint.empty()) {
     m.set_latest_checkpoint(ChildName(record.id, kCheckpoints, record.latest_checkpoint));
   }
-  SetTask(record.task, record.needs, m);
-  if (record.needs.writes_output) {
-    m.set_output(absl::StrCat(record.needs.checkpoint_root, ":", JobOutput(record.id)));
+  SetTask(record.details->task, *record.needs, m);
+  if (record.needs->writes_output) {
+    m.set_output(absl::StrCat(record.needs->checkpoint_root, ":", JobOutput(record.id)));
   }
-  m.set_project(record.project);
-  m.set_queue(ResourceName(kQueues, record.queue));
+  m.set_project(record.details->project);
+  m.set_queue(ResourceName(kQueues, record.details->queue));
   m.set_priority(record.priority);
-  SetLineage(record.lineage, m);
-  m.set_note(record.note);
+  SetLineage(record.details->lineage, m);
+  m.set_note(record.details->note);
   m.set_preemptions(record.preemptions);
   m.set_devices_held(scheduler::HeldDevices(record));
   m.set_etag(absl::StrCat(record.revision));

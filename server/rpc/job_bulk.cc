@@ -122,7 +122,7 @@ absl::StatusOr<std::vector<std::string>> JobService::Select(const ControlJobsReq
   const std::set<int> states(request.states().begin(), request.states().end());
   const auto wanted = [&](const scheduler::JobRecord& job) {
     return (states.empty() || states.count(static_cast<int>(job.state)) > 0) &&
-           (request.owner().empty() || job.owner == request.owner()) && selector.Matches(job.labels);
+           (request.owner().empty() || job.details->owner == request.owner()) && selector.Matches(job.details->labels);
   };
   std::vector<std::string> ids;
   if (request.verb() != ControlJobsRequest::DELETE) {

@@ -24,7 +24,8 @@ using coordinator::Coordinator;
 absl::StatusOr<SourceJob> JobService::FindSource(absl::string_view name) const {
   P2_ASSIGN_OR_RETURN(const scheduler::JobPtr job, context_.FindJobByPrefix(name));
   P2_ASSIGN_OR_RETURN(p2::v1::Job view, context_.views.View(*job));
-  SourceJob source{job->id, std::move(*view.mutable_spec()), {}, scheduler::IsTerminal(job->state), !job->task.empty()};
+  SourceJob source{
+      job->id, std::move(*view.mutable_spec()), {}, scheduler::IsTerminal(job->state), !job->details->task.empty()};
   P2_ASSIGN_OR_RETURN(source.checkpoints, context_.coordinator.Checkpoints(job->id));
   return source;
 }
@@ -80,10 +81,10 @@ absl::StatusOr<p2::v1::ListJobsResponse> JobService::List(const p2::v1::ListJobs
   const std::set<int> states(request.states().begin(), request.states().end());
   const auto wanted = [&](const scheduler::JobRecord& job) {
     return (states.empty() || states.count(static_cast<int>(job.state)) > 0) &&
-           (request.owner().empty() || job.owner == request.owner()) &&
-           (request.project().empty() || job.project == request.project()) &&
-           (request.queue().empty() || ResourceName(kQueues, job.queue) == request.queue()) &&
-           selector.Matches(job.labels);
+           (request.owner().empty() || job.details->owner == request.owner()) &&
+           (request.project().empty() || job.details->project == request.project()) &&
+           (request.queue().empty() || ResourceName(kQueues, job.details->queue) == request.queue()) &&
+           selector.Matches(job.details->labels);
   };
 
   // Live jobs are listed before the store is read: one that ends meanwhile is in both, and shown once.

@@ -19,16 +19,16 @@ constexpr size_t kSpecsKept = 64;
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<const JobViews::Specs>> JobViews::SpecsOf(const scheduler::JobRecord& record) const {
-  std::string key = absl::StrCat(record.spec_sha256, " ", record.origins_sha256);
+  std::string key = absl::StrCat(record.details->spec_sha256, " ", record.details->origins_sha256);
   {
     absl::MutexLock lock(&mutex_);
     if (const auto found = known_.find(key); found != known_.end()) return found->second;
   }
   auto specs = std::make_shared<Specs>();
-  P2_ASSIGN_OR_RETURN(const std::string spec, store_.GetSpec(record.spec_sha256));
+  P2_ASSIGN_OR_RETURN(const std::string spec, store_.GetSpec(record.details->spec_sha256));
   bool parsed = specs->message.mutable_spec()->ParseFromString(spec);
-  if (!record.origins_sha256.empty()) {
-    P2_ASSIGN_OR_RETURN(const std::string bytes, store_.GetSpec(record.origins_sha256));
+  if (!record.details->origins_sha256.empty()) {
+    P2_ASSIGN_OR_RETURN(const std::string bytes, store_.GetSpec(record.details->origins_sha256));
     p2::v1::Job origins;
     parsed = parsed && origins.ParseFromString(bytes);
     specs->message.mutable_spec_origins()->swap(*origins.mutable_spec_origins());

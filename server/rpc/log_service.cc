@@ -89,9 +89,9 @@ absl::Status LogService::Send(const grpc::ServerContext& call, const p2::v1::Rea
     return BadRequestError(
         {{"attempt", absl::StrCat("is ", request.attempt(), ", but the job has made ", first_look->attempt_count)}});
   }
-  if (request.has_rank() && request.rank() >= first_look->needs.devices) {
+  if (request.has_rank() && request.rank() >= first_look->needs->devices) {
     return BadRequestError({{"rank", absl::StrCat("is ", request.rank(), ", but the job has the ranks 0 to ",
-                                                  first_look->needs.devices - 1)}});
+                                                  first_look->needs->devices - 1)}});
   }
   const std::string id = first_look->id;
   std::map<std::pair<int, int>, LogReader> readers;

@@ -52,7 +52,7 @@ p2::v1::Queue ToProto(const std::string& id, const scheduler::QueueRecord* recor
   m.set_devices(devices);
   m.set_free_devices(free);
   for (const auto& [job_id, job] : state.live_jobs()) {
-    if (job->queue != id) continue;
+    if (job->details->queue != id) continue;
     if (job->state == scheduler::JobState::kQueued) m.set_queued_jobs(m.queued_jobs() + 1);
     if (job->live_attempt() != nullptr) m.set_running_jobs(m.running_jobs() + 1);
   }
@@ -115,14 +115,14 @@ absl::StatusOr<p2::v1::QueueDescription> QueueService::Describe(const std::strin
     for (const std::string& id : scheduler::QueueOrder(state, inside.now.mono, inside.options)) {
       ++position;
       const scheduler::JobPtr job = state.FindJob(id);
-      if (ResourceName(kQueues, job->queue) != name || description.jobs_size() == kMaxDescribed) continue;
+      if (ResourceName(kQueues, job->details->queue) != name || description.jobs_size() == kMaxDescribed) continue;
       p2::v1::QueueDescription::WaitingJob& m = *description.add_jobs();
       m.set_name(ResourceName(kJobs, id));
       m.set_position(position);
       m.set_priority(job->priority);
-      m.set_owner(job->owner);
-      m.set_project(job->project);
-      m.set_devices(job->needs.least_devices());
+      m.set_owner(job->details->owner);
+      m.set_project(job->details->project);
+      m.set_devices(job->needs->least_devices());
       m.set_reason(static_cast<p2::v1::StatusReason>(job->reason));
       *m.mutable_create_time() = ToTimestamp(job->create_time);
       const auto reservation = state.reservations().find(id);
@@ -135,8 +135,8 @@ absl::StatusOr<p2::v1::QueueDescription> QueueService::Describe(const std::strin
     }
     std::set<std::string> shares;
     for (const auto& [id, job] : state.live_jobs()) {
-      shares.insert(scheduler::ProjectShare(job->project));
-      shares.insert(scheduler::OwnerShare(job->project, job->owner));
+      shares.insert(scheduler::ProjectShare(job->details->project));
+      shares.insert(scheduler::OwnerShare(job->details->project, job->details->owner));
     }
     for (const std::string& id : shares)
       *description.add_shares() = rpc::ToProto(scheduler::NumbersOf(state, id, inside.now, inside.options));
@@ -237,8 +237,8 @@ grpc::ServerUnaryReactor* QueueService::ListQuotas(grpc::CallbackServerContext* 
     const ClusterState& state = inside.state;
     std::map<std::string, const scheduler::QuotaRecord*> accounts;
     for (const auto& [id, job] : state.live_jobs()) {
-      accounts[absl::StrCat("projects/", job->project)] = nullptr;
-      if (!job->owner.empty()) accounts[absl::StrCat("users/", job->owner)] = nullptr;
+      accounts[absl::StrCat("projects/", job->details->project)] = nullptr;
+      if (!job->details->owner.empty()) accounts[absl::StrCat("users/", job->details->owner)] = nullptr;
     }
     for (const auto& [id, quota] : state.quotas()) accounts[id] = &quota;
     for (const auto& [id, quota] : accounts) *list.add_quotas() = ToProto(id, quota, state);

@@ -23,7 +23,7 @@ uint64_t Hash(absl::string_view text) {
 // first * 2^(failures - 1), at most the job's backoff_max, times a factor in [0.8, 1.2).
 absl::Duration Backoff(const JobRecord& job, absl::Duration first) {
   const int doublings = std::min(job.consecutive_failures - 1, 30);
-  const absl::Duration wait = std::min(first * (int64_t{1} << doublings), job.needs.backoff_max);
+  const absl::Duration wait = std::min(first * (int64_t{1} << doublings), job.needs->backoff_max);
   const double unit = static_cast<double>(Hash(absl::StrCat(job.id, "/", job.epoch)) % 10000) / 10000;
   return absl::Floor(wait * (0.8 + 0.4 * unit), absl::Milliseconds(1));
 }
@@ -138,18 +138,18 @@ void Restart(Draft& draft, absl::string_view id, StatusReason reason, const std:
   if (IsFatal(reason)) return Fail(draft, id, reason, message, log_tail);
   ++job.consecutive_failures;
   const bool counted = IsCounted(reason, job.consecutive_failures);
-  if (counted && ++job.restarts_used > job.needs.restart_budget) {
+  if (counted && ++job.restarts_used > job.needs->restart_budget) {
     return Fail(draft, id, StatusReason::kRestartBudgetSpent,
-                absl::StrCat(job.needs.restart_budget, " restarts without a new checkpoint; the last failure is ",
+                absl::StrCat(job.needs->restart_budget, " restarts without a new checkpoint; the last failure is ",
                              ReasonName(reason), ": ", message),
                 log_tail);
   }
   const bool not_formed = reason == StatusReason::kGangNotFormed;
-  job.backoff = Backoff(job, not_formed ? draft.options().gang_backoff : job.needs.backoff_initial);
+  job.backoff = Backoff(job, not_formed ? draft.options().gang_backoff : job.needs->backoff_initial);
   job.not_before = draft.now().wall + job.backoff;
   job.ready_mono = draft.now().mono + job.backoff;
   const std::string budget =
-      counted ? absl::StrCat(", restart ", job.restarts_used, " of ", job.needs.restart_budget) : "";
+      counted ? absl::StrCat(", restart ", job.restarts_used, " of ", job.needs->restart_budget) : "";
   Move(draft, id, JobState::kQueued, not_formed ? reason : StatusReason::kBackoff,
        absl::StrCat("waits ", absl::FormatDuration(job.backoff), " after ", ReasonName(reason), budget, ": ", message));
 }
@@ -192,7 +192,7 @@ void MoveOn(Draft& draft, absl::string_view id, const Attempt& ended, const std:
   const JobRecord& job = *draft.Job(id);
   const bool success = ended.outcome == Outcome::kSucceeded;
   const std::string completed =
-      job.needs.images_total > 0 ? absl::StrCat("completed ", ended.end_images_seen, " images") : "completed";
+      job.needs->images_total > 0 ? absl::StrCat("completed ", ended.end_images_seen, " images") : "completed";
   switch (job.state) {
     case JobState::kCancelling:
       Move(draft, id, JobState::kCancelled, job.reason,
@@ -266,7 +266,7 @@ void Blame(Attempt& attempt, StatusReason reason, std::string message, std::opti
 
 void MemberEnded(Draft& draft, const SpoolReport& report, const AttemptEnded& ended) {
   JobRecord& job = draft.EditJob(report.job);
-  Attempt& attempt = *job.live_attempt();
+  Attempt& attempt = *job.EditLiveAttempt();
   Member& member = *attempt.FindMember(report.worker);
   if (member.state == MemberState::kEnded) return;
   if (attempt.stop_mode == StopMode::kNone && ended.ranks.empty() && member.state != MemberState::kStarted) {
@@ -282,7 +282,7 @@ void MemberEnded(Draft& draft, const SpoolReport& report, const AttemptEnded& en
 
 void TrainerSaidFinished(Draft& draft, const SpoolReport& report, const TrainerFinished& finished) {
   JobRecord& job = draft.EditJob(report.job);
-  Attempt& attempt = *job.live_attempt();
+  Attempt& attempt = *job.EditLiveAttempt();
   using Said = TrainerFinished::Outcome;
   // The exact position; heartbeats lag behind it and are no longer heard (TakeProgress).
   if (report.rank == 0 && finished.outcome != Said::kFailed) job.progress.images_seen = finished.images_seen;
@@ -302,7 +302,7 @@ void EndMissing(Draft& draft, absl::string_view worker) {
     if (member->missing && member->state != MemberState::kEnded) ids.push_back(job->id);
   }
   for (const std::string& id : ids) {
-    Attempt& attempt = *draft.EditJob(id).live_attempt();
+    Attempt& attempt = *draft.EditJob(id).EditLiveAttempt();
     Member& member = *attempt.FindMember(worker);
     member.state = MemberState::kEnded;
     member.missing = false;
@@ -315,7 +315,7 @@ void EndMissing(Draft& draft, absl::string_view worker) {
 
 void AbandonLostMembers(Draft& draft, absl::string_view id) {
   JobRecord& job = draft.EditJob(id);
-  Attempt& attempt = *job.live_attempt();
+  Attempt& attempt = *job.EditLiveAttempt();
   for (Member& member : attempt.members) {
     const WorkerRecord* worker = draft.Worker(member.worker);
     if (member.state == MemberState::kEnded || worker->state != WorkerState::kLost) continue;
@@ -353,7 +353,7 @@ void ReviewLost(Draft& draft) {
     } else if (draft.Job(id)->reason != StatusReason::kWorkerLost) {
       JobRecord& job = draft.EditJob(id);
       job.reason = StatusReason::kWorkerLost;
-      job.message = absl::StrCat("worker ", worker, " is lost; waits for it, or for ", job.needs.devices,
+      job.message = absl::StrCat("worker ", worker, " is lost; waits for it, or for ", job.needs->devices,
                                  " free devices elsewhere");
       draft.Event(JobName(id), "WORKER_LOST", job.message);
     }
@@ -362,7 +362,7 @@ void ReviewLost(Draft& draft) {
 
 void Settle(Draft& draft, absl::string_view id) {
   JobRecord& job = draft.EditJob(id);
-  Attempt* attempt = job.live_attempt();
+  Attempt* attempt = job.EditLiveAttempt();
   if (attempt == nullptr || std::any_of(attempt->members.begin(), attempt->members.end(),
                                         [](const Member& member) { return member.state != MemberState::kEnded; })) {
     return;

@@ -35,15 +35,15 @@ std::vector<RankPlacement> HeldRanks(const JobRecord& job) {
 }
 
 absl::Duration PredictedRun(const JobRecord& job, int devices) {
-  if (job.device_rate <= 0 || job.needs.images_total <= 0) return absl::InfiniteDuration();
-  const int64_t left = std::max<int64_t>(0, job.needs.images_total - job.progress.images_seen);
+  if (job.device_rate <= 0 || job.needs->images_total <= 0) return absl::InfiniteDuration();
+  const int64_t left = std::max<int64_t>(0, job.needs->images_total - job.progress.images_seen);
   return absl::Seconds(static_cast<double>(left) / (job.device_rate * devices));
 }
 
 absl::Time PredictedEnd(const JobRecord& job, absl::Time now_mono) {
   const Attempt* attempt = job.live_attempt();
   if (attempt == nullptr) return now_mono;
-  if (attempt->stop_mode != StopMode::kNone) return now_mono + job.needs.stop_deadline;
+  if (attempt->stop_mode != StopMode::kNone) return now_mono + job.needs->stop_deadline;
   return now_mono + PredictedRun(job, static_cast<int>(attempt->ranks.size()));
 }
 
@@ -84,7 +84,7 @@ std::optional<Reservation> Forecast(const Draft& draft, const JobRecord& job, co
   std::make_heap(endings.begin(), endings.end(), later);
   FreeSlots then = free;
   Reservation plan{job.id, draft.now().mono, {}, false};
-  const int least = job.needs.least_devices();
+  const int least = job.needs->least_devices();
   while (true) {
     if (auto ranks = then.Place(least, least, suitable.classes)) {
       plan.ranks = *std::move(ranks);
@@ -99,7 +99,7 @@ std::optional<Reservation> Forecast(const Draft& draft, const JobRecord& job, co
 }
 
 std::array<std::string, 2> AccountsOf(const JobRecord& job) {
-  return {absl::StrCat("projects/", job.project), absl::StrCat("users/", job.owner)};
+  return {absl::StrCat("projects/", job.details->project), absl::StrCat("users/", job.details->owner)};
 }
 
 double PreemptionPrice(const JobRecord& job, const Draft& draft) {
@@ -125,7 +125,7 @@ bool HoldsBorrowed(const ClusterState& state, const JobRecord& job, const std::m
 
 bool MayBePreempted(const JobRecord& job, const Draft& draft) {
   if (job.state != JobState::kRunning && job.state != JobState::kStarting) return false;
-  if (job.live_attempt()->stop_mode != StopMode::kNone || !job.needs.preemptible) return false;
+  if (job.live_attempt()->stop_mode != StopMode::kNone || !job.needs->preemptible) return false;
   const bool within_window = draft.now().mono - job.churn_since_mono < draft.options().churn_window;
   return !within_window || job.churn < draft.options().churn_limit;
 }
@@ -135,7 +135,7 @@ bool MayBePreempted(const JobRecord& job, const Draft& draft) {
 std::optional<Preemption> FindVictims(const Draft& draft, const JobRecord& job, const Suitable& suitable,
                                       const FreeSlots& free) {
   const ClusterState& state = draft.base();
-  const int least = job.needs.least_devices();
+  const int least = job.needs->least_devices();
   const auto& held = state.held_priorities();
   if (state.quotas().empty() && (held.empty() || held.begin()->first >= job.priority)) return std::nullopt;
   const Allowance allowance = AllowanceOf(state, job, {});
@@ -188,7 +188,7 @@ std::optional<Preemption> FindVictims(const Draft& draft, const JobRecord& job, 
   Preemption preemption;
   for (const JobRecord* victim : chosen) {
     preemption.victims.push_back(victim->id);
-    start = std::max(start, draft.now().mono + victim->needs.stop_deadline);
+    start = std::max(start, draft.now().mono + victim->needs->stop_deadline);
   }
   preemption.reservation = {job.id, start, *std::move(ranks), /*preempting=*/true};
   return preemption;
@@ -221,7 +221,7 @@ bool FitsElsewhere(const Draft& draft, const JobRecord& job) {
   const Suitable suitable = SuitableFor(draft.base(), ShapeOf(job));
   FreeSlots free(draft.base().slots());
   free.Give(HeldRanks(job));
-  return free.Place(job.needs.devices, job.needs.least_devices(), suitable.classes).has_value();
+  return free.Place(job.needs->devices, job.needs->least_devices(), suitable.classes).has_value();
 }
 
 }  // namespace p2::scheduler

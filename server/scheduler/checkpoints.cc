@@ -71,8 +71,8 @@ void CheckpointSaved(Draft& draft, const SpoolReport& report, const CheckpointRe
   checkpoint.state = CheckpointState::kCommitted;
   checkpoint.epoch = report.epoch;
   checkpoint.attempt = report.attempt;
-  checkpoint.root = job.needs.checkpoint_root;
-  checkpoint.root_id = job.needs.checkpoint_root_id;
+  checkpoint.root = job.needs->checkpoint_root;
+  checkpoint.root_id = job.needs->checkpoint_root_id;
   checkpoint.create_time = draft.now().wall;
   checkpoint.metric = job.last_metric;
   checkpoint.size_bytes = 0;
@@ -88,7 +88,7 @@ void CheckpointSaved(Draft& draft, const SpoolReport& report, const CheckpointRe
   draft.PutCheckpoint(std::move(checkpoint));
   RefreshLatest(draft, report.job);
   const Attempt* live = job.live_attempt();
-  if (live != nullptr && live->epoch == report.epoch && static_cast<int>(live->ranks.size()) < job.needs.devices) {
+  if (live != nullptr && live->epoch == report.epoch && static_cast<int>(live->ranks.size()) < job.needs->devices) {
     job.may_grow = true;
     draft.RequestPass();
   }
@@ -119,9 +119,9 @@ void Delete(Draft& draft, const CheckpointRecord& checkpoint) {
 
 void DeleteRunFiles(Draft& draft, const JobRecord& job) {
   const auto remove = [&](std::string path) {
-    DeletePathOf(draft, {job.needs.checkpoint_root_id, std::move(path), job.id, ""});
+    DeletePathOf(draft, {job.needs->checkpoint_root_id, std::move(path), job.id, ""});
   };
-  if (job.needs.writes_output) return remove(JobOutput(job.id));
+  if (job.needs->writes_output) return remove(JobOutput(job.id));
   for (const char* name : {kSnapshotsDirectory, kProgressFile, kTensorboardDirectory})
     remove(absl::StrCat(JobDirectory(job.id), "/", name));
 }

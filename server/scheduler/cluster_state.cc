@@ -106,8 +106,8 @@ bool HoldSameSlots(const JobRecord& a, const JobRecord& b) {
 // Whether two records of a QUEUED job differ in nothing that is derived from them, but in what they say why it waits.
 bool StandAlike(const JobRecord& a, const JobRecord& b) {
   return a.state == JobState::kQueued && b.state == JobState::kQueued && a.ready_mono == b.ready_mono &&
-         a.priority == b.priority && a.order_key == b.order_key && a.owner == b.owner && a.project == b.project &&
-         a.queue == b.queue && a.latest_checkpoint == b.latest_checkpoint && a.may_grow == b.may_grow &&
+         a.priority == b.priority && a.order_key == b.order_key && a.details == b.details &&
+         a.latest_checkpoint == b.latest_checkpoint && a.may_grow == b.may_grow &&
          a.numerics_device == b.numerics_device && a.numerics_version == b.numerics_version && a.needs == b.needs;
 }
 
@@ -128,6 +128,8 @@ void ClusterState::PutJobRecord(const JobPtr& job) {
       return queue_.Told(job);
     }
     Index(old, false);
+  } else if (!IsTerminal(job->state)) {
+    job_values_.Remember(*job);
   }
   if (IsTerminal(job->state)) {
     live_jobs_.erase(job->id);
@@ -162,7 +164,8 @@ void ClusterState::UpdateSlots(const std::string& id, bool offer) {
 
 void ClusterState::Count(Counts& counts, const JobRecord& job, int by) {
   if (by == 0) return;
-  for (std::string account : {absl::StrCat("projects/", job.project), absl::StrCat("users/", job.owner)}) {
+  for (std::string account :
+       {absl::StrCat("projects/", job.details->project), absl::StrCat("users/", job.details->owner)}) {
     const auto it = counts.emplace(std::move(account), 0).first;
     it->second += by;
     if (it->second == 0) counts.erase(it);
@@ -193,7 +196,7 @@ void ClusterState::Index(const JobPtr& record, bool add) {
     }
     if ((held_priorities_[job.priority] += add ? 1 : -1) == 0) held_priorities_.erase(job.priority);
   }
-  if (!job.needs.source.job.empty() && job.ReadsSource()) enter(readers_of_[job.needs.source.job]);
+  if (!job.needs->source.job.empty() && job.ReadsSource()) enter(readers_of_[job.needs->source.job]);
   if (job.state == JobState::kStarting) enter(starting_jobs_);
   if (job.may_grow) enter(growing_jobs_);
   if (job.state == JobState::kQueued || job.state == JobState::kPaused) Count(queued_by_, job, add ? 1 : -1);

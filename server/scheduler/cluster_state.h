@@ -12,6 +12,7 @@
 #include "absl/container/btree_map.h"
 #include "absl/strings/string_view.h"
 #include "server/scheduler/action.h"
+#include "server/scheduler/job_values.h"
 #include "server/scheduler/queue_index.h"
 #include "server/scheduler/slot_index.h"
 #include "server/scheduler/types.h"
@@ -69,6 +70,8 @@ class ClusterState {
   // Jobs with a live attempt, and how many of them have a priority.
   const Jobs& holding_jobs() const { return holding_jobs_; }
   const std::map<int, int>& held_priorities() const { return held_priorities_; }
+  // Of the live jobs.
+  const JobValues& job_values() const { return job_values_; }
   const QueueIndex& queue() const { return queue_; }
   const SlotIndex& slots() const { return slots_; }
   // Devices held and jobs QUEUED or PAUSED, by `projects/{project}` and `users/{owner}`.
@@ -124,6 +127,7 @@ class ClusterState {
   std::set<std::string> starting_jobs_, growing_jobs_;
   Jobs holding_jobs_;
   std::map<int, int> held_priorities_;
+  JobValues job_values_;
   QueueIndex queue_;
   SlotIndex slots_;
   Counts held_by_, queued_by_;

@@ -153,16 +153,16 @@ absl::Status Handle(Draft& draft, const CreateJob& command) {
   job.reason = command.paused ? StatusReason::kPausedByUser : StatusReason::kUnspecified;
   if (command.paused) job.message = "created paused; `p2ctl resume` queues it";
   job.needs = command.needs;
-  job.preset = command.preset;
-  job.spec_sha256 = command.spec_sha256;
-  job.origins_sha256 = command.origins_sha256;
-  job.task = command.task;
-  job.labels = command.labels;
-  job.owner = command.owner;
-  job.project = command.project;
-  job.queue = command.queue;
-  job.lineage = command.lineage;
-  job.note = command.note;
+  job.details = JobDetails{.preset = command.preset,
+                           .spec_sha256 = command.spec_sha256,
+                           .origins_sha256 = command.origins_sha256,
+                           .task = command.task,
+                           .labels = command.labels,
+                           .owner = command.owner,
+                           .project = command.project,
+                           .queue = command.queue,
+                           .lineage = command.lineage,
+                           .note = command.note};
   job.priority = command.priority;
   job.request_id = command.info.request_id;
   job.create_order = draft.NextCreateOrder();
@@ -232,8 +232,8 @@ absl::Status Handle(Draft& draft, const ResumeJob& command) {
                      job->state == JobState::kPausing ? "wait until it is PAUSED" : "only a PAUSED job can");
   }
   JobRecord& edited = draft.EditJob(command.job);
-  if (command.devices.has_value()) edited.needs.devices = *command.devices;
-  if (command.devices_min.has_value()) edited.needs.devices_min = *command.devices_min;
+  if (command.devices.has_value()) edited.needs.Edit().devices = *command.devices;
+  if (command.devices_min.has_value()) edited.needs.Edit().devices_min = *command.devices_min;
   if (command.priority.has_value()) edited.priority = *command.priority;
   Move(draft, command.job, JobState::kQueued, StatusReason::kUnspecified, "", command.info.actor);
   draft.set_answer(JobName(command.job));

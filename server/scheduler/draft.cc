@@ -53,8 +53,9 @@ WorkerRecord& Draft::TouchWorker(absl::string_view id) {
 
 void Draft::AddJob(JobRecord job) {
   const std::string id = job.id;
-  ++added_by_[absl::StrCat("projects/", job.project)];
-  ++added_by_[absl::StrCat("users/", job.owner)];
+  ++added_by_[absl::StrCat("projects/", job.details->project)];
+  ++added_by_[absl::StrCat("users/", job.details->owner)];
+  if (!state_.job_values().Lend(job)) added_values_.Unify(job);
   jobs_[id] = {std::make_shared<JobRecord>(std::move(job)), true};
 }
 
@@ -141,7 +142,8 @@ void Draft::ChargeShares() {
     const int after = HeldDevices(job), more = after - (base == nullptr ? 0 : HeldDevices(*base));
     const bool saved = checkpoints_.count(id) > 0 && after > 0;
     if (more == 0 && !saved) continue;
-    for (const std::string& share : {ProjectShare(job.project), OwnerShare(job.project, job.owner)}) {
+    for (const std::string& share :
+         {ProjectShare(job.details->project), OwnerShare(job.details->project, job.details->owner)}) {
       taken[share] += more;
       if (more < 0 || saved) durable.insert(share);
     }

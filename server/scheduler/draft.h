@@ -92,6 +92,7 @@ class Draft {
   std::vector<Mutation> others_;
   std::vector<EventRecord> events_;
   std::map<std::string, int, std::less<>> added_by_;
+  JobValues added_values_;
   std::string request_id_;
   bool pass_due_;
   StepResult result_;

@@ -56,8 +56,8 @@ class WaitExplainer {
     if (place != order.end()) out_.position = static_cast<int>(place - order.begin()) + 1;
     out_.devices_exist = suitable_.exist;
     out_.devices_free = FreeOf(free_, suitable_);
-    out_.shares = {NumbersOf(state_, ProjectShare(job_.project), now_, options_),
-                   NumbersOf(state_, OwnerShare(job_.project, job_.owner), now_, options_)};
+    out_.shares = {NumbersOf(state_, ProjectShare(job_.details->project), now_, options_),
+                   NumbersOf(state_, OwnerShare(job_.details->project, job_.details->owner), now_, options_)};
     switch (job_.reason) {
       case StatusReason::kNotEnoughDevices:
       case StatusReason::kRootNotVisible:
@@ -73,7 +73,7 @@ class WaitExplainer {
   }
 
  private:
-  int least() const { return job_.needs.least_devices(); }
+  int least() const { return job_.needs->least_devices(); }
 
   void Block(std::string resource, std::string why) {
     if (out_.blockers.size() < kMaxBlockers) out_.blockers.push_back({std::move(resource), std::move(why)});
@@ -108,8 +108,8 @@ class WaitExplainer {
     Block(allowance.limit, absl::StrCat("holds ", Count(state_.HeldBy(allowance.limit), "device"), ", and ",
                                         allowance.within.value_or(0), " more are within its quota"));
     for (const auto& [id, other] : state_.live_jobs()) {
-      const bool same = allowance.limit == absl::StrCat("users/", other->owner) ||
-                        allowance.limit == absl::StrCat("projects/", other->project);
+      const bool same = allowance.limit == absl::StrCat("users/", other->details->owner) ||
+                        allowance.limit == absl::StrCat("projects/", other->details->project);
       if (same && HeldDevices(*other) > 0) BlockByHolder(*other);
     }
     out_.unblock = "starts when jobs under that quota give devices back, or when it is raised (`p2ctl quota set`)";
@@ -156,9 +156,9 @@ class WaitExplainer {
     absl::Duration before = *out_.earliest;
     for (const std::string& id : ahead) {
       const JobRecord& other = *state_.FindJob(id);
-      const absl::Duration run = PredictedRun(other, other.needs.least_devices());
+      const absl::Duration run = PredictedRun(other, other.needs->least_devices());
       if (run == absl::InfiniteDuration() || suitable_.exist == 0) return;
-      before += run * other.needs.least_devices() / suitable_.exist;
+      before += run * other.needs->least_devices() / suitable_.exist;
     }
     out_.latest = before;
   }
@@ -214,7 +214,7 @@ absl::StatusOr<Explanation> Explain(const ClusterState& state, absl::string_view
     case JobState::kPausing:
     case JobState::kCancelling:
       explanation.unblock =
-          absl::StrCat("its ranks save a checkpoint and end, within ", absl::FormatDuration(job->needs.stop_deadline));
+          absl::StrCat("its ranks save a checkpoint and end, within ", absl::FormatDuration(job->needs->stop_deadline));
       break;
     case JobState::kPaused:
       explanation.unblock = absl::StrCat("`p2ctl resume ", job->id, "` queues it");
@@ -222,7 +222,7 @@ absl::StatusOr<Explanation> Explain(const ClusterState& state, absl::string_view
     case JobState::kFailed:
     case JobState::kCancelled:
       explanation.unblock = "it has ended";
-      if (!job->latest_checkpoint.empty() && job->task.empty()) {
+      if (!job->latest_checkpoint.empty() && job->details->task.empty()) {
         absl::StrAppend(&explanation.unblock, "; `p2ctl fork ", job->id,
                         "` goes on from its newest checkpoint in a new job");
       }

@@ -21,18 +21,18 @@ Prepare PrepareFor(const JobRecord& job, const Attempt& attempt, absl::string_vi
       prepare.ranks.push_back({rank.rank, rank.slot, static_cast<int>(prepare.ranks.size())});
     }
   }
-  prepare.dataset_root = job.needs.dataset_root;
-  prepare.dataset_root_id = job.needs.dataset_root_id;
-  prepare.dataset_path = job.needs.dataset_path;
-  prepare.dataset_fingerprint = job.needs.dataset_fingerprint;
-  prepare.checkpoint_root = job.needs.checkpoint_root;
-  prepare.checkpoint_root_id = job.needs.checkpoint_root_id;
+  prepare.dataset_root = job.needs->dataset_root;
+  prepare.dataset_root_id = job.needs->dataset_root_id;
+  prepare.dataset_path = job.needs->dataset_path;
+  prepare.dataset_fingerprint = job.needs->dataset_fingerprint;
+  prepare.checkpoint_root = job.needs->checkpoint_root;
+  prepare.checkpoint_root_id = job.needs->checkpoint_root_id;
   if (job.ReadsSource()) {
-    prepare.source_root = job.needs.source.root;
-    prepare.source_root_id = job.needs.source.root_id;
-    prepare.source_path = job.needs.source.path;
+    prepare.source_root = job.needs->source.root;
+    prepare.source_root_id = job.needs->source.root_id;
+    prepare.source_path = job.needs->source.path;
   }
-  prepare.writes_output = job.needs.writes_output;
+  prepare.writes_output = job.needs->writes_output;
   return prepare;
 }
 
@@ -44,11 +44,11 @@ StartGang StartFor(const JobRecord& job, const Attempt& attempt, absl::string_vi
   start.attempt = attempt.number;
   start.master_address = attempt.master_address;
   start.master_port = attempt.master_port;
-  start.spec_sha256 = job.spec_sha256;
-  start.task = job.task;
-  start.dataset_fingerprint = job.needs.dataset_fingerprint;
+  start.spec_sha256 = job.details->spec_sha256;
+  start.task = job.details->task;
+  start.dataset_fingerprint = job.needs->dataset_fingerprint;
   start.resume_candidates = attempt.resume_candidates;
-  start.source_is_run = job.ReadsSource() && job.needs.source.is_run;
+  start.source_is_run = job.ReadsSource() && job.needs->source.is_run;
   start.skipped_ranges = job.skipped_ranges;
   return start;
 }
@@ -82,8 +82,8 @@ void StartAttempt(Draft& draft, absl::string_view id, std::vector<RankPlacement>
     if (attempt.resume_candidates.empty()) job.progress.images_seen = checkpoint->images_seen;
     attempt.resume_candidates.push_back(checkpoint->id);
   }
-  if (attempt.resume_candidates.empty() && job.needs.source.is_run)
-    job.progress.images_seen = job.needs.source.images_seen;
+  if (attempt.resume_candidates.empty() && job.needs->source.is_run)
+    job.progress.images_seen = job.needs->source.images_seen;
   attempt.start_images_seen = attempt.end_images_seen = job.progress.images_seen;
   job.attempts.push_back(attempt);
   if (job.attempts.size() > kAttemptsKept) job.attempts.erase(job.attempts.begin());
@@ -109,7 +109,7 @@ absl::Status Handle(Draft& draft, const PrepareReply& event) {
     return absl::OkStatus();
   }
   JobRecord& job = draft.EditJob(event.job);
-  Attempt& attempt = *job.live_attempt();
+  Attempt& attempt = *job.EditLiveAttempt();
   attempt.FindMember(event.worker)->state = MemberState::kPrepared;
   if (attempt.ranks.front().worker == event.worker) {
     attempt.master_address = event.master_address;
@@ -129,7 +129,7 @@ absl::Status Handle(Draft& draft, const PrepareReply& event) {
 
 void MemberStarted(Draft& draft, const SpoolReport& report) {
   JobRecord& job = draft.EditJob(report.job);
-  Attempt& attempt = *job.live_attempt();
+  Attempt& attempt = *job.EditLiveAttempt();
   Member& member = *attempt.FindMember(report.worker);
   if (member.state != MemberState::kStarting) return;
   member.state = MemberState::kStarted;
@@ -141,7 +141,7 @@ void MemberStarted(Draft& draft, const SpoolReport& report) {
 
 void RemindMember(Draft& draft, absl::string_view id, absl::string_view worker, bool listed, bool prepared) {
   JobRecord& job = draft.EditJob(id);
-  Attempt& attempt = *job.live_attempt();
+  Attempt& attempt = *job.EditLiveAttempt();
   Member& member = *attempt.FindMember(worker);
   if (member.state == MemberState::kEnded) return;
   switch (member.state) {
@@ -168,7 +168,7 @@ void RemindMember(Draft& draft, absl::string_view id, absl::string_view worker, 
 
 void StopGang(Draft& draft, absl::string_view id, StopMode mode) {
   JobRecord& job = draft.EditJob(id);
-  if (Attempt* attempt = job.live_attempt(); attempt != nullptr) {
+  if (Attempt* attempt = job.EditLiveAttempt(); attempt != nullptr) {
     if (mode > attempt->stop_mode) {
       attempt->stop_mode = mode;
       for (Member& member : attempt->members) {
@@ -190,7 +190,7 @@ void StopGang(Draft& draft, absl::string_view id, StopMode mode) {
 
 void FailGang(Draft& draft, absl::string_view id, absl::string_view worker, StatusReason reason, std::string message) {
   JobRecord& job = draft.EditJob(id);
-  Blame(*job.live_attempt(), reason, absl::StrCat("worker ", worker, ": ", message));
+  Blame(*job.EditLiveAttempt(), reason, absl::StrCat("worker ", worker, ": ", message));
   StopGang(draft, id, StopMode::kKill);
 }
 

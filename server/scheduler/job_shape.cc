@@ -21,14 +21,14 @@ void SortUnique(std::vector<RootRef>& roots) {
 }  // namespace
 
 JobShape ShapeOf(const JobRecord& job) {
-  const JobNeeds& needs = job.needs;
+  const JobNeeds& needs = *job.needs;
   JobShape shape;
   shape.devices = needs.devices;
   shape.least_devices = needs.least_devices();
   shape.kind = needs.kind;
   shape.device_memory_min = needs.device_memory_min;
   shape.preemptible = needs.preemptible;
-  shape.queue = job.queue;
+  shape.queue = job.details->queue;
   shape.selector = needs.selector;
   shape.roots = {{needs.dataset_root, needs.dataset_root_id}, {needs.checkpoint_root, needs.checkpoint_root_id}};
   if (job.ReadsSource()) shape.roots.emplace_back(needs.source.root, needs.source.root_id);

@@ -19,7 +19,8 @@ std::vector<const JobRecord*> LineOf(const Draft& draft, const JobRecord& job) {
   std::vector<const JobRecord*> line;
   for (const JobRecord* other : draft.LiveJobs()) {
     const bool waits = other->state == JobState::kQueued || other->state == JobState::kPaused;
-    if (waits && other->priority == job.priority && other->project == job.project && other->owner == job.owner)
+    if (waits && other->priority == job.priority && other->details->project == job.details->project &&
+        other->details->owner == job.details->owner)
       line.push_back(other);
   }
   std::sort(line.begin(), line.end(), [](const JobRecord* a, const JobRecord* b) { return PlaceOf(*a) < PlaceOf(*b); });
@@ -55,20 +56,22 @@ absl::Status Handle(Draft& draft, const UpdateJob& command) {
     edited.priority = *command.priority;
     after.push_back(absl::StrCat("priority ", edited.priority));
   }
-  for (const auto& [key, value] : command.set_labels) edited.labels[key] = value;
-  for (const std::string& key : command.erase_labels) edited.labels.erase(key);
-  if (edited.labels.size() > kMaxLabels) {
-    return Error(ErrorReason::kLimitReached, absl::StrCat("job \"", job->id, "\" would have ", edited.labels.size(),
+  std::map<std::string, std::string> labels = job->details->labels;
+  for (const auto& [key, value] : command.set_labels) labels[key] = value;
+  for (const std::string& key : command.erase_labels) labels.erase(key);
+  if (labels.size() > kMaxLabels) {
+    return Error(ErrorReason::kLimitReached, absl::StrCat("job \"", job->id, "\" would have ", labels.size(),
                                                           " labels; at most ", kMaxLabels, ": take some away"));
   }
-  if (edited.labels != job->labels) {
-    before.push_back(DescribeLabels(job->labels));
-    after.push_back(DescribeLabels(edited.labels));
+  if (labels != job->details->labels) {
+    before.push_back(DescribeLabels(job->details->labels));
+    after.push_back(DescribeLabels(labels));
+    edited.details.Edit().labels = std::move(labels);
   }
-  if (command.note.has_value() && edited.note != *command.note) {
-    before.push_back(absl::StrCat("note \"", edited.note, "\""));
-    edited.note = *command.note;
-    after.push_back(absl::StrCat("note \"", edited.note, "\""));
+  if (command.note.has_value() && edited.details->note != *command.note) {
+    before.push_back(absl::StrCat("note \"", edited.details->note, "\""));
+    edited.details.Edit().note = *command.note;
+    after.push_back(absl::StrCat("note \"", edited.details->note, "\""));
   }
   if (before.empty()) return absl::OkStatus();
   edited.update_time = draft.now().wall;
@@ -99,11 +102,12 @@ absl::Status Handle(Draft& draft, const MoveJob& command) {
       const auto other =
           std::find_if(line.begin(), line.end(), [&](const JobRecord* it) { return it->id == command.other; });
       if (other == line.end()) {
-        return Error(ErrorReason::kPreconditionFailed,
-                     absl::StrCat("job \"", command.other, "\" does not wait in the line of \"", command.job,
-                                  "\": the queued jobs of owner ", draft.Job(command.job)->owner, " in project ",
-                                  draft.Job(command.job)->project, " at priority ", draft.Job(command.job)->priority,
-                                  "; between owners fair share decides (`p2ctl queue describe`)"));
+        return Error(
+            ErrorReason::kPreconditionFailed,
+            absl::StrCat("job \"", command.other, "\" does not wait in the line of \"", command.job,
+                         "\": the queued jobs of owner ", draft.Job(command.job)->details->owner, " in project ",
+                         draft.Job(command.job)->details->project, " at priority ", draft.Job(command.job)->priority,
+                         "; between owners fair share decides (`p2ctl queue describe`)"));
       }
       place = static_cast<size_t>(other - line.begin()) + (command.where == Where::kAfter ? 1 : 0);
     }
@@ -166,7 +170,7 @@ absl::Status Handle(Draft& draft, const DeleteQueue& command) {
                  absl::StrCat("queue \"", command.queue, "\" not found; `p2ctl queue list` shows them"));
   }
   for (const JobRecord* job : draft.LiveJobs()) {
-    if (job->queue != command.queue) continue;
+    if (job->details->queue != command.queue) continue;
     return Error(ErrorReason::kQueueInUse,
                  absl::StrCat("queue \"", command.queue, "\" has live jobs, \"", job->id, "\" among them"));
   }

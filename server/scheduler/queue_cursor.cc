@@ -107,7 +107,7 @@ std::vector<std::string> QueueOrder(const ClusterState& state, absl::Time now_mo
     QueueCursor cursor(state, level, now_mono, options);
     while (const auto turn = cursor.Next()) {
       order.push_back(turn->job->id);
-      cursor.Started(turn->job->needs.least_devices());
+      cursor.Started(turn->job->needs->least_devices());
     }
   }
   return order;

@@ -27,7 +27,7 @@ void QueueIndex::Add(const JobPtr& record) {
     backing_off_.emplace(job.ready_mono, job.id);
     return;
   }
-  ready_[job.priority][job.project][job.owner][shape->second.first].emplace(PlaceOf(job), record);
+  ready_[job.priority][job.details->project][job.details->owner][shape->second.first].emplace(PlaceOf(job), record);
   ++ready_shapes_[shape->second.first];
   if (!ExplainsWaiting(job.reason)) unexplained_.insert(job.id);
 }
@@ -35,7 +35,7 @@ void QueueIndex::Add(const JobPtr& record) {
 void QueueIndex::Told(const JobPtr& record) {
   const JobRecord& job = *record;
   if (job.ready_mono != absl::InfinitePast()) return;
-  ready_.at(job.priority).at(job.project).at(job.owner).at(ShapeIdOf(job)).at(PlaceOf(job)) = record;
+  ready_.at(job.priority).at(job.details->project).at(job.details->owner).at(ShapeIdOf(job)).at(PlaceOf(job)) = record;
   if (ExplainsWaiting(job.reason)) {
     unexplained_.erase(job.id);
   } else {
@@ -52,8 +52,8 @@ void QueueIndex::Remove(const JobRecord& job) {
   } else {
     // What is left empty goes: a pass looks at every line.
     const auto projects = ready_.find(job.priority);
-    const auto owners = projects->second.find(job.project);
-    const auto lines = owners->second.find(job.owner);
+    const auto owners = projects->second.find(job.details->project);
+    const auto lines = owners->second.find(job.details->owner);
     const auto line = lines->second.find(shape);
     line->second.erase(PlaceOf(job));
     if (const auto ready = ready_shapes_.find(shape); --ready->second == 0) ready_shapes_.erase(ready);

@@ -52,7 +52,7 @@ class QueueIndex {
 
   // The line that a ready job stands in.
   const Line& LineOf(const JobRecord& job) const {
-    return ready_.at(job.priority).at(job.project).at(job.owner).at(ShapeIdOf(job));
+    return ready_.at(job.priority).at(job.details->project).at(job.details->owner).at(ShapeIdOf(job));
   }
   // Of a queued job.
   ShapeId ShapeIdOf(const JobRecord& job) const { return shape_of_.at(job.id); }

@@ -23,15 +23,15 @@ void PinNumerics(const Draft& draft, JobRecord& job, const RankPlacement& rank) 
 // kind that drew it.
 void TaskStarted(const Draft& draft, JobRecord& job, const Attempt& attempt, int64_t images_seen) {
   if (images_seen > attempt.start_images_seen) job.restarts_used = job.consecutive_failures = 0;
-  if (job.needs.images_total == 0 || !job.needs.kind.empty()) return;
+  if (job.needs->images_total == 0 || !job.needs->kind.empty()) return;
   for (const SlotRecord& slot : draft.Worker(attempt.ranks.front().worker)->slots) {
-    if (slot.id == attempt.ranks.front().slot) job.needs.kind = slot.kind;
+    if (slot.id == attempt.ranks.front().slot) job.needs.Edit().kind = slot.kind;
   }
 }
 
 void SaidStarted(Draft& draft, const SpoolReport& report, const TrainerStarted& started) {
   JobRecord& job = draft.EditJob(report.job);
-  Attempt& attempt = *job.live_attempt();
+  Attempt& attempt = *job.EditLiveAttempt();
   if (!attempt.resume_candidates.empty() && !started.resumed_from.empty() &&
       started.resumed_from != attempt.resume_candidates.front()) {
     draft.Event(JobName(report.job), "CHECKPOINT_FALLBACK",
@@ -41,8 +41,8 @@ void SaidStarted(Draft& draft, const SpoolReport& report, const TrainerStarted& 
   attempt.resumed_from = started.resumed_from;
   attempt.fingerprint = started.fingerprint;
   attempt.resume_candidates.clear();
-  if (job.needs.bitwise && job.numerics_version.empty()) PinNumerics(draft, job, attempt.ranks.front());
-  if (!job.task.empty()) TaskStarted(draft, job, attempt, started.images_seen);
+  if (job.needs->bitwise && job.numerics_version.empty()) PinNumerics(draft, job, attempt.ranks.front());
+  if (!job.details->task.empty()) TaskStarted(draft, job, attempt, started.images_seen);
   attempt.start_images_seen = attempt.end_images_seen = job.progress.images_seen = started.images_seen;
   if (attempt.number > 1) draft.Mutate(SupersedeMetrics{report.job, attempt.number, started.images_seen});
   Collect(draft, report.job);
@@ -53,15 +53,15 @@ void TakeMetrics(Draft& draft, const SpoolReport& report, const MetricsReported&
                              metrics.time, metrics.values});
   JobRecord& job = draft.TouchJob(report.job);
   job.progress.images_seen = std::max(job.progress.images_seen, metrics.images_seen);
-  if (Attempt* live = job.live_attempt()) live->end_images_seen = job.progress.images_seen;
+  if (Attempt* live = job.EditLiveAttempt()) live->end_images_seen = job.progress.images_seen;
   auto value = [&](absl::string_view name) -> std::optional<double> {
     auto it = metrics.values.find(std::string(name));
     if (it == metrics.values.end()) return std::nullopt;
     return it->second;
   };
   if (const auto loss = value("loss"); loss.has_value() && std::isfinite(*loss)) job.progress.loss = loss;
-  if (!job.needs.keep_best_metric.empty()) {
-    const auto metric = value(job.needs.keep_best_metric);
+  if (!job.needs->keep_best_metric.empty()) {
+    const auto metric = value(job.needs->keep_best_metric);
     if (metric.has_value() && std::isfinite(*metric)) job.last_metric = metric;
   }
   if (const auto rate = value("images_per_second")) SetRate(job, *rate);
@@ -123,7 +123,7 @@ void Take(Draft& draft, const SpoolReport& report) {
         absl::StrCat("report of job ", report.job, " at stale epoch ", report.epoch, ", current ", job->epoch));
     return;
   }
-  if (job->attempts.empty() || job->attempts.back().FindMember(report.worker) == nullptr) {
+  if (job->attempts.empty() || job->attempts.back()->FindMember(report.worker) == nullptr) {
     draft.set_refused(absl::StrCat("worker ", report.worker, " reports job ", report.job, ", which never was there"));
     return;
   }

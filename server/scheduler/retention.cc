@@ -15,7 +15,7 @@ constexpr int kLeastKept = 2;
 // A live job that starts from it and has no checkpoint of its own to go on from yet; empty if there is none.
 std::string ReaderOf(const Draft& draft, const CheckpointRecord& checkpoint) {
   for (const std::string& id : draft.base().ReadersOf(checkpoint.job)) {
-    if (draft.Job(id)->needs.source.checkpoint == checkpoint.id) return id;
+    if (draft.Job(id)->needs->source.checkpoint == checkpoint.id) return id;
   }
   return "";
 }
@@ -46,7 +46,7 @@ std::set<std::string> BestOnes(std::vector<CheckpointPtr> checkpoints, int count
 
 std::vector<RetentionVerdict> JudgeCheckpoints(const Draft& draft, absl::string_view id) {
   const JobRecord& job = *draft.Job(id);
-  const JobNeeds& needs = job.needs;
+  const JobNeeds& needs = *job.needs;
   const size_t newest = static_cast<size_t>(std::max(kLeastKept, needs.keep_last));
   const std::vector<CheckpointPtr> good = ResumeCandidates(draft, id);
   const std::set<std::string> every = EveryOnes(good, needs.keep_every), best = BestOnes(good, needs.keep_best);

@@ -26,14 +26,14 @@ std::string Devices(const JobNeeds& needs) {
 
 // ` (NVIDIA H100, p2 0.1.0: training.bitwise is required)`.
 std::string NumericsOf(const JobRecord& job) {
-  if (!job.needs.bitwise || job.numerics_version.empty()) return "";
+  if (!job.needs->bitwise || job.numerics_version.empty()) return "";
   return absl::StrCat(" (", job.numerics_device, job.numerics_device.empty() ? "" : ", ", "p2 ", job.numerics_version,
                       ": training.bitwise is required)");
 }
 
 std::string RootsOf(const JobRecord& job) {
   std::set<std::string> names;
-  const JobNeeds& needs = job.needs;
+  const JobNeeds& needs = *job.needs;
   for (const std::string& name : {needs.checkpoint_root, needs.dataset_root}) names.insert(name);
   if (job.ReadsSource()) names.insert(needs.source.root);
   names.erase("");
@@ -225,7 +225,7 @@ class Pass {
   // Devices that the job got; 0: none, for the reason in blocked_, or since it has to borrow them.
   int Consider(const JobRecord& job, ShapeId shape, bool borrowing) {
     has_to_borrow_ = false;
-    const JobNeeds& needs = job.needs;
+    const JobNeeds& needs = *job.needs;
     const int least = needs.least_devices();
     if (state_.disk_full()) return Block(StatusReason::kDiskFull, state_.disk_message());
     const Suitable& suitable = SuitableOf(shape);
@@ -289,16 +289,16 @@ class Pass {
 
   // Places the job on devices that are reserved for others, if it is gone in time or can be asked to go.
   std::optional<std::vector<RankPlacement>> Backfill(const JobRecord& job, const Suitable& suitable, int most) {
-    const int least = job.needs.least_devices();
+    const int least = job.needs->least_devices();
     const absl::Duration run = PredictedRun(job, least);
     std::vector<const std::vector<RankPlacement>*> open;
     for (const auto& [id, hidden] : hidden_) {
       const Reservation& reservation = kept_.at(id);
       if (reservation.preempting || !WaitsForOthers(reservation)) continue;
       const absl::Time start = reservation.start_mono;
-      const absl::Duration useful = 2 * job.needs.stop_deadline + draft_.options().backfill_least;
+      const absl::Duration useful = 2 * job.needs->stop_deadline + draft_.options().backfill_least;
       const bool ends = start != absl::InfiniteFuture() && now() + run <= start;
-      const bool yields = job.needs.preemptible && start - now() > useful;
+      const bool yields = job.needs->preemptible && start - now() > useful;
       if (ends || yields) open.push_back(&hidden);
     }
     if (open.empty()) return std::nullopt;
@@ -329,7 +329,7 @@ class Pass {
         continue;
       }
       const bool in_time = PredictedEnd(*holder, now()) <= reservation.start_mono ||
-                           reservation.start_mono - holder->needs.stop_deadline > now();
+                           reservation.start_mono - holder->needs->stop_deadline > now();
       if (!waits || !in_time) yielding.insert(holder->id);
     }
     for (const std::string& id : yielding) {
@@ -347,9 +347,9 @@ class Pass {
 
   // The first job that has to wait on some class of devices gets them before those behind it.
   int Reserve(const JobRecord& job, const Suitable& suitable) {
-    if (IsReserved(suitable)) return Block(StatusReason::kWaitingForDevices, Waiting(job.needs));
+    if (IsReserved(suitable)) return Block(StatusReason::kWaitingForDevices, Waiting(*job.needs));
     const std::string id = job.id;
-    const std::string waiting = Waiting(job.needs);
+    const std::string waiting = Waiting(*job.needs);
     std::optional<Reservation> plan;
     if (std::optional<Preemption> preemption = FindVictims(draft_, job, suitable, free_)) {
       for (const std::string& victim : preemption->victims) Preempt(victim, job);
@@ -446,7 +446,7 @@ class Pass {
       if (IsReserved(suitable)) continue;
       const int devices = static_cast<int>(attempt->ranks.size());
       const Allowance allowance = AllowanceOf(state_, job, more_held_);
-      const int most = std::min(job.needs.devices, devices + allowance.borrowed.value_or(job.needs.devices));
+      const int most = std::min(job.needs->devices, devices + allowance.borrowed.value_or(job.needs->devices));
       FreeSlots then = free_;
       then.Give(HeldRanks(job));
       const auto ranks = then.Place(most, devices + 1, suitable.classes);

@@ -16,6 +16,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "server/scheduler/job_lifecycle.h"
+#include "server/scheduler/shared.h"
 
 namespace p2::scheduler {
 
@@ -105,6 +106,19 @@ struct Lineage {
   Kind kind = Kind::kNone;
   std::string job, checkpoint;  // No checkpoint: none was taken over.
   bool operator==(const Lineage&) const = default;
+};
+
+// What a job was made with, and what people say of it: the same for many jobs, and hardly ever changed.
+struct JobDetails {
+  std::string preset;
+  std::string spec_sha256;     // Key of the resolved spec (PutSpec).
+  std::string origins_sha256;  // Key of its origins (PutSpec); empty if none.
+  std::string task;            // A serialized p2.v1.TaskSpec; empty: the job trains.
+  std::map<std::string, std::string> labels;
+  std::string owner, project = "default", queue = "default";
+  Lineage lineage;
+  std::string note;  // Of people.
+  bool operator==(const JobDetails&) const = default;
 };
 
 struct Progress {
@@ -211,17 +225,10 @@ struct JobRecord {
   JobState state = JobState::kQueued;
   StatusReason reason = StatusReason::kUnspecified;
   std::string message;
-  JobNeeds needs;
-  std::string preset;
-  std::string spec_sha256;     // Key of the resolved spec (PutSpec).
-  std::string origins_sha256;  // Key of its origins (PutSpec); empty if none.
-  std::string task;            // A serialized p2.v1.TaskSpec; empty: the job trains.
-  std::map<std::string, std::string> labels;
-  std::string owner, project = "default", queue = "default";
+  Shared<JobNeeds> needs;
+  Shared<JobDetails> details;
   int priority = 0;
-  std::string request_id;  // Of CreateJob; empty if none.
-  Lineage lineage;
-  std::string note;          // Of people.
+  std::string request_id;    // Of CreateJob; empty if none.
   int64_t create_order = 0;  // Rising; the age in the queue.
   int64_t order_key = 0;     // Its place among its owner's jobs of its priority: the lower first. See DefaultOrderKey.
   absl::Time create_time = absl::InfinitePast();
@@ -229,7 +236,7 @@ struct JobRecord {
   absl::Time not_before = absl::InfinitePast();  // InfinitePast: no backoff.
   absl::Duration backoff;                        // Length of the wait that ends at not_before.
   Progress progress;                             // Volatile.
-  std::vector<Attempt> attempts;                 // Oldest first; the last 100.
+  std::vector<Shared<Attempt>> attempts;         // Oldest first; the last 100.
   int64_t epoch = 0;
   int attempt_count = 0;
   int restarts_used = 0;          // Counted failures since the last progress.
@@ -253,12 +260,15 @@ struct JobRecord {
   bool operator==(const JobRecord&) const = default;
 
   // Whether its next attempt reads needs.source: a training goes on from its own checkpoints once it has one.
-  bool ReadsSource() const { return !needs.source.root.empty() && (!task.empty() || latest_checkpoint.empty()); }
+  bool ReadsSource() const {
+    return !needs->source.root.empty() && (!details->task.empty() || latest_checkpoint.empty());
+  }
   // The newest attempt while it is live, else null.
   const Attempt* live_attempt() const {
-    return !attempts.empty() && attempts.back().live() ? &attempts.back() : nullptr;
+    return !attempts.empty() && attempts.back()->live() ? &*attempts.back() : nullptr;
   }
-  Attempt* live_attempt() { return const_cast<Attempt*>(static_cast<const JobRecord*>(this)->live_attempt()); }
+  // The same to change; void with the next copy of the record.
+  Attempt* EditLiveAttempt() { return live_attempt() == nullptr ? nullptr : &attempts.back().Edit(); }
 };
 
 struct SlotRecord {

@@ -33,9 +33,9 @@ std::vector<std::string> SlotsOf(const Draft& draft, const RunningAttempt& runni
   std::vector<std::string> slots;
   const JobRecord* job = draft.Job(running.job);
   if (job == nullptr) return slots;
-  for (const Attempt& attempt : job->attempts) {
-    if (attempt.epoch != running.epoch) continue;
-    for (const RankPlacement& rank : attempt.ranks) {
+  for (const Shared<Attempt>& attempt : job->attempts) {
+    if (attempt->epoch != running.epoch) continue;
+    for (const RankPlacement& rank : attempt->ranks) {
       if (rank.worker == worker) slots.push_back(rank.slot);
     }
   }
@@ -98,7 +98,7 @@ void TakeProgress(Draft& draft, absl::string_view worker, const AttemptProgress&
   if (attempt == nullptr || attempt->epoch != progress.epoch || attempt->ranks.front().worker != worker) return;
   if (attempt->reported_done || attempt->reported_stopped) return;
   JobRecord& job = draft.TouchJob(progress.job);
-  job.progress.images_seen = job.live_attempt()->end_images_seen = progress.images_seen;
+  job.progress.images_seen = job.EditLiveAttempt()->end_images_seen = progress.images_seen;
   job.progress.phase = progress.phase;
   if (progress.images_per_second > 0) SetRate(job, progress.images_per_second);
 }
@@ -154,7 +154,7 @@ absl::Status Handle(Draft& draft, const WorkerConnected& event) {
     const RunningAttempt* running = FindRunning(event.running, job_id, attempt->epoch);
     if (running != nullptr && !running->prepared && attempt->ranks.front().worker == id) {
       JobRecord& job = draft.TouchJob(job_id);
-      job.progress.images_seen = job.live_attempt()->end_images_seen = running->images_seen;
+      job.progress.images_seen = job.EditLiveAttempt()->end_images_seen = running->images_seen;
     }
     RemindMember(draft, job_id, id, running != nullptr, running != nullptr && running->prepared);
   }
@@ -206,7 +206,8 @@ absl::Status Handle(Draft& draft, const Recovered&) {
   std::map<std::string, int> held;  // By share.
   for (const JobRecord* live : draft.LiveJobs()) {
     JobRecord& job = draft.TouchJob(live->id);
-    for (const std::string& share : {ProjectShare(job.project), OwnerShare(job.project, job.owner)}) {
+    for (const std::string& share :
+         {ProjectShare(job.details->project), OwnerShare(job.details->project, job.details->owner)}) {
       if (const int devices = HeldDevices(job); devices > 0) held[share] += devices;
     }
     job.churn_since_mono = draft.now().mono;
@@ -215,8 +216,8 @@ absl::Status Handle(Draft& draft, const Recovered&) {
       const absl::Duration left = job.not_before - draft.now().wall;
       job.ready_mono = draft.now().mono + std::clamp(left, absl::ZeroDuration(), job.backoff);
     }
-    Attempt* attempt = job.live_attempt();
-    if (job.state == JobState::kStarting) attempt->deadline_mono = draft.now().mono + draft.options().gang_timeout;
+    if (job.state == JobState::kStarting)
+      job.EditLiveAttempt()->deadline_mono = draft.now().mono + draft.options().gang_timeout;
   }
   // Time while p2d was away counts for nobody, and lets nothing decay: clocks of two processes cannot be compared.
   for (const auto& [id, share] : draft.base().shares()) held.emplace(id, 0);
@@ -236,7 +237,7 @@ void ForgiveSilence(Draft& draft, absl::Duration stalled) {
     worker.last_seen_mono = std::min(draft.now().mono, worker.last_seen_mono + stalled);
   }
   for (const std::string& id : draft.base().starting_jobs())
-    draft.TouchJob(id).live_attempt()->deadline_mono += stalled;
+    draft.TouchJob(id).EditLiveAttempt()->deadline_mono += stalled;
 }
 
 void WatchDrains(Draft& draft) {

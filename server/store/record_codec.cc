@@ -173,17 +173,18 @@ pb::Job ToStorage(const scheduler::JobRecord& record) {
   m.set_state(static_cast<int>(record.state));
   m.set_reason(static_cast<int>(record.reason));
   m.set_message(record.message);
-  *m.mutable_needs() = ToStorage(record.needs);
-  m.set_preset(record.preset);
-  m.set_spec_sha256(record.spec_sha256);
-  m.set_origins_sha256(record.origins_sha256);
-  m.set_task(record.task);
+  *m.mutable_needs() = ToStorage(*record.needs);
+  const scheduler::JobDetails& details = *record.details;
+  m.set_preset(details.preset);
+  m.set_spec_sha256(details.spec_sha256);
+  m.set_origins_sha256(details.origins_sha256);
+  m.set_task(details.task);
   m.set_numerics_device(record.numerics_device);
   m.set_numerics_version(record.numerics_version);
-  m.mutable_labels()->insert(record.labels.begin(), record.labels.end());
-  m.set_owner(record.owner);
-  m.set_project(record.project);
-  m.set_queue(record.queue);
+  m.mutable_labels()->insert(details.labels.begin(), details.labels.end());
+  m.set_owner(details.owner);
+  m.set_project(details.project);
+  m.set_queue(details.queue);
   m.set_priority(record.priority);
   m.set_request_id(record.request_id);
   m.set_create_order(record.create_order);
@@ -197,7 +198,7 @@ pb::Job ToStorage(const scheduler::JobRecord& record) {
   m.mutable_progress()->set_images_per_second(record.progress.images_per_second);
   if (record.progress.loss.has_value()) m.mutable_progress()->set_loss(*record.progress.loss);
   m.mutable_progress()->set_phase(record.progress.phase);
-  for (const scheduler::Attempt& attempt : record.attempts) *m.add_attempts() = ToStorage(attempt);
+  for (const auto& attempt : record.attempts) *m.add_attempts() = ToStorage(*attempt);
   m.set_epoch(record.epoch);
   m.set_attempt_count(record.attempt_count);
   m.set_restarts_used(record.restarts_used);
@@ -205,12 +206,12 @@ pb::Job ToStorage(const scheduler::JobRecord& record) {
   m.set_latest_checkpoint(record.latest_checkpoint);
   m.set_stop_cause(static_cast<int>(record.stop_cause));
   m.set_order_key(record.order_key);
-  if (record.lineage.kind != scheduler::Lineage::Kind::kNone) {
-    m.mutable_lineage()->set_kind(static_cast<int>(record.lineage.kind));
-    m.mutable_lineage()->set_job(record.lineage.job);
-    m.mutable_lineage()->set_checkpoint(record.lineage.checkpoint);
+  if (details.lineage.kind != scheduler::Lineage::Kind::kNone) {
+    m.mutable_lineage()->set_kind(static_cast<int>(details.lineage.kind));
+    m.mutable_lineage()->set_job(details.lineage.job);
+    m.mutable_lineage()->set_checkpoint(details.lineage.checkpoint);
   }
-  m.set_note(record.note);
+  m.set_note(details.note);
   m.set_preemptions(record.preemptions);
   m.set_churn(record.churn);
   m.set_device_rate(record.device_rate);
@@ -230,16 +231,19 @@ scheduler::JobRecord FromStorage(const pb::Job& m) {
   record.reason = static_cast<scheduler::StatusReason>(m.reason());
   record.message = m.message();
   record.needs = FromStorage(m.needs());
-  record.preset = m.preset();
-  record.spec_sha256 = m.spec_sha256();
-  record.origins_sha256 = m.origins_sha256();
-  record.task = m.task();
+  record.details = scheduler::JobDetails{.preset = m.preset(),
+                                         .spec_sha256 = m.spec_sha256(),
+                                         .origins_sha256 = m.origins_sha256(),
+                                         .task = m.task(),
+                                         .labels = ToMap(m.labels()),
+                                         .owner = m.owner(),
+                                         .project = m.project(),
+                                         .queue = m.queue(),
+                                         .lineage = {static_cast<scheduler::Lineage::Kind>(m.lineage().kind()),
+                                                     m.lineage().job(), m.lineage().checkpoint()},
+                                         .note = m.note()};
   record.numerics_device = m.numerics_device();
   record.numerics_version = m.numerics_version();
-  record.labels = ToMap(m.labels());
-  record.owner = m.owner();
-  record.project = m.project();
-  record.queue = m.queue();
   record.priority = m.priority();
   record.request_id = m.request_id();
   record.create_order = m.create_order();
@@ -261,9 +265,6 @@ scheduler::JobRecord FromStorage(const pb::Job& m) {
   record.latest_checkpoint = m.latest_checkpoint();
   record.stop_cause = static_cast<scheduler::StopCause>(m.stop_cause());
   record.order_key = m.order_key();
-  record.lineage = {static_cast<scheduler::Lineage::Kind>(m.lineage().kind()), m.lineage().job(),
-                    m.lineage().checkpoint()};
-  record.note = m.note();
   record.preemptions = m.preemptions();
   record.churn = m.churn();
   record.device_rate = m.device_rate();

@@ -53,7 +53,7 @@ absl::StatusOr<int> Fence(const Database& database, Database::Batch& batch) {
         if (!whole) return false;
         scheduler::JobRecord job = FromStorage(message);
         job.epoch += kRestoreEpochs;
-        if (scheduler::Attempt* attempt = job.live_attempt(); attempt != nullptr) attempt->epoch = job.epoch;
+        if (scheduler::Attempt* attempt = job.EditLiveAttempt(); attempt != nullptr) attempt->epoch = job.epoch;
         batch.Put(Key(kLiveJobs).Text(job.id), ToStorage(job).SerializeAsString());
         ++jobs;
         return true;

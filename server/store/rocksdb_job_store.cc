@@ -13,6 +13,7 @@
 #include "common/error_reason.h"
 #include "common/status_macros.h"
 #include "rocksdb/env.h"
+#include "server/scheduler/job_values.h"
 #include "server/store/database.h"
 #include "server/store/keys.h"
 #include "server/store/memory_job_store.h"
@@ -34,16 +35,17 @@ absl::Status Unparsable(absl::string_view key) {
   return absl::DataLossError(absl::StrCat("record \"", absl::CHexEscape(key), "\" cannot be parsed"));
 }
 
-// Every record of `prefix`, by key.
-template <typename Message>
-auto ReadAll(const View& view, const Key& prefix) {
+// Every record of `prefix`, by key, after `each` has seen it.
+template <typename Message, typename Each = void (*)(decltype(FromStorage(Message()))&)>
+auto ReadAll(
+    const View& view, const Key& prefix, const Each& each = [](auto&) {}) {
   using Record = decltype(FromStorage(Message()));
   std::vector<Record> records;
   bool whole = true;
   absl::Status status = view.Scan(prefix, "", [&](absl::string_view, absl::string_view payload) {
     Message message;
     whole = message.ParseFromArray(payload.data(), static_cast<int>(payload.size()));
-    if (whole) records.push_back(FromStorage(message));
+    if (whole) each(records.emplace_back(FromStorage(message)));
     return whole;
   });
   if (status.ok() && !whole) status = Unparsable(prefix.bytes());
@@ -83,7 +85,9 @@ class RocksDbJobStore : public JobStore {
   absl::StatusOr<PersistedState> Load() override {
     const View view(database_);
     PersistedState state;
-    P2_ASSIGN_OR_RETURN(auto jobs, ReadAll<pb::Job>(view, Key(kLiveJobs)));
+    scheduler::JobValues values;
+    P2_ASSIGN_OR_RETURN(auto jobs,
+                        ReadAll<pb::Job>(view, Key(kLiveJobs), [&](scheduler::JobRecord& job) { values.Unify(job); }));
     for (const scheduler::JobRecord& job : jobs) {
       P2_ASSIGN_OR_RETURN(auto checkpoints, ReadAll<pb::Checkpoint>(view, Key(kCheckpoints).Text(job.id)));
       for (auto& checkpoint : Share(std::move(checkpoints))) state.checkpoints.push_back(std::move(checkpoint));

@@ -74,12 +74,12 @@ class ServerMetricsTest : public ::testing::Test {
     job.state = JobState::kStarting;
     job.update_time = kNow + absl::Seconds(2);
     job.attempt_count = number;
-    job.attempts.push_back({.number = number, .create_time = kNow + absl::Seconds(2)});
+    job.attempts.push_back(scheduler::Attempt{.number = number, .create_time = kNow + absl::Seconds(2)});
     return job;
   }
   static JobRecord Running(JobRecord job) {
     job.state = JobState::kRunning;
-    job.attempts.back().start_time = job.attempts.back().create_time + absl::Milliseconds(700);
+    job.attempts.back().Edit().start_time = job.attempts.back()->create_time + absl::Milliseconds(700);
     job.progress = {.images_seen = 640, .images_per_second = 12.5};
     return job;
   }
@@ -107,9 +107,9 @@ TEST_F(ServerMetricsTest, CountsWhoMadeRoomAndWhatThatCost) {
   job.attempt_count = 1;
   job.state = JobState::kPausing;
   Commit(job);
-  job.attempts[0].outcome = scheduler::Outcome::kStopped;
-  job.attempts[0].reason = scheduler::StatusReason::kPreempted;
-  job.attempts[0].end_images_seen = 130;
+  job.attempts[0].Edit().outcome = scheduler::Outcome::kStopped;
+  job.attempts[0].Edit().reason = scheduler::StatusReason::kPreempted;
+  job.attempts[0].Edit().end_images_seen = 130;
   job.progress.images_seen = 100;
   job.state = JobState::kQueued;
   Commit(job);
@@ -142,7 +142,7 @@ TEST_F(ServerMetricsTest, MeasuresTheQueueAndTheGangOfAJobOnce) {
 TEST_F(ServerMetricsTest, MeasuresTheWaitOfAJobThatStartsAtOnce) {
   JobRecord job = WithAttempt(Queued("job-a"), 1);
   job.update_time = job.create_time;
-  job.attempts.back().create_time = job.create_time;
+  job.attempts.back().Edit().create_time = job.create_time;
   Commit(job);
   Commit(job);
   EXPECT_THAT(Scrape(), AllOf(HasSubstr("p2_queue_wait_seconds_count 1"), HasSubstr("p2_queue_wait_seconds_sum 0")));
@@ -150,10 +150,10 @@ TEST_F(ServerMetricsTest, MeasuresTheWaitOfAJobThatStartsAtOnce) {
 
 TEST_F(ServerMetricsTest, CountsTheDevicesThatQueuedJobsWaitFor) {
   JobRecord cuda = Queued("job-a"), any = Queued("job-b"), running = Running(WithAttempt(Queued("job-c"), 1));
-  cuda.needs.kind = "cuda";
-  cuda.needs.devices = 4;
-  any.needs.devices = 3;
-  running.needs.devices = 7;
+  cuda.needs.Edit().kind = "cuda";
+  cuda.needs.Edit().devices = 4;
+  any.needs.Edit().devices = 3;
+  running.needs.Edit().devices = 7;
   for (const JobRecord& job : {cuda, any, running}) Commit(job);
   EXPECT_THAT(Scrape(),
               AllOf(HasSubstr("p2_pending_devices{kind=\"any\"} 3"), HasSubstr("p2_pending_devices{kind=\"cpu\"} 0"),
@@ -209,16 +209,16 @@ TEST_F(ServerMetricsTest, CountsARestartByTheClassOfItsCauseUntilTheJobEnds) {
   Commit(Queued("job-a"));
   Commit(job);
   job.state = JobState::kQueued;
-  job.attempts.back().outcome = scheduler::Outcome::kFailed;
-  job.attempts.back().reason = scheduler::StatusReason::kOutOfMemory;
+  job.attempts.back().Edit().outcome = scheduler::Outcome::kFailed;
+  job.attempts.back().Edit().reason = scheduler::StatusReason::kOutOfMemory;
   Commit(job);
   Commit(job);
   EXPECT_THAT(Scrape(), HasSubstr("p2_restarts_total{job_id=\"job-a\",class=\"out_of_memory\"} 1"));
   job = WithAttempt(job, 2);
   Commit(job);
   job.state = JobState::kFailed;
-  job.attempts.back().outcome = scheduler::Outcome::kFailed;
-  job.attempts.back().reason = scheduler::StatusReason::kNumeric;
+  job.attempts.back().Edit().outcome = scheduler::Outcome::kFailed;
+  job.attempts.back().Edit().reason = scheduler::StatusReason::kNumeric;
   Commit(job);
   Commit(Running(WithAttempt(Queued("job-a"), 1)));  // Whatever it left would show again.
   EXPECT_THAT(Scrape(), Not(HasSubstr("p2_restarts_total{")));
@@ -301,7 +301,7 @@ std::set<std::string> Exposed(const std::vector<std::weak_ptr<prometheus::Collec
 TEST_F(ServerMetricsTest, ServesTheSeriesOfTheTableAndNoOther) {
   JobRecord job = Running(WithAttempt(Queued("job-a"), 1));
   Commit(job);
-  job.attempts.back().outcome = scheduler::Outcome::kFailed;
+  job.attempts.back().Edit().outcome = scheduler::Outcome::kFailed;
   Commit(job);
   job = Running(WithAttempt(job, 2));
   Commit(job);

@@ -35,7 +35,7 @@ struct Best {
 std::optional<Best> BestPlacement(const JobRecord& job, const Offer& offer) {
   std::optional<Best> best;
   for (const auto& [kind, slots] : offer) {
-    if (!job.needs.kind.empty() && kind != job.needs.kind) continue;
+    if (!job.needs->kind.empty() && kind != job.needs->kind) continue;
     for (uint32_t chosen = 0; chosen < (uint32_t{1} << slots.size()); ++chosen) {
       Best tried;
       std::set<std::string> workers;
@@ -45,7 +45,7 @@ std::optional<Best> BestPlacement(const JobRecord& job, const Offer& offer) {
         workers.insert(slots[i].first);
       }
       tried.workers = workers.size();
-      if (tried.devices < job.needs.least_devices() || tried.devices > job.needs.devices) continue;
+      if (tried.devices < job.needs->least_devices() || tried.devices > job.needs->devices) continue;
       if (!best.has_value() ||
           std::make_pair(-tried.devices, tried.workers) < std::make_pair(-best->devices, best->workers)) {
         best = tried;
@@ -57,7 +57,7 @@ std::optional<Best> BestPlacement(const JobRecord& job, const Offer& offer) {
 
 bool Sees(const WorkerRecord& worker, const JobRecord& job) {
   return std::any_of(worker.roots.begin(), worker.roots.end(),
-                     [&](const RootRecord& root) { return root.id == job.needs.checkpoint_root_id; });
+                     [&](const RootRecord& root) { return root.id == job.needs->checkpoint_root_id; });
 }
 
 std::set<Slot> SlotsOf(const std::vector<RankPlacement>& ranks) {
@@ -115,8 +115,8 @@ class Case {
       EXPECT_EQ(after.state == JobState::kStarting, best.has_value()) << job->id << ": " << after.message;
       if (after.state == JobState::kStarting && best.has_value()) {
         CheckPlacement(after, OfferTo(*job, held, backfill ? kept_from_it : kept));
-        EXPECT_EQ(after.attempts.back().backfill, backfill) << job->id;
-        EXPECT_EQ(after.attempts.back().ranks.size(), static_cast<size_t>(best->devices)) << job->id;
+        EXPECT_EQ(after.attempts.back()->backfill, backfill) << job->id;
+        EXPECT_EQ(after.attempts.back()->ranks.size(), static_cast<size_t>(best->devices)) << job->id;
         EXPECT_EQ(cluster_.WorkersOf(job->id).size(), best->workers) << job->id;
         Hold(after, held);
       }
@@ -143,7 +143,7 @@ class Case {
       absl::StrAppend(&text, "\n");
     }
     for (const auto& [id, job] : before_.live_jobs()) {
-      const JobNeeds& needs = job->needs;
+      const JobNeeds& needs = *job->needs;
       absl::StrAppend(&text, id, ": ", JobStateName(job->state), " ", needs.least_devices(), " to ", needs.devices, " ",
                       needs.kind, " on ", needs.checkpoint_root_id, " priority ", job->priority,
                       needs.preemptible ? "" : " not preemptible", "; after: ");
@@ -224,8 +224,8 @@ class Case {
   // by nobody knows for how long.
   bool MayBackfill(const JobRecord& job, const Reservation& reservation, const std::set<Slot>& busy) const {
     const StepOptions options;
-    if (!job.needs.preemptible) return false;
-    if (reservation.start_mono - cluster_.now.mono <= 2 * job.needs.stop_deadline + options.backfill_least)
+    if (!job.needs->preemptible) return false;
+    if (reservation.start_mono - cluster_.now.mono <= 2 * job.needs->stop_deadline + options.backfill_least)
       return false;
     return std::any_of(reservation.ranks.begin(), reservation.ranks.end(), [&](const RankPlacement& rank) {
       return busy.count({rank.worker, rank.slot}) > 0;
@@ -246,13 +246,13 @@ class Case {
           << job.id << " may not have " << rank.worker << "/" << rank.slot;
     }
     EXPECT_EQ(kinds.size(), 1u) << job.id << " mixes kinds";
-    EXPECT_TRUE(job.needs.kind.empty() || kinds.count(job.needs.kind) > 0) << job.id << " got another kind";
+    EXPECT_TRUE(job.needs->kind.empty() || kinds.count(job.needs->kind) > 0) << job.id << " got another kind";
   }
 
   void CheckReservation(const JobRecord& job, const Reservation& reservation,
                         const std::vector<Reservation>& ahead) const {
     const std::set<Slot> slots = SlotsOf(reservation.ranks);
-    EXPECT_EQ(slots.size(), static_cast<size_t>(job.needs.least_devices())) << "reserved for " << job.id;
+    EXPECT_EQ(slots.size(), static_cast<size_t>(job.needs->least_devices())) << "reserved for " << job.id;
     const Offer all = OfferTo(job, {}, {});
     for (const Slot& slot : slots) {
       const auto of_kind = all.find(slot.second.substr(0, slot.second.find(':')));

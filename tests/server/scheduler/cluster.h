@@ -106,7 +106,7 @@ class Cluster {
 
   std::vector<std::string> WorkersOf(const std::string& job) {
     std::vector<std::string> workers;
-    for (const Member& member : state.FindJob(job)->attempts.back().members) workers.push_back(member.worker);
+    for (const Member& member : state.FindJob(job)->attempts.back()->members) workers.push_back(member.worker);
     return workers;
   }
   void PrepareAll(const std::string& job) {

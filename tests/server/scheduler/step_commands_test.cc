@@ -75,7 +75,7 @@ TEST_F(StepCommandsTest, StopOfARunningJobAsksForACheckpointAndThenCancels) {
   EXPECT_EQ(JobA().reason, StatusReason::kStoppedByUser);
   EXPECT_EQ(JobA().latest_checkpoint, "ckpt-500");
   EXPECT_THAT(JobA().message, HasSubstr("enough"));
-  EXPECT_EQ(JobA().attempts.back().outcome, Outcome::kStopped);
+  EXPECT_EQ(JobA().attempts.back()->outcome, Outcome::kStopped);
 }
 
 TEST_F(StepCommandsTest, KillOverridesAStopThatIsUnderWay) {
@@ -120,7 +120,7 @@ TEST_F(StepCommandsTest, PauseKeepsThePlaceAndResumeContinuesFromTheNewestCheckp
   cluster_.Must(ResumeJob{By(), "job-a"});
   ASSERT_EQ(JobA().state, JobState::kStarting);
   EXPECT_EQ(JobA().epoch, 2);
-  EXPECT_THAT(JobA().attempts.back().resume_candidates, ElementsAre("ckpt-300"));
+  EXPECT_THAT(JobA().attempts.back()->resume_candidates, ElementsAre("ckpt-300"));
   EXPECT_EQ(JobA().progress.images_seen, 300);
 }
 
@@ -201,10 +201,10 @@ TEST_F(StepCommandsTest, ADrainCheckpointsAndMovesTheJobsElsewhere) {
   cluster_.Commit("w0", "job-a", 200);
   cluster_.EndRank("w0", "job-a", 40);
   EXPECT_EQ(JobA().state, JobState::kStarting);
-  EXPECT_EQ(JobA().attempts.front().reason, StatusReason::kWorkerDrained);
+  EXPECT_EQ(JobA().attempts.front()->reason, StatusReason::kWorkerDrained);
   EXPECT_THAT(cluster_.WorkersOf("job-a"), ElementsAre("w1"));
   EXPECT_EQ(JobA().restarts_used, 0);
-  EXPECT_EQ(JobA().attempts.front().message, "its worker is drained");
+  EXPECT_EQ(JobA().attempts.front()->message, "its worker is drained");
   std::vector<std::string> said;
   for (const EventRecord& event : cluster_.events) said.push_back(event.message);
   EXPECT_THAT(said, Contains("attempt 1: stopped at 200 images, WORKER_DRAINED: its worker is drained"));

@@ -38,7 +38,7 @@ TEST_F(StepFailuresTest, SucceedsWithAFinalReportAndCodeZero) {
 TEST_F(StepFailuresTest, CodeZeroWithoutAFinalReportIsNoSuccess) {
   cluster_.EndRank("w0", "job-a", 0);
   EXPECT_EQ(JobA().state, JobState::kQueued);
-  EXPECT_EQ(JobA().attempts.back().reason, StatusReason::kRankDied);
+  EXPECT_EQ(JobA().attempts.back()->reason, StatusReason::kRankDied);
   EXPECT_THAT(JobA().message, HasSubstr("never reported that the run is done"));
 }
 
@@ -59,7 +59,7 @@ class ExitCodeTest : public StepFailuresTest, public testing::WithParamInterface
 TEST_P(ExitCodeTest, HasItsClass) {
   const ExitCase& it = GetParam();
   cluster_.EndRank("w0", "job-a", it.code, "last words");
-  EXPECT_EQ(JobA().attempts.back().reason, it.reason);
+  EXPECT_EQ(JobA().attempts.back()->reason, it.reason);
   EXPECT_EQ(JobA().state, it.fatal ? JobState::kFailed : JobState::kQueued);
   EXPECT_EQ(JobA().restarts_used, it.counted ? 1 : 0);
   if (it.fatal) {
@@ -82,31 +82,31 @@ INSTANTIATE_TEST_SUITE_P(All, ExitCodeTest,
 
 TEST_F(StepFailuresTest, AFrozenRankCostsNoBudget) {
   cluster_.Report("w0", "job-a", AttemptEnded{{{0, 137, /*frozen=*/true, /*killed=*/true}}, false, ""});
-  EXPECT_EQ(JobA().attempts.back().reason, StatusReason::kRankFrozen);
+  EXPECT_EQ(JobA().attempts.back()->reason, StatusReason::kRankFrozen);
   EXPECT_EQ(JobA().restarts_used, 0);
 }
 
 TEST_F(StepFailuresTest, TheUsersErrorWinsOverTheBrokenConnectionsThatItCauses) {
   cluster_.Report("w0", "job-a", AttemptEnded{{{0, 50}, {1, 52}, {2, 50}}, false, ""});
-  EXPECT_EQ(JobA().attempts.back().reason, StatusReason::kOutOfMemory);
-  EXPECT_EQ(JobA().attempts.back().exit_code, 52);
+  EXPECT_EQ(JobA().attempts.back()->reason, StatusReason::kOutOfMemory);
+  EXPECT_EQ(JobA().attempts.back()->exit_code, 52);
 }
 
 TEST_F(StepFailuresTest, RanksThatTheirAgentKilledAreNoCause) {
   cluster_.Report("w0", "job-a", AttemptEnded{{{0, 50}, {1, 137, false, /*killed=*/true}}, false, ""});
-  EXPECT_EQ(JobA().attempts.back().reason, StatusReason::kCommunication);
+  EXPECT_EQ(JobA().attempts.back()->reason, StatusReason::kCommunication);
 }
 
 TEST_F(StepFailuresTest, AStoppedWorkerExcusesItsRanks) {
   cluster_.Report("w0", "job-a", AttemptEnded{{{0, 137}}, /*worker_stopped=*/true, ""});
-  EXPECT_EQ(JobA().attempts.back().reason, StatusReason::kWorkerStopped);
+  EXPECT_EQ(JobA().attempts.back()->reason, StatusReason::kWorkerStopped);
   EXPECT_EQ(JobA().restarts_used, 0);
 }
 
 TEST_F(StepFailuresTest, AFencedGangStartsAgainForFree) {
   cluster_.Report("w0", "job-a", AttemptEnded{{{0, 40}}, /*worker_stopped=*/true, "", /*fenced=*/true});
-  EXPECT_EQ(JobA().attempts.back().reason, StatusReason::kWorkerStopped);
-  EXPECT_THAT(JobA().attempts.back().message, HasSubstr("deadlines.fence_after"));
+  EXPECT_EQ(JobA().attempts.back()->reason, StatusReason::kWorkerStopped);
+  EXPECT_THAT(JobA().attempts.back()->message, HasSubstr("deadlines.fence_after"));
   EXPECT_EQ(JobA().restarts_used, 0);
 }
 
@@ -155,7 +155,7 @@ TEST_F(StepFailuresTest, TheLogInAnAttemptBeginsWithAWholeLine) {
   std::string log;
   for (int i = 0; i < 300; ++i) absl::StrAppend(&log, "line ", i, "\n");
   cluster_.EndRank("w0", "job-a", 139, log);
-  const std::string& message = JobA().attempts.back().message;
+  const std::string& message = JobA().attempts.back()->message;
   const std::string tail = message.substr(message.find('\n') + 1);
   EXPECT_EQ(tail.substr(0, 5), "line ");
   EXPECT_GT(tail.size(), 1000u);
@@ -167,9 +167,9 @@ TEST_F(StepFailuresTest, TheLogInAnAttemptBeginsWithAWholeLine) {
 TEST_F(StepFailuresTest, ALiveAttemptSaysHowFarItIs) {
   cluster_.Must(
       Heartbeat{"w0", cluster_.Worker("w0").session, {{"job-a", 1, 640, 10, "step"}}, {{"data", "root-data"}}});
-  EXPECT_EQ(JobA().attempts.back().end_images_seen, 640);
+  EXPECT_EQ(JobA().attempts.back()->end_images_seen, 640);
   cluster_.Report("w0", "job-a", MetricsReported{1, 704, 11, cluster_.now.wall, {{"loss", 1.0}}});
-  EXPECT_EQ(JobA().attempts.back().end_images_seen, 704);
+  EXPECT_EQ(JobA().attempts.back()->end_images_seen, 704);
 }
 
 class SuspectTest : public StepFailuresTest, public testing::WithParamInterface<StatusReason> {
@@ -190,7 +190,7 @@ TEST_P(SuspectTest, IsFreeThreeTimesThenSpendsTheBudget) {
   for (int failure = 1; failure <= 6; ++failure) {
     EndOnce();
     ASSERT_EQ(JobA().state, JobState::kQueued) << failure;
-    EXPECT_EQ(JobA().attempts.back().reason, GetParam());
+    EXPECT_EQ(JobA().attempts.back()->reason, GetParam());
     EXPECT_EQ(JobA().restarts_used, std::max(0, failure - 3)) << failure;
     RunAgain();
   }
@@ -264,8 +264,8 @@ TEST(StepGangFailuresTest, OneRanksDeathEndsTheWholeGangBeforeTheJobIsQueued) {
   EXPECT_EQ(cluster.Job("job-a").state, JobState::kRunning);
   cluster.Report("w0", "job-a", AttemptEnded{{{0, 137}}, false, ""});
   EXPECT_EQ(cluster.Job("job-a").state, JobState::kQueued);
-  EXPECT_THAT(cluster.Job("job-a").attempts.back().message, HasSubstr("rank 1 on w1 died by signal 11"));
-  EXPECT_THAT(cluster.Job("job-a").attempts.back().message, HasSubstr("boom"));
+  EXPECT_THAT(cluster.Job("job-a").attempts.back()->message, HasSubstr("rank 1 on w1 died by signal 11"));
+  EXPECT_THAT(cluster.Job("job-a").attempts.back()->message, HasSubstr("boom"));
 }
 
 TEST(StepGangFailuresTest, RanksThatCheckpointOnTheirOwnAreNotKilledInTheMiddle) {

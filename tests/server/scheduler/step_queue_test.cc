@@ -35,12 +35,12 @@ class QueueTest : public testing::Test {
   void SetQuota(QuotaRecord quota) { cluster_.Must(SetQuota_{{"user:root"}, std::move(quota)}); }
   // Its ranks, on one worker, stop as they were asked to.
   void StopsAsAsked(const std::string& job) {
-    const std::string worker = cluster_.Job(job).attempts.back().ranks[0].worker;
+    const std::string worker = cluster_.Job(job).attempts.back()->ranks[0].worker;
     cluster_.EndRank(worker, job, 40);
   }
   void Rate(const std::string& job, int64_t images, double rate) {
     const JobRecord& record = cluster_.Job(job);
-    const std::string worker = record.attempts.back().ranks[0].worker;
+    const std::string worker = record.attempts.back()->ranks[0].worker;
     Heartbeat beat{worker,
                    cluster_.Worker(worker).session,
                    {{job, record.epoch, images, rate, "step"}},
@@ -239,8 +239,8 @@ TEST_F(QueueTest, AHigherPriorityTakesTheDevicesOfThoseWhoLoseLeast) {
   EXPECT_THAT(Running(), Contains("urgent"));
   EXPECT_EQ(cluster_.Job("sneaky").state, JobState::kQueued);
   EXPECT_EQ(cluster_.Job("saved").state, JobState::kQueued);
-  EXPECT_EQ(cluster_.Job("saved").attempts[0].outcome, Outcome::kStopped);
-  EXPECT_EQ(cluster_.Job("saved").attempts[0].reason, StatusReason::kPreempted);
+  EXPECT_EQ(cluster_.Job("saved").attempts[0]->outcome, Outcome::kStopped);
+  EXPECT_EQ(cluster_.Job("saved").attempts[0]->reason, StatusReason::kPreempted);
   EXPECT_EQ(cluster_.Job("saved").restarts_used, 0);
   EXPECT_THAT(cluster_.EventReasons(), Contains("JOB_PREEMPTED"));
 }

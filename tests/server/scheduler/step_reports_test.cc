@@ -78,7 +78,7 @@ TEST_F(StepReportsTest, ARollbackSupersedesTheAbandonedTail) {
   ASSERT_THAT(superseded, SizeIs(1));
   EXPECT_EQ(superseded[0].attempt, 2);
   EXPECT_EQ(superseded[0].images_seen, 200);
-  EXPECT_EQ(JobA().attempts.back().resumed_from, "ckpt-200");
+  EXPECT_EQ(JobA().attempts.back()->resumed_from, "ckpt-200");
 }
 
 TEST_F(StepReportsTest, KeepsTheLastOnesAndDeletesTheRest) {
@@ -93,7 +93,7 @@ TEST_F(StepReportsTest, KeepsTheLastOnesAndDeletesTheRest) {
 TEST_F(StepReportsTest, NeverDeletesWhatAStartingAttemptMayLoad) {
   for (int64_t images : {100, 200, 300}) cluster_.Commit("w0", "job-a", images);
   RunAgain(50);
-  EXPECT_THAT(JobA().attempts.back().resume_candidates, ElementsAre("ckpt-300", "ckpt-200", "ckpt-100"));
+  EXPECT_THAT(JobA().attempts.back()->resume_candidates, ElementsAre("ckpt-300", "ckpt-200", "ckpt-100"));
   cluster_.Commit("w0", "job-a", 400);
   EXPECT_THAT(In(CheckpointState::kDeleting), IsEmpty());
   cluster_.Report("w0", "job-a", TrainerStarted{300, "ckpt-300", {}});
@@ -110,7 +110,7 @@ TEST_F(StepReportsTest, ACorruptCheckpointIsNeverOfferedAgainAndTheFallbackIsRep
   cluster_.Report("w0", "job-a", TrainerStarted{100, "ckpt-100", {}});
   EXPECT_THAT(cluster_.EventReasons(), Contains("CHECKPOINT_FALLBACK"));
   RunAgain(50);
-  EXPECT_THAT(JobA().attempts.back().resume_candidates, ElementsAre("ckpt-100"));
+  EXPECT_THAT(JobA().attempts.back()->resume_candidates, ElementsAre("ckpt-100"));
 }
 
 TEST_F(StepReportsTest, EveryLaterAttemptIsToldWhichSamplesToPassOver) {

@@ -136,7 +136,7 @@ TEST_F(StepSourcesTest, DrawingGoesOnWithTheKindThatItBeganWithAndRefillsTheBudg
   cluster_.Must(create);
   cluster_.Run("job-b");
   cluster_.Report("w0", "job-b", TrainerStarted{0, "", {}});
-  EXPECT_EQ(cluster_.Job("job-b").needs.kind, "cpu");
+  EXPECT_EQ(cluster_.Job("job-b").needs->kind, "cpu");
   cluster_.EndRank("w0", "job-b", 55);
   EXPECT_EQ(cluster_.Job("job-b").restarts_used, 1);
   cluster_.Pass(absl::Seconds(3), {"w0"});

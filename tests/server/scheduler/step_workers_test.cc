@@ -60,7 +60,7 @@ TEST_F(StepWorkersTest, AJobOfALostWorkerGoesElsewhereAndItsSlotsStayHeld) {
   cluster_.Pass(absl::Seconds(20), {"w1"});
   EXPECT_EQ(JobA().state, JobState::kStarting);
   EXPECT_EQ(JobA().epoch, 2);
-  EXPECT_EQ(JobA().attempts.front().outcome, Outcome::kAbandoned);
+  EXPECT_EQ(JobA().attempts.front()->outcome, Outcome::kAbandoned);
   EXPECT_EQ(JobA().restarts_used, 0);
   EXPECT_THAT(cluster_.Worker("w0").orphans, ElementsAre(Orphan{"job-a", 1, {"cpu:0"}}));
 
@@ -79,7 +79,7 @@ TEST_F(StepWorkersTest, ARestartedWorkerWithoutTheAttemptEndsItForFree) {
   cluster_.Must(WorkerDisconnected{"w0", 1});
   cluster_.Must(Back("i2", {}));
   EXPECT_EQ(JobA().state, JobState::kQueued);
-  EXPECT_EQ(JobA().attempts.back().reason, StatusReason::kWorkerStopped);
+  EXPECT_EQ(JobA().attempts.back()->reason, StatusReason::kWorkerStopped);
   EXPECT_EQ(JobA().restarts_used, 0);
 }
 

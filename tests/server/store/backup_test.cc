@@ -146,7 +146,7 @@ TEST_F(BackupTest, BringsLogsAndArtifactsBackByteForByte) {
 
 TEST_F(BackupTest, PutsEveryLiveJobAndItsLiveAttemptAtAnEpochThatNothingRunsAt) {
   scheduler::JobRecord running = FullJob("job-running");
-  running.attempts.back().outcome = scheduler::Outcome::kLive;
+  running.attempts.back().Edit().outcome = scheduler::Outcome::kLive;
   scheduler::JobRecord ended = FullJob("job-ended", JobState::kSucceeded);
   Apply(live_, {Put(running), Put(FullJob("job-waiting", JobState::kQueued)), Put(ended)});
   const auto backup = Create();
@@ -162,7 +162,7 @@ TEST_F(BackupTest, PutsEveryLiveJobAndItsLiveAttemptAtAnEpochThatNothingRunsAt) 
   EXPECT_EQ(was_running->live_attempt()->epoch, 7 + (1 << 20));
   const JobPtr waiting = *opened->jobs->GetJob("job-waiting");
   EXPECT_EQ(waiting->epoch, 7 + (1 << 20));
-  EXPECT_EQ(waiting->attempts.back().epoch, 7);  // What has ended keeps what it was.
+  EXPECT_EQ(waiting->attempts.back()->epoch, 7);  // What has ended keeps what it was.
   EXPECT_EQ(**opened->jobs->GetJob("job-ended"), ended);
 }
 

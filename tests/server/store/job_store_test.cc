@@ -76,6 +76,15 @@ TEST_F(JobStoreTest, BringsEveryRecordBackAsItWas) {
   EXPECT_FALSE(store_->GetRequest("r-2")->has_value());
 }
 
+TEST_F(JobStoreTest, LoadsWhatJobsHaveInCommonOnce) {
+  Apply({Put(FullJob("job-a")), Put(FullJob("job-b"))});
+  Reopen();
+  const PersistedState state = Load();
+  ASSERT_THAT(state.jobs, SizeIs(2));
+  EXPECT_TRUE(state.jobs[0]->needs.SharesWith(state.jobs[1]->needs));
+  EXPECT_TRUE(state.jobs[0]->details.SharesWith(state.jobs[1]->details));
+}
+
 TEST_F(JobStoreTest, WritesNothingThatIsNotDurable) {
   scheduler::PutJob put = Put(FullJob("job-a"));
   put.durable = false;

@@ -40,8 +40,8 @@ class StoreCheckTest : public ::testing::Test {
     scheduler::JobRecord live = FullJob("job-live"), ended = FullJob("job-ended", JobState::kFailed);
     ended.create_order = 41;
     for (scheduler::JobRecord* job : {&live, &ended}) {
-      job->spec_sha256 = Sha256Hex("spec");
-      job->origins_sha256.clear();
+      job->details.Edit().spec_sha256 = Sha256Hex("spec");
+      job->details.Edit().origins_sha256.clear();
     }
     const std::vector<Mutation> whole = {
         scheduler::PutSpec{Sha256Hex("spec"), "spec"},

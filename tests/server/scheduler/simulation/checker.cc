@@ -230,7 +230,8 @@ void Checker::CheckJobWhole(const JobRecord& job, const ClusterState& state, con
   if (book == nullptr || book->last.get() != &job) return Violate("I1", absl::StrCat("nobody submitted ", job.id));
   if (!state.pass_due()) WaitingHasAReason(job);
   for (size_t i = 1; i < job.attempts.size(); ++i) {
-    if (job.attempts[i].epoch <= job.attempts[i - 1].epoch) Violate("I3", absl::StrCat("epochs of ", job.id, " fall"));
+    if (job.attempts[i]->epoch <= job.attempts[i - 1]->epoch)
+      Violate("I3", absl::StrCat("epochs of ", job.id, " fall"));
   }
   if (const Attempt* attempt = job.live_attempt(); attempt != nullptr) {
     for (const Member& member : attempt->members) {

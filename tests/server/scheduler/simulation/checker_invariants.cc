@@ -14,15 +14,17 @@ namespace {
 
 // What the person asked for, less what people may change later.
 bool SamePayload(const JobRecord& a, const JobRecord& b) {
-  return a.spec_sha256 == b.spec_sha256 && a.needs == b.needs && a.preset == b.preset && a.task == b.task &&
-         a.owner == b.owner && a.project == b.project && a.queue == b.queue && a.request_id == b.request_id &&
-         a.create_order == b.create_order && a.create_time == b.create_time && a.lineage == b.lineage;
+  return a.details->spec_sha256 == b.details->spec_sha256 && a.needs == b.needs &&
+         a.details->preset == b.details->preset && a.details->task == b.details->task &&
+         a.details->owner == b.details->owner && a.details->project == b.details->project &&
+         a.details->queue == b.details->queue && a.request_id == b.request_id && a.create_order == b.create_order &&
+         a.create_time == b.create_time && a.details->lineage == b.details->lineage;
 }
 
 const Attempt* FindAttempt(const JobRecord& job, int number) {
   const auto it = std::find_if(job.attempts.begin(), job.attempts.end(),
-                               [&](const Attempt& attempt) { return attempt.number == number; });
-  return it == job.attempts.end() ? nullptr : &*it;
+                               [&](const Shared<Attempt>& attempt) { return attempt->number == number; });
+  return it == job.attempts.end() ? nullptr : &**it;
 }
 
 // Whether the budget pays for it, after `failures` in a row, this one included (server/scheduler/exit_class.h).
@@ -48,7 +50,7 @@ constexpr absl::Duration kPromiseSlack = absl::Seconds(4);
 // For certain, whatever their owners have had: by priority, and in the line of one owner.
 bool ComesBefore(const JobRecord& a, const JobRecord& b) {
   if (a.priority != b.priority) return a.priority > b.priority;
-  return a.project == b.project && a.owner == b.owner &&
+  return a.details->project == b.details->project && a.details->owner == b.details->owner &&
          std::tie(a.order_key, a.create_order) < std::tie(b.order_key, b.create_order);
 }
 
@@ -75,8 +77,9 @@ void Checker::I1SubmitsStay(const JobBook& book, const JobRecord& job) {
   if (resume != nullptr && resume->job == job.id && resume->devices.has_value()) return;  // Asked for: taken anew.
   const auto* update = std::get_if<UpdateJob>(event_);
   const bool changed =
-      (update == nullptr || update->job != job.id) && (job.labels != book.last->labels || job.note != book.last->note ||
-                                                       (job.priority != book.last->priority && resume == nullptr));
+      (update == nullptr || update->job != job.id) &&
+      (job.details->labels != book.last->details->labels || job.details->note != book.last->details->note ||
+       (job.priority != book.last->priority && resume == nullptr));
   if (changed || !SamePayload(*book.created, job)) {
     Violate("I1", absl::StrCat("job ", job.id, " is no longer what was submitted"));
   }
@@ -87,10 +90,10 @@ void Checker::I1AnsweredSubmitIsWritten(const CreateJob& command, const StepResu
   for (const Mutation& mutation : result.mutations) {
     if (const auto* put = std::get_if<PutSpec>(&mutation)) spec |= put->sha256 == command.spec_sha256;
     if (const auto* put = std::get_if<PutJob>(&mutation); put != nullptr && put->job->id == command.id) {
-      job = put->durable && put->job->spec_sha256 == command.spec_sha256 && put->job->needs == command.needs &&
-            put->job->priority == command.priority && put->job->owner == command.owner &&
-            put->job->project == command.project && put->job->queue == command.queue &&
-            put->job->labels == command.labels && put->job->note == command.note;
+      job = put->durable && put->job->details->spec_sha256 == command.spec_sha256 && put->job->needs == command.needs &&
+            put->job->priority == command.priority && put->job->details->owner == command.owner &&
+            put->job->details->project == command.project && put->job->details->queue == command.queue &&
+            put->job->details->labels == command.labels && put->job->details->note == command.note;
     }
   }
   const std::string name = absl::StrCat("jobs/", command.id);
@@ -146,15 +149,15 @@ void Checker::I3EpochsRise(const JobBook& book, const PutJob& put) {
   if (job.epoch < before) Violate("I3", absl::StrCat("epoch of ", job.id, " fell from ", before, " to ", job.epoch));
   if (job.epoch > before && !put.durable) Violate("I3", absl::StrCat("epoch of ", job.id, " was raised, not written"));
   if (job.attempts.empty()) return;
-  const Attempt& newest = job.attempts.back();
+  const Attempt& newest = *job.attempts.back();
   if (newest.epoch != job.epoch) Violate("I3", absl::StrCat("newest attempt of ", job.id, " is not at its epoch"));
   const size_t count = job.attempts.size();
-  if (count > 1 && job.attempts[count - 2].epoch >= newest.epoch) {
+  if (count > 1 && job.attempts[count - 2]->epoch >= newest.epoch) {
     Violate("I3", absl::StrCat("attempt ", newest.number, " of ", job.id, " repeats epoch ", newest.epoch));
   }
-  if (count > 1 && job.attempts[count - 2].live()) Violate("I3", absl::StrCat(job.id, " has two live attempts"));
+  if (count > 1 && job.attempts[count - 2]->live()) Violate("I3", absl::StrCat(job.id, " has two live attempts"));
   if (book.last == nullptr || book.last->attempts.empty()) return;
-  const Attempt& known = book.last->attempts.back();
+  const Attempt& known = *book.last->attempts.back();
   if (known.epoch == newest.epoch && (known.number != newest.number || known.ranks != newest.ranks)) {
     Violate("I3", absl::StrCat("epoch ", newest.epoch, " of ", job.id, " was assigned twice"));
   }
@@ -295,12 +298,12 @@ void Checker::I10BudgetHolds(JobBook& book, const JobRecord& job) {
   const bool restarts = job.state == JobState::kQueued && job.not_before != absl::InfinitePast();
   if (!spent && !restarts) return;
   if (BudgetPays(ended->reason, ++book.failures)) ++book.spent;
-  if (restarts && book.spent > job.needs.restart_budget) {
+  if (restarts && book.spent > job.needs->restart_budget) {
     Violate("I10", absl::StrCat(job.id, " restarts after ", book.spent, " counted failures without progress; its ",
-                                "budget is ", job.needs.restart_budget));
+                                "budget is ", job.needs->restart_budget));
   }
-  if (spent && book.spent <= job.needs.restart_budget) {
-    Violate("I10", absl::StrCat(job.id, " failed of its budget of ", job.needs.restart_budget, " after ", book.spent));
+  if (spent && book.spent <= job.needs->restart_budget) {
+    Violate("I10", absl::StrCat(job.id, " failed of its budget of ", job.needs->restart_budget, " after ", book.spent));
   }
 }
 
@@ -397,20 +400,20 @@ void Checker::I12ReservedIsKept(const StepResult& result) {
   }
   if (!std::holds_alternative<SchedulePass>(*event_)) return;
   const auto has_quota = [&](const JobRecord& job) {
-    return quotas_.contains(absl::StrCat("users/", job.owner)) ||
-           quotas_.contains(absl::StrCat("projects/", job.project));
+    return quotas_.contains(absl::StrCat("users/", job.details->owner)) ||
+           quotas_.contains(absl::StrCat("projects/", job.details->project));
   };
   for (const Mutation& mutation : result.mutations) {
     const auto* put = std::get_if<PutJob>(&mutation);
     if (put == nullptr || put->job->state != JobState::kStarting) continue;
     const JobRecord& job = *put->job;
     const JobBook* book = FindBook(job.id);
-    if (book == nullptr || book->last->epoch == job.epoch || job.attempts.back().backfill) continue;
+    if (book == nullptr || book->last->epoch == job.epoch || job.attempts.back()->backfill) continue;
     for (const auto& [id, reservation] : reservations_) {
       const JobBook* other = FindBook(id);
       if (id == job.id || other == nullptr || !ComesBefore(*other->last, job) || has_quota(*other->last)) continue;
       for (const RankPlacement& rank : reservation.ranks) {
-        for (const RankPlacement& taken : job.attempts.back().ranks) {
+        for (const RankPlacement& taken : job.attempts.back()->ranks) {
           if (taken.worker != rank.worker || taken.slot != rank.slot) continue;
           Violate("I12", absl::StrCat(job.id, " takes ", rank.worker, "/", rank.slot, ", which is reserved for ", id));
         }
@@ -455,7 +458,7 @@ void Checker::OnlyLowerIsPreempted(const StepResult& result) {
                                (by->last->priority == put->job->priority && !quotas_.empty()));
     });
     if (!in_turn) Violate("preempt", absl::StrCat(put->job->id, " is preempted, but by none of higher priority"));
-    if (!put->job->needs.preemptible)
+    if (!put->job->needs->preemptible)
       Violate("preempt", absl::StrCat(put->job->id, " is not preemptible, but preempted"));
   }
 }
@@ -473,7 +476,7 @@ void Checker::QuotaHolds(const StepResult& result) {
     const JobBook* book = FindBook(put->job->id);
     if (book == nullptr || book->last->epoch == put->job->epoch) continue;
     for (const std::string& account :
-         {absl::StrCat("users/", put->job->owner), absl::StrCat("projects/", put->job->project)}) {
+         {absl::StrCat("users/", put->job->details->owner), absl::StrCat("projects/", put->job->details->project)}) {
       const auto quota = quotas_.find(account);
       if (quota == quotas_.end() || !quota->second.devices.has_value() || quota->second.borrow < 0) continue;
       const int most = *quota->second.devices + quota->second.borrow;
@@ -495,8 +498,8 @@ int Checker::HeldBy(const JobRecord& job) {
 
 void Checker::CountDevices(const JobRecord* before, const JobRecord* after) {
   const int more = HeldBy(*after) - (before == nullptr ? 0 : HeldBy(*before));
-  held_by_[absl::StrCat("users/", after->owner)] += more;
-  held_by_[absl::StrCat("projects/", after->project)] += more;
+  held_by_[absl::StrCat("users/", after->details->owner)] += more;
+  held_by_[absl::StrCat("projects/", after->details->project)] += more;
 }
 
 // Usage of devices is computed from live leases: shares and quotas count what gangs hold, no more and no less.
@@ -504,13 +507,13 @@ void Checker::CountsComeFromLeases(const ClusterState& state, const FakeStore& s
   std::map<std::string, int> accounts, shares, queued;
   for (const auto& [id, job] : state.live_jobs()) {
     const int held = HeldBy(*job);
-    accounts[absl::StrCat("users/", job->owner)] += held;
-    accounts[absl::StrCat("projects/", job->project)] += held;
-    shares[job->project] += held;
-    shares[absl::StrCat(job->project, "/", job->owner)] += held;
+    accounts[absl::StrCat("users/", job->details->owner)] += held;
+    accounts[absl::StrCat("projects/", job->details->project)] += held;
+    shares[job->details->project] += held;
+    shares[absl::StrCat(job->details->project, "/", job->details->owner)] += held;
     const int waits = job->state == JobState::kQueued || job->state == JobState::kPaused;
-    queued[absl::StrCat("users/", job->owner)] += waits;
-    queued[absl::StrCat("projects/", job->project)] += waits;
+    queued[absl::StrCat("users/", job->details->owner)] += waits;
+    queued[absl::StrCat("projects/", job->details->project)] += waits;
   }
   for (const auto& [account, held] : accounts) {
     if (state.HeldBy(account) != held || held_by_[account] != held || state.QueuedBy(account) != queued[account]) {

@@ -145,7 +145,7 @@ TEST_F(CheckerTest, I1SeesASubmitThatIsAnsweredButNotWritten) {
 TEST_F(CheckerTest, I1SeesAPayloadThatChanges) {
   Submit("a");
   ExpectNothingBroken();
-  Take(PauseJob{{"user:ann"}, "a", ""}, [](StepResult& result) { Of(result, "a").needs.images_total = 1; });
+  Take(PauseJob{{"user:ann"}, "a", ""}, [](StepResult& result) { Of(result, "a").needs.Edit().images_total = 1; });
   EXPECT_THAT(Broken(), Contains("I1"));
 }
 
@@ -180,7 +180,7 @@ TEST_F(CheckerTest, I3SeesAnEpochThatIsUsedTwice) {
   ExpectNothingBroken();
   Take(Prepared(cluster_.WorkersOf("a")[0], "a"), [](StepResult& result) {
     JobRecord& job = Of(result, "a");
-    job.epoch = job.attempts.back().epoch = 1;
+    job.epoch = job.attempts.back().Edit().epoch = 1;
     result.actions.clear();
   });
   EXPECT_THAT(Broken(), Contains("I3"));
@@ -230,11 +230,11 @@ TEST_F(CheckerTest, I4SeesMetricsOfAStaleEpoch) {
 
 TEST_F(CheckerTest, I5SeesTwoGangsInOneSlot) {
   Submit("a");
-  const RankPlacement held = cluster_.Job("a").attempts[0].ranks[0];
+  const RankPlacement held = cluster_.Job("a").attempts[0]->ranks[0];
   Submit("b", 1, [&](StepResult& result) {
     JobRecord& job = Of(result, "b");
-    job.attempts[0].ranks = {held};
-    job.attempts[0].members = {{held.worker}};
+    job.attempts[0].Edit().ranks = {held};
+    job.attempts[0].Edit().members = {{held.worker}};
     result.actions.clear();
   });
   EXPECT_THAT(Broken(), Contains("I5"));
@@ -249,8 +249,8 @@ TEST_F(CheckerTest, I5SeesASlotThatIsGivenWhileRanksThatWereGivenUpHoldIt) {
   ExpectNothingBroken();
   Submit("a", 1, [&](StepResult& result) {
     JobRecord& job = Of(result, "a");
-    job.attempts[0].ranks = {{0, "w0", "cpu:0"}};
-    job.attempts[0].members = {{"w0"}};
+    job.attempts[0].Edit().ranks = {{0, "w0", "cpu:0"}};
+    job.attempts[0].Edit().members = {{"w0"}};
     result.actions.clear();
   });
   EXPECT_THAT(Broken(), Contains("I5"));
@@ -275,7 +275,7 @@ TEST_F(CheckerTest, I7SeesADispatchOfACancelledJob) {
   Take(StopJob{{"user:ann"}, "a", ""});
   ExpectNothingBroken();
   Take(Tick{}, [&](StepResult& result) {
-    const Attempt& attempt = cluster_.Job("a").attempts[0];
+    const Attempt& attempt = *cluster_.Job("a").attempts[0];
     const RankPlacement& rank = attempt.ranks[0];
     result.actions.push_back(Prepare{rank.worker, "a", attempt.epoch, 1, 1, {{0, rank.slot, 0}}});
   });

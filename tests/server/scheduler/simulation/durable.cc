@@ -22,7 +22,7 @@ constexpr size_t MembersOf() {
 }
 // A new member? Say below whether it is stored, then count it.
 static_assert(MembersOf<Attempt>() == 26);
-static_assert(MembersOf<JobRecord>() == 44);
+static_assert(MembersOf<JobRecord>() == 35);
 static_assert(MembersOf<WorkerRecord>() == 23);
 
 auto Stored(const Attempt& it) {
@@ -33,11 +33,10 @@ auto Stored(const Attempt& it) {
 }
 
 auto Stored(const JobRecord& it) {
-  return std::tie(it.id, it.state, it.needs, it.preset, it.spec_sha256, it.origins_sha256, it.task, it.labels, it.owner,
-                  it.project, it.queue, it.priority, it.request_id, it.create_order, it.create_time, it.start_time,
-                  it.end_time, it.update_time, it.not_before, it.backoff, it.epoch, it.attempt_count, it.restarts_used,
-                  it.consecutive_failures, it.latest_checkpoint, it.skipped_ranges, it.numerics_device,
-                  it.numerics_version, it.stop_cause, it.lineage, it.note, it.order_key, it.preemptions, it.churn);
+  return std::tie(it.id, it.state, it.needs, it.details, it.priority, it.request_id, it.create_order, it.create_time,
+                  it.start_time, it.end_time, it.update_time, it.not_before, it.backoff, it.epoch, it.attempt_count,
+                  it.restarts_used, it.consecutive_failures, it.latest_checkpoint, it.skipped_ranges,
+                  it.numerics_device, it.numerics_version, it.stop_cause, it.order_key, it.preemptions, it.churn);
 }
 
 auto Stored(const WorkerRecord& it) {
@@ -46,9 +45,10 @@ auto Stored(const WorkerRecord& it) {
                   it.failed_jobs);
 }
 
-bool SameAttempt(const Attempt& a, const Attempt& b) {
-  if (Stored(a) != Stored(b)) return false;
-  return a.live() || a.end_images_seen == b.end_images_seen;
+bool SameAttempt(const Shared<Attempt>& a, const Shared<Attempt>& b) {
+  if (a.SharesWith(b)) return true;
+  if (Stored(*a) != Stored(*b)) return false;
+  return a->live() || a->end_images_seen == b->end_images_seen;
 }
 
 }  // namespace

@@ -133,7 +133,7 @@ void World::TakeStart(Node& node, const StartGang& start) {
   process.candidates = start.resume_candidates;
   Gang& gang = gangs_[{start.job, start.epoch}];
   gang.started_ranks += static_cast<int>(process.ranks.size());
-  gang.images_total = store_.FindJob(start.job)->needs.images_total;
+  gang.images_total = store_.FindJob(start.job)->needs->images_total;
   Spool(node, start.job, start.epoch, start.attempt, process.ranks.front().rank, AttemptStarted{});
   ++counts_[kStarted];
 }

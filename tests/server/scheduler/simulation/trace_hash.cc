@@ -39,7 +39,7 @@ void TraceHash::Fold(const JobRecord& job) {
           absl::string_view(job.message), job.epoch, job.attempt_count, job.restarts_used, job.consecutive_failures,
           absl::string_view(job.latest_checkpoint), job.revision, job.not_before, job.ready_mono,
           job.progress.images_seen, job.attempts.size());
-  if (!job.attempts.empty()) Fold(job.attempts.back());
+  if (!job.attempts.empty()) Fold(*job.attempts.back());
 }
 
 void TraceHash::Fold(const WorkerRecord& worker) {
