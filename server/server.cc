@@ -196,6 +196,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
   core.step.backfill_least = options.backfill_least;
   core.step.cordon_after_jobs = options.cordon_after_jobs;
   core.tick_interval = options.tick_interval;
+  if (options.metrics_raw_for > absl::ZeroDuration()) core.metrics_raw_for = options.metrics_raw_for;
   core.heartbeat_interval = options.heartbeat_interval;
   core.version = P2_VERSION;
   core.fatal = std::move(dependencies.fatal);

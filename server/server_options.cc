@@ -69,6 +69,8 @@ absl::StatusOr<ServerOptions> ParseServerOptions(const std::vector<std::string>&
   app.add_option("--cordon-after-jobs", options.cordon_after_jobs,
                  "Different jobs that break on a worker before it is cordoned; 0: never")
       ->capture_default_str();
+  layers.AddDuration("--metrics-raw-for", options.metrics_raw_for,
+                     "Metric rows older than that are thinned to one of 16, with mean, minimum and maximum; 0: never");
   layers.AddDuration("--tick-interval", options.tick_interval, "How often deadlines are looked at");
   layers.AddDuration("--disk-interval", options.disk_interval, "How often free space is looked at");
   app.add_option("--max-connections", options.max_connections,

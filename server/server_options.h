@@ -52,6 +52,8 @@ struct ServerOptions {
   absl::Duration churn_window = absl::Hours(1);
   absl::Duration backfill_least = absl::Minutes(5);
   int cordon_after_jobs = 2;
+  // Metric rows older than that are thinned to one of 16; 0: never.
+  absl::Duration metrics_raw_for = absl::Hours(30 * 24);
   // How often time itself is looked at, and the disk's free space.
   absl::Duration tick_interval = absl::Milliseconds(200);
   absl::Duration disk_interval = absl::Seconds(5);

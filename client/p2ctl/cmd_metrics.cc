@@ -158,6 +158,7 @@ absl::StatusOr<int> Query(Context& context, const std::vector<v1::Job>& jobs, co
     responses.emplace_back();
     if (shown.empty()) continue;  // No job has points.
     P2_ASSIGN_OR_RETURN(responses.back(), QueryAllMetrics(*client, request, job.progress().images_seen()));
+    thinned = thinned || IsThinned(responses.back());
   }
   if (context.style().format == OutputFormat::kName) {  // Jobs are named, not rows: each that has points, once.
     for (size_t i = 0; i < jobs.size(); ++i) {
@@ -179,7 +180,7 @@ absl::StatusOr<int> Query(Context& context, const std::vector<v1::Job>& jobs, co
         const bool has = point != row.points.end();
         cells.push_back(has ? ValueCell(point->second->value()) : Cell(""));
         if (!thinned) continue;
-        const bool range = has && point->second->count() > 0;
+        const bool range = has && point->second->count() > 1;
         cells.push_back(range ? ValueCell(point->second->min()) : Cell(""));
         cells.push_back(range ? ValueCell(point->second->max()) : Cell(""));
       }

@@ -33,26 +33,33 @@ struct Sums {
 using Bins = std::array<Sums, spec::kSnrBins>;
 
 // From the means and shares of each row back to sums: a row has count_snr_NN samples in bin NN, and its share is of the
-// row's weighted MSE times all its samples.
+// row's weighted MSE times all its samples. Of a thinned point only the means are known: there the products of means
+// stand for the means of products.
 Bins SumsOf(const v1::QueryMetricsResponse& response) {
-  std::map<std::pair<int64_t, int>, std::map<std::string, double>> rows;
+  struct Value {
+    double mean = 0;
+    int rows = 0;
+    double sum() const { return mean * rows; }
+  };
+  std::map<std::pair<int64_t, int>, std::map<std::string, Value>> rows;
   for (const v1::MetricSeries& series : response.series()) {
     for (const v1::MetricPoint& point : series.points())
-      rows[{point.images_seen(), point.attempt()}][series.metric()] = point.value();
+      rows[{point.images_seen(), point.attempt()}][series.metric()] = {point.value(), std::max(1, point.count())};
   }
   Bins bins;
   for (const auto& [at, row] : rows) {
     const auto value = [&row](const std::string& name) {
       const auto it = row.find(name);
-      return it == row.end() ? 0 : it->second;
+      return it == row.end() ? Value() : it->second;
     };
+    const Value mse = value("mse_weighted");
     double samples = 0;
-    for (int bin = 0; bin < spec::kSnrBins; ++bin) samples += value(spec::SnrBinName("count_snr_", bin));
+    for (int bin = 0; bin < spec::kSnrBins; ++bin) samples += value(spec::SnrBinName("count_snr_", bin)).sum();
     for (int bin = 0; bin < spec::kSnrBins; ++bin) {
-      const double count = value(spec::SnrBinName("count_snr_", bin));
+      const double count = value(spec::SnrBinName("count_snr_", bin)).sum();
+      const double share = value(spec::SnrBinName("weighted_share_snr_", bin)).sum() / std::max(1, mse.rows);
       bins[static_cast<size_t>(bin)] +=
-          {count, count * value(spec::SnrBinName("loss_snr_", bin)),
-           value(spec::SnrBinName("weighted_share_snr_", bin)) * value("mse_weighted") * samples};
+          {count, count * value(spec::SnrBinName("loss_snr_", bin)).mean, share * mse.mean * samples};
     }
   }
   return bins;

@@ -23,9 +23,13 @@ absl::StatusOr<std::vector<std::string>> MetricsOf(Client& client, const std::st
 absl::StatusOr<std::vector<std::string>> ChooseMetrics(const std::vector<std::string>& names,
                                                        const std::vector<std::string>& known);
 
-// As Client::QueryMetrics, but where all points were wanted (max_points 0) and the server thinned them, since one
-// answer would be too big, it asks in parts: of the metrics, then of the range. A metric may then come as several
-// series. `last_images`: where the job stands. REQUIRES: metrics are named.
+// Whether a point of it stands for several.
+bool IsThinned(const v1::QueryMetricsResponse& response);
+
+// As Client::QueryMetrics, but where all points were wanted (max_points 0) and p2d thinned them, since one answer would
+// be too big, it asks in parts, as long as that brings more points (old ones p2d has kept thinned): of the metrics,
+// then of the range. A metric may then come as several series. `last_images`: where the job stands. REQUIRES: metrics
+// are named.
 absl::StatusOr<v1::QueryMetricsResponse> QueryAllMetrics(Client& client, const v1::QueryMetricsRequest& request,
                                                          int64_t last_images);
 

@@ -24,6 +24,8 @@ using scheduler::Mutation;
 constexpr size_t kSpecsKept = 64;
 constexpr int kMaxPasses = 100;     // A batch; the next one goes on.
 constexpr size_t kMaxBatch = 1024;  // Items a round: bounds how long an answer waits for those behind it.
+constexpr absl::Duration kThinningBudget = absl::Milliseconds(2);  // A tick, before the write.
+constexpr absl::Duration kThinningPause = absl::Minutes(1);        // Once nothing was due.
 
 absl::Status Stopping() { return Error(ErrorReason::kShuttingDown, "p2d is stopping; try again"); }
 
@@ -144,6 +146,19 @@ void Loop::RunBatch(std::vector<Item> items) {
     session->second->Send(std::move(ack));
   }
   state_.DropFinished();
+  if (batch.ticked) ThinMetrics();
+}
+
+void Loop::ThinMetrics() {
+  const scheduler::Moment now = Now();
+  if (options_.metrics_raw_for == absl::InfiniteDuration() || state_.disk_full() || now.mono < next_thinning_) return;
+  const absl::StatusOr<int> taken = options_.store->ThinMetrics(now.wall - options_.metrics_raw_for, kThinningBudget);
+  if (absl::IsDataLoss(taken.status())) {  // Nothing was changed; `admin check` tells more.
+    P2_LOG(kWarning) << "old metrics are not thinned: " << taken.status().message();
+  } else if (!taken.ok()) {
+    return Fail(taken.status());
+  }
+  if (taken.value_or(0) == 0) next_thinning_ = now.mono + kThinningPause;
 }
 
 void Loop::Schedule(Batch& batch) {
@@ -160,6 +175,7 @@ void Loop::Take(Batch& batch, Command& command) {
   } else {
     answer = result.status();
   }
+  batch.ticked |= std::holds_alternative<scheduler::Tick>(command.event);
   if (command.done) {
     const bool may_be_gone = std::holds_alternative<scheduler::DeleteJob>(command.event) ||
                              std::holds_alternative<scheduler::ControlJobs>(command.event) ||

@@ -77,6 +77,7 @@ class Loop {
     std::set<std::string> active_jobs;  // Changed, or got bytes.
     std::set<std::string> erased_jobs;
     bool bytes_written = false;
+    bool ticked = false;
   };
 
   void RunBatch(std::vector<Item> items);
@@ -101,6 +102,8 @@ class Loop {
   absl::StatusOr<v1::TrainingSpec> SpecOf(const std::string& sha256);
   // Syncs the batch. False if the store failed: nothing of it may be told.
   bool Commit(Batch& batch);
+  // A little of what is due, so that nobody waits long; the next tick goes on. Not while the disk is full.
+  void ThinMetrics();
   void LogMove(const scheduler::EventRecord& event) const;
   void Publish(const Batch& batch);
   void Fail(const absl::Status& status);
@@ -120,6 +123,7 @@ class Loop {
   int64_t last_session_ = 0;
   bool failed_ = false;
   absl::Duration step_time_;
+  absl::Time next_thinning_ = absl::InfinitePast();  // Monotonic.
 
   Doorbell inbox_bell_;  // Rung for each item, and at the end.
   absl::Mutex mutex_;

@@ -51,7 +51,7 @@ p2::v1::QueryMetricsResponse ToResponse(const store::MetricThinner::Series& seri
       *m->mutable_time() = ToTimestamp(point.time);
       m->set_value(point.value);
       if (point.count > 1) {
-        m->set_count(point.count);
+        m->set_count(static_cast<int32_t>(point.count));
         m->set_min(point.min);
         m->set_max(point.max);
       }
@@ -121,7 +121,7 @@ absl::Status MetricService::Stream(const grpc::ServerContext& call, const p2::v1
       *message.mutable_time() = ToTimestamp(row.time);
       message.set_attempt(row.attempt);
       for (const auto& [name, value] : row.values) {
-        if (wanted.empty() || wanted.count(name) > 0) (*message.mutable_values())[name] = value;
+        if (wanted.empty() || wanted.count(name) > 0) (*message.mutable_values())[name] = value.mean();
       }
       message.set_cursor(EncodePageToken(CursorList(id), absl::StrCat(position.attempt, ":", position.sequence)));
       if (!message.values().empty() && !writer.Write(message)) return absl::CancelledError("the client is gone");

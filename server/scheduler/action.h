@@ -58,8 +58,9 @@ struct AppendMetrics {
   int attempt = 0;
   uint64_t sequence = 0;  // Of rank 0's trainer: (job, attempt, sequence) is written once.
   int64_t images_seen = 0, step = 0;
-  absl::Time time;
+  absl::Time time;  // By the trainer's clock.
   std::map<std::string, double> values;
+  absl::Time received = absl::InfinitePast();  // By p2d's.
 };
 // Points of attempts before `attempt` with images_seen above `images_seen` are superseded.
 struct SupersedeMetrics {

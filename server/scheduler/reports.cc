@@ -50,7 +50,7 @@ void SaidStarted(Draft& draft, const SpoolReport& report, const TrainerStarted& 
 
 void TakeMetrics(Draft& draft, const SpoolReport& report, const MetricsReported& metrics) {
   draft.Mutate(AppendMetrics{report.job, report.attempt, metrics.trainer_sequence, metrics.images_seen, metrics.step,
-                             metrics.time, metrics.values});
+                             metrics.time, metrics.values, draft.now().wall});
   JobRecord& job = draft.TouchJob(report.job);
   job.progress.images_seen = std::max(job.progress.images_seen, metrics.images_seen);
   if (Attempt* live = job.EditLiveAttempt()) live->end_images_seen = job.progress.images_seen;

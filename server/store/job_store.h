@@ -16,6 +16,7 @@
 #include "absl/types/span.h"
 #include "server/scheduler/action.h"
 #include "server/scheduler/types.h"
+#include "server/store/metric_summary.h"
 
 namespace p2::store {
 
@@ -32,13 +33,14 @@ struct PersistedState {
   scheduler::SetCounters counters;
 };
 
-// All values that rank 0 reported together.
+// All values that rank 0 reported together, or what ThinMetrics left of several neighbouring rows: then attempt,
+// sequence, position, step and time are those of the last of them, and each value stands for those that they held.
 struct MetricRow {
   int attempt = 0;
   uint64_t sequence = 0;
   int64_t images_seen = 0, step = 0;
   absl::Time time = absl::InfinitePast();
-  std::map<std::string, double> values;
+  std::map<std::string, MetricSummary> values;
   // A later attempt started from before this point.
   bool superseded = false;
 };
@@ -91,6 +93,11 @@ class JobStore {
 
   // Kept for 7 days, or as long as the job that it names.
   virtual absl::StatusOr<std::optional<scheduler::RequestRecord>> GetRequest(absl::string_view request_id) const = 0;
+
+  // Thins what was full for longest: takes chunks of metric rows that were full before `older_than`, oldest first, and
+  // makes one row of every 16 neighbours (docs/storage-format.md), each chunk once. Goes on while `budget` of real time
+  // lasts, with one chunk at least, and then writes as Apply does. Returns how many were taken; 0: none is due.
+  virtual absl::StatusOr<int> ThinMetrics(absl::Time older_than, absl::Duration budget) = 0;
 
   // Calls `visit` for every row after `after`, in order, until it returns false. No rows if there is no such job.
   virtual absl::Status ReadMetrics(absl::string_view job, MetricPosition after,

@@ -41,6 +41,11 @@ Key& Key::Number(uint64_t number) {
   return *this;
 }
 
+Key& Key::Fields(absl::string_view encoded) {
+  bytes_.append(encoded.data(), encoded.size());
+  return *this;
+}
+
 std::string Key::End() const {
   std::string end = bytes_;
   while (static_cast<unsigned char>(end.back()) == 0xFF) end.pop_back();  // Stops at the table's letter at the latest.

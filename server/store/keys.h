@@ -43,6 +43,8 @@ inline constexpr Table kRequests{Family::kRequests, 'q'};          // request ID
 inline constexpr Table kRequestsByExpiry{Family::kRequests, 't'};  // Unix nanoseconds, request ID -> request ID
 inline constexpr Table kMetricChunks{Family::kMetrics, 'm'};       // job, attempt, first sequence
 inline constexpr Table kSupersedes{Family::kMetrics, 's'};         // job, attempt
+// Unix nanoseconds since when it is full, then the fields of a key of kMetricChunks.
+inline constexpr Table kThinningDue{Family::kMetrics, 't'};
 
 // Key(kCheckpoints).Text(job).Text(id). Also a prefix: of all keys whose first fields are these.
 class Key {
@@ -53,6 +55,8 @@ class Key {
   // Text without its end: for searching by the beginning of a field.
   Key& TextPrefix(absl::string_view text);
   Key& Number(uint64_t number);
+  // Fields as they stand in another key.
+  Key& Fields(absl::string_view encoded);
 
   Family family() const { return family_; }
   const std::string& bytes() const { return bytes_; }

@@ -1,11 +1,12 @@
 #include "server/store/metric_rows.h"
 
 #include <algorithm>
-#include <limits>
 
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
+#include "server/store/chunk_thinning.h"
 #include "server/store/record_codec.h"
+#include "server/store/supersedes.h"
 
 namespace p2::store {
 namespace {
@@ -16,6 +17,10 @@ constexpr size_t kMaxTails = 1024;
 
 Key ChunkKey(absl::string_view job, int attempt, uint64_t first_sequence) {
   return Key(kMetricChunks).Text(job).Number(static_cast<uint64_t>(attempt)).Number(first_sequence);
+}
+
+Key KeyOf(absl::string_view job, const pb::MetricChunk& chunk) {
+  return ChunkKey(job, chunk.attempt(), chunk.rows(0).sequence());
 }
 
 absl::Status Unparsable(absl::string_view job) {
@@ -32,6 +37,13 @@ uint32_t ColumnOf(pb::MetricChunk& chunk, const std::string& name) {
 }
 
 }  // namespace
+
+int ValuesOf(const pb::MetricRow& row) { return std::min(row.columns_size(), row.values_size()); }
+
+MetricSummary SummaryOf(const pb::MetricRow& row, int i) {
+  if (i >= std::min({row.counts_size(), row.mins_size(), row.maxs_size()})) return MetricSummary::Of(row.values(i));
+  return {.sum = row.values(i) * row.counts(i), .min = row.mins(i), .max = row.maxs(i), .count = row.counts(i)};
+}
 
 absl::Status MetricAppender::LoadTail(absl::string_view job, Tail& tail) const {
   bool whole = true;
@@ -50,7 +62,7 @@ absl::Status MetricAppender::LoadTail(absl::string_view job, Tail& tail) const {
 
 void MetricAppender::PutChunk(Database::Batch& batch, absl::string_view job, Tail& tail) {
   if (!tail.dirty) return;
-  batch.Put(ChunkKey(job, tail.chunk.attempt(), tail.chunk.rows(0).sequence()), tail.chunk.SerializeAsString());
+  batch.Put(KeyOf(job, tail.chunk), tail.chunk.SerializeAsString());
   tail.dirty = false;
 }
 
@@ -66,6 +78,9 @@ absl::Status MetricAppender::Append(Database::Batch& batch, const scheduler::App
   if (position <= tail.last) return absl::OkStatus();
   if (tail.chunk.rows_size() >= kRowsPerChunk || tail.chunk.attempt() != append.attempt) {
     PutChunk(batch, append.job, tail);
+    if (tail.chunk.rows_size() > 0) {
+      batch.Put(ThinningDueKey(append.received, KeyOf(append.job, tail.chunk)), "");
+    }
     tail.chunk.Clear();
     tail.chunk.set_attempt(append.attempt);
   }
@@ -95,19 +110,7 @@ void MetricAppender::Forget(absl::string_view job) {
 absl::Status ReadMetricRows(const Database::View& view, absl::string_view job, MetricPosition after,
                             absl::FunctionRef<bool(const MetricRow&)> visit) {
   bool whole = true;
-  std::map<int, int64_t> supersedes;  // By attempt that started anew: where.
-  P2_RETURN_IF_ERROR(view.Scan(Key(kSupersedes).Text(job), "", [&](absl::string_view, absl::string_view payload) {
-    pb::Supersede message;
-    whole = message.ParseFromArray(payload.data(), static_cast<int>(payload.size()));
-    supersedes[message.attempt()] = message.images_seen();
-    return whole;
-  }));
-  // Of an attempt: the lowest position from which a later one started.
-  const auto cutoff = [&supersedes](int attempt) {
-    int64_t images = std::numeric_limits<int64_t>::max();
-    for (auto it = supersedes.upper_bound(attempt); it != supersedes.end(); ++it) images = std::min(images, it->second);
-    return images;
-  };
+  P2_ASSIGN_OR_RETURN(const Supersedes supersedes, Supersedes::Read(view, Key(kSupersedes).Text(job)));
   // The chunk that holds `after` begins at or before it.
   const Key all = Key(kMetricChunks).Text(job);
   std::string first;
@@ -119,7 +122,7 @@ absl::Status ReadMetricRows(const Database::View& view, absl::string_view job, M
   P2_RETURN_IF_ERROR(view.Scan(all, first, [&](absl::string_view, absl::string_view payload) {
     pb::MetricChunk chunk;
     whole = whole && chunk.ParseFromArray(payload.data(), static_cast<int>(payload.size()));
-    const int64_t last_good = cutoff(chunk.attempt());
+    const int64_t last_good = supersedes.LastGood(chunk.attempt());
     for (const pb::MetricRow& row : chunk.rows()) {
       if (MetricPosition{.attempt = chunk.attempt(), .sequence = row.sequence()} <= after) continue;
       MetricRow out{.attempt = chunk.attempt(),
@@ -128,9 +131,9 @@ absl::Status ReadMetricRows(const Database::View& view, absl::string_view job, M
                     .step = row.step(),
                     .time = FromStorageTime(row.time()),
                     .superseded = row.images_seen() > last_good};
-      for (int i = 0; i < std::min(row.columns_size(), row.values_size()); ++i) {
+      for (int i = 0; i < ValuesOf(row); ++i) {
         if (row.columns(i) < static_cast<uint32_t>(chunk.names_size())) {
-          out.values.emplace(chunk.names(static_cast<int>(row.columns(i))), row.values(i));
+          out.values.emplace(chunk.names(static_cast<int>(row.columns(i))), SummaryOf(row, i));
         }
       }
       if (!visit(out)) return false;

@@ -11,10 +11,16 @@
 #include "server/scheduler/action.h"
 #include "server/store/database.h"
 #include "server/store/job_store.h"
+#include "server/store/metric_summary.h"
 
 namespace p2::store {
 
-// Appends rows to the last chunk of each job. Confined to the writing thread.
+// How many values a row on disk holds, and what it says in its column `i` below that.
+int ValuesOf(const p2::storage::v1::MetricRow& row);
+MetricSummary SummaryOf(const p2::storage::v1::MetricRow& row, int i);
+
+// Appends rows to the last chunk of each job. One that is full, or whose attempt is over, is left for a new one and
+// never grows again: from then on its age counts (kThinningDue). Confined to the writing thread.
 class MetricAppender {
  public:
   explicit MetricAppender(const Database& database) : database_(database) {}

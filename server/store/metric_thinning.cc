@@ -4,19 +4,11 @@
 
 namespace p2::store {
 
-void MetricThinner::Cell::Merge(const Cell& later) {
-  if (later.count == 0) return;
-  min = count == 0 ? later.min : std::min(min, later.min);
-  max = count == 0 ? later.max : std::max(max, later.max);
-  sum += later.sum;
-  count += later.count;
-}
-
 void MetricThinner::Run::Merge(const Run& later) {
   last = later.last;
   rows += later.rows;
   cells.resize(std::max(cells.size(), later.cells.size()));
-  for (size_t i = 0; i < later.cells.size(); ++i) cells[i].Merge(later.cells[i]);
+  for (size_t i = 0; i < later.cells.size(); ++i) cells[i].Add(later.cells[i]);
 }
 
 void MetricThinner::Add(const MetricRow& row) {
@@ -26,7 +18,7 @@ void MetricThinner::Add(const MetricRow& row) {
     if (!wanted_.empty() && wanted_.count(name) == 0) continue;
     const size_t index = names_.emplace(name, names_.size()).first->second;
     if (added.cells.size() <= index) added.cells.resize(index + 1);
-    added.cells[index] = {.sum = value, .min = value, .max = value, .count = 1};
+    added.cells[index] = value;
   }
   if (added.cells.empty()) return;
   added.last = {.attempt = row.attempt,
@@ -58,11 +50,11 @@ MetricThinner::Series MetricThinner::Thin(size_t max_points) const {
     for (size_t i = begin + 1; i < end; ++i) whole.Merge(runs_[i]);
     for (const auto& [name, index] : names_) {
       if (index >= whole.cells.size() || whole.cells[index].count == 0) continue;
-      const Cell& cell = whole.cells[index];
+      const MetricSummary& cell = whole.cells[index];
       series[name].push_back({.images_seen = whole.last.images_seen,
                               .step = whole.last.step,
                               .time = whole.last.time,
-                              .value = cell.sum / cell.count,
+                              .value = cell.mean(),
                               .count = cell.count,
                               .min = cell.min,
                               .max = cell.max,

@@ -20,7 +20,7 @@ struct SeriesPoint {
   int64_t images_seen = 0, step = 0;
   absl::Time time = absl::InfinitePast();
   double value = 0;
-  int count = 1;
+  int64_t count = 1;
   double min = 0, max = 0;
   int attempt = 0;
   bool superseded = false;
@@ -48,15 +48,10 @@ class MetricThinner {
   Series Thin(size_t max_points) const;
 
  private:
-  struct Cell {
-    double sum = 0, min = 0, max = 0;
-    int count = 0;
-    void Merge(const Cell& later);
-  };
   struct Run {
     MetricRow last;  // Without its values.
     size_t rows = 0;
-    std::vector<Cell> cells;  // By index in names_; short where the last ones are missing.
+    std::vector<MetricSummary> cells;  // By index in names_; short where the last ones are missing.
     void Merge(const Run& later);
   };
 

@@ -14,6 +14,7 @@
 #include "common/status_macros.h"
 #include "rocksdb/env.h"
 #include "server/scheduler/job_values.h"
+#include "server/store/chunk_thinning.h"
 #include "server/store/database.h"
 #include "server/store/keys.h"
 #include "server/store/memory_job_store.h"
@@ -129,6 +130,15 @@ class RocksDbJobStore : public JobStore {
     metrics_.Flush(batch);
     if (batch.empty()) return absl::OkStatus();
     return broken_ = database_.Write(batch);
+  }
+
+  absl::StatusOr<int> ThinMetrics(absl::Time older_than, absl::Duration budget) override {
+    P2_RETURN_IF_ERROR(broken_);
+    Batch batch(database_);
+    P2_ASSIGN_OR_RETURN(const int taken, ThinDueChunks(View(database_), older_than, budget, thinning_front_, batch));
+    if (taken > 0) broken_ = database_.Write(batch);
+    P2_RETURN_IF_ERROR(broken_);
+    return taken;
   }
 
   absl::StatusOr<scheduler::JobPtr> GetJob(absl::string_view id) const override {
@@ -396,6 +406,7 @@ class RocksDbJobStore : public JobStore {
   // Confined to the writing thread.
   MetricAppender metrics_;
   std::set<std::string> specs_put_;
+  std::string thinning_front_;
   absl::Status broken_;
 };
 

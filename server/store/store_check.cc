@@ -180,6 +180,25 @@ class Checker {
     if (!Has(Key(kRequests).Text(id))) Find(absl::StrCat("request ", id), "has an expiry and no record");
   }
 
+  void CheckMetricChunk(absl::string_view key, absl::string_view payload) {
+    pb::MetricChunk chunk;
+    if (!Parse(key, payload, chunk)) return;
+    for (const pb::MetricRow& row : chunk.rows()) {
+      const int columns = row.columns_size();
+      const auto fits = [columns](int size) { return size == 0 || size == columns; };
+      const bool known = std::all_of(row.columns().begin(), row.columns().end(), [&chunk](uint32_t column) {
+        return column < static_cast<uint32_t>(chunk.names_size());
+      });
+      if (known && row.values_size() == columns && fits(row.counts_size()) && row.mins_size() == row.counts_size() &&
+          row.maxs_size() == row.counts_size())
+        continue;
+      return Find(NameOf(family_, key),
+                  absl::StrCat("row ", row.sequence(), " has ", columns, " columns, ", row.values_size(), " values, ",
+                               row.counts_size(), " counts, ", row.mins_size(), " minima, ", row.maxs_size(),
+                               " maxima and ", chunk.names_size(), " names to choose from"));
+    }
+  }
+
   void CheckCounters() {
     pb::Counters counters;
     const std::optional<std::string> payload = Get(Key(kMeta).Text("counters"));
@@ -222,8 +241,9 @@ absl::Span<const Checker::Kind> Checker::Kinds() {
       {kEventsByResource, "event by resource", &Checker::CheckEventIndex},
       {kRequests, "request", &Checker::CheckMessage<pb::Request>},
       {kRequestsByExpiry, "request by expiry", &Checker::CheckExpiry},
-      {kMetricChunks, "metrics", &Checker::CheckMessage<pb::MetricChunk>},
+      {kMetricChunks, "metrics", &Checker::CheckMetricChunk},
       {kSupersedes, "supersede", &Checker::CheckMessage<pb::Supersede>},
+      {kThinningDue, "thinning due", &Checker::CheckMessage<pb::ThinningDue>},
   };
   return kKinds;
 }

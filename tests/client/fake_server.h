@@ -32,6 +32,8 @@ struct FakeState {
   std::map<std::string, std::vector<v1::LogEntry>> logs;
   std::map<std::string, std::vector<v1::StreamMetricsResponse>> metrics;
   size_t max_metric_bytes = 3'900'000;  // Larger answers of QueryMetrics are thinned.
+  int64_t metrics_thinned_to = 0;       // Rows up to this position stand for 16 each, with 1 to both sides of the mean.
+  int metric_queries = 0;
   std::map<std::string, std::vector<v1::Checkpoint>> checkpoints;
   std::map<std::string, std::pair<v1::Artifact, std::string>> artifacts;  // With the bytes that are sent.
   std::map<std::string, v1::Dataset> datasets;

@@ -22,6 +22,7 @@ struct MetricFake final : v1::MetricService::Service {
                             v1::QueryMetricsResponse* response) override {
     return impl.Unary([&](FakeState& s) {
       std::map<std::string, v1::MetricSeries> series;
+      ++s.metric_queries;
       for (const v1::StreamMetricsResponse& row : s.metrics[request->job()]) {
         if (row.images_seen() < request->from_images() ||
             (request->to_images() > 0 && row.images_seen() > request->to_images()))
@@ -38,15 +39,22 @@ struct MetricFake final : v1::MetricService::Service {
           point.set_attempt(row.attempt());
           point.set_value(value);
           *point.mutable_time() = row.time();
+          if (row.images_seen() > s.metrics_thinned_to) continue;
+          point.set_count(16);
+          point.set_min(value - 1);
+          point.set_max(value + 1);
         }
       }
       for (auto& [metric, points] : series) *response->add_series() = points;
-      if (response->ByteSizeLong() > s.max_metric_bytes) {  // Thinned to the last point of each, as p2d does.
+      if (const size_t bytes = response->ByteSizeLong(); bytes > s.max_metric_bytes) {  // As many as fit, as p2d does.
+        const int run = static_cast<int>(bytes / s.max_metric_bytes) + 1;
         for (v1::MetricSeries& thinned : *response->mutable_series()) {
-          thinned.mutable_points(0)->Swap(thinned.mutable_points(thinned.points_size() - 1));
-          const int count = thinned.points_size();
-          thinned.mutable_points()->DeleteSubrange(1, count - 1);
-          thinned.mutable_points(0)->set_count(count);
+          v1::MetricSeries kept;
+          for (int last = run - 1; last < thinned.points_size() + run - 1; last += run) {
+            v1::MetricPoint& point = *kept.add_points() = thinned.points(std::min(last, thinned.points_size() - 1));
+            point.set_count(run * std::max(1, point.count()));
+          }
+          thinned.mutable_points()->Swap(kept.mutable_points());
         }
       }
       return grpc::Status::OK;

@@ -64,6 +64,33 @@ TEST_F(MetricsTest, OfALongJobComeInPartsAndWithoutTheBinsOfTheSnr) {
   EXPECT_EQ(P2ctl({"metrics", "a", "-o", "name"}).out, "a\n");
 }
 
+TEST_F(MetricsTest, OldPointsThatP2dKeepsThinnedAreShownWithTheirRangeAndAskedForOnce) {
+  server_.SetJob(MakeJob("a", v1::Job::SUCCEEDED, 50'000'000));
+  server_.With([](FakeState& s) {
+    s.metrics_thinned_to = 30'000'000;
+    for (int64_t images = 100'000; images <= 50'000'000; images += 100'000) {
+      v1::StreamMetricsResponse& row = s.metrics["jobs/a"].emplace_back();
+      row.set_images_seen(images);
+      (*row.mutable_values())["loss"] = 5;
+    }
+  });
+  const P2ctlResult all = P2ctl({"metrics", "a", "-o", "csv"});
+  EXPECT_EQ(all.exit_code, 0) << all.err;
+  const std::vector<std::string> lines = absl::StrSplit(all.out, '\n');
+  ASSERT_THAT(lines, SizeIs(502));
+  EXPECT_EQ(lines[0], "job,images,step,attempt,time,loss,loss_min,loss_max");
+  EXPECT_THAT(lines[1], ::testing::EndsWith(",5,4,6"));
+  EXPECT_THAT(lines[500], ::testing::EndsWith(",5,,"));
+  server_.With([](FakeState& s) { EXPECT_LE(s.metric_queries, 4); });
+  // Where there are too many for one answer as well.
+  server_.With([](FakeState& s) {
+    s.max_metric_bytes = 5000;
+    s.metric_queries = 0;
+  });
+  EXPECT_THAT(std::vector<std::string>(absl::StrSplit(P2ctl({"metrics", "a", "-o", "csv"}).out, '\n')), SizeIs(502));
+  server_.With([](FakeState& s) { EXPECT_LE(s.metric_queries, 30); });
+}
+
 TEST_F(MetricsTest, AMetricThatAJobHasNotIsRefusedOnceItHasPoints) {
   server_.SetJob(MakeJob("a", v1::Job::RUNNING, 8100));
   EXPECT_THAT(P2ctl({"metrics", "a", "-m", "los"}).err, HasSubstr("no points yet"));

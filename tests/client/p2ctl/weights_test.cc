@@ -119,6 +119,9 @@ TEST_F(SnrTest, AddsUpBinsAndStagesOfTheRange) {
   // By default the newest tenth: the second row alone.
   EXPECT_EQ(Json::parse(P2ctl({"snr", "a", "-o", "json"}).out)["items"][3]["count"], 30);
   EXPECT_THAT(P2ctl({"snr", "a"}).out, AllOf(HasSubstr("content"), HasSubstr("clean-up"), HasSubstr("####")));
+  // A point that stands for 16 rows counts as 16.
+  server_.With([](FakeState& s) { s.metrics_thinned_to = 100; });
+  EXPECT_EQ(Json::parse(P2ctl({"snr", "a", "--from", "0", "-o", "json"}).out)["items"][3]["count"], 16 * 30 + 30);
 }
 
 TEST_F(SnrTest, SaysWhenThereIsNothingYet) {

@@ -37,6 +37,7 @@ class WatchedStore : public store::JobStore {
   explicit WatchedStore(store::JobStore& base) : base_(base) {}
 
   std::function<absl::Status(absl::Span<const scheduler::Mutation>)> before_write;
+  std::atomic<int> thinnings = 0;
 
   absl::StatusOr<store::PersistedState> Load() override { return base_.Load(); }
   absl::Status Apply(absl::Span<const scheduler::Mutation> mutations) override {
@@ -44,6 +45,13 @@ class WatchedStore : public store::JobStore {
       if (absl::Status status = before_write(mutations); !status.ok()) return status;
     }
     return base_.Apply(mutations);
+  }
+  absl::StatusOr<int> ThinMetrics(absl::Time older_than, absl::Duration budget) override {
+    ++thinnings;
+    if (before_write) {
+      if (absl::Status status = before_write({}); !status.ok()) return status;
+    }
+    return base_.ThinMetrics(older_than, budget);
   }
   absl::StatusOr<scheduler::JobPtr> GetJob(absl::string_view id) const override { return base_.GetJob(id); }
   absl::StatusOr<std::vector<scheduler::JobPtr>> ListFinishedJobs(int64_t before, int limit) const override {
@@ -99,6 +107,7 @@ class CoordinatorTest : public testing::Test {
     options.blobs = blobs_.get();
     options.clock = &clock_;
     options.tick_interval = absl::Hours(1);
+    options.metrics_raw_for = metrics_raw_for_;
     options.version = "test";
     options.id_seed = 7;
     options.fatal = [this](const absl::Status& status) {
@@ -175,7 +184,28 @@ class CoordinatorTest : public testing::Test {
     return message;
   }
 
+  // A chunk of 128 rows that is full now, and one row behind it.
+  void StoreMetrics(const std::string& job) {
+    std::vector<scheduler::Mutation> rows;
+    for (uint64_t n = 1; n <= 129; ++n) {
+      rows.push_back(scheduler::AppendMetrics{
+          .job = job, .attempt = 1, .sequence = n, .values = {{"loss", 1}}, .received = clock_.Now()});
+    }
+    ASSERT_TRUE(base_->Apply(rows).ok());
+  }
+  int MetricRows(const std::string& job) {
+    int rows = 0;
+    EXPECT_TRUE(base_->ReadMetrics(job, {}, [&rows](const store::MetricRow&) { return ++rows > 0; }).ok());
+    return rows;
+  }
+  // What a tick does last comes after its answer.
+  void TickTwice() {
+    Sync();
+    Sync();
+  }
+
   FakeClock clock_;
+  absl::Duration metrics_raw_for_ = absl::InfiniteDuration();
   std::string directory_;
   std::unique_ptr<store::BlobStore> blobs_;
   std::unique_ptr<store::JobStore> base_;
@@ -381,6 +411,61 @@ TEST_F(CoordinatorTest, WatchersSeeWhatIsWritten) {
   const auto change = (*watch)->Next(absl::Seconds(10));
   ASSERT_TRUE(change.ok() && change->has_value());
   EXPECT_EQ((*change)->job, job);
+}
+
+TEST_F(CoordinatorTest, MetricsAreThinnedOnceP2dHasHadThemForLongEnough) {
+  metrics_raw_for_ = absl::Hours(24);
+  StoreMetrics("job-a");
+  Restart();
+  clock_.Advance(absl::Hours(24));
+  TickTwice();
+  EXPECT_EQ(MetricRows("job-a"), 129);
+  const int looks = store_->thinnings;
+  TickTwice();
+  EXPECT_EQ(store_->thinnings, looks) << "nothing was due: the next look is in a minute";
+  clock_.Advance(absl::Minutes(1));
+  TickTwice();
+  EXPECT_EQ(MetricRows("job-a"), 9);
+  // And for ever where that was chosen.
+  metrics_raw_for_ = absl::InfiniteDuration();
+  StoreMetrics("job-b");
+  Restart();
+  clock_.Advance(absl::Hours(24 * 365));
+  TickTwice();
+  EXPECT_EQ(MetricRows("job-b"), 129);
+  EXPECT_EQ(store_->thinnings, 0);
+}
+
+TEST_F(CoordinatorTest, NothingIsThinnedWhileTheDiskIsFull) {
+  metrics_raw_for_ = absl::Hours(24);
+  StoreMetrics("job-a");
+  Restart();
+  clock_.Advance(absl::Hours(25));
+  ASSERT_TRUE(coordinator_->Execute(scheduler::DiskState{.full = true, .message = "full"}).ok());
+  TickTwice();
+  EXPECT_EQ(MetricRows("job-a"), 129);
+  ASSERT_TRUE(coordinator_->Execute(scheduler::DiskState{}).ok());
+  TickTwice();
+  EXPECT_EQ(MetricRows("job-a"), 9);
+}
+
+TEST_F(CoordinatorTest, ThinningThatCannotBeWrittenIsFatalAsAnyWrite) {
+  metrics_raw_for_ = absl::Hours(24);
+  Restart();
+  store_->before_write = [](auto) { return absl::InternalError("fsync: Input/output error"); };
+  coordinator_->Post(scheduler::Tick{}, [](auto) {});
+  failed_.WaitForNotification();
+  EXPECT_EQ(fatal_.code(), absl::StatusCode::kInternal);
+}
+
+TEST_F(CoordinatorTest, OldMetricsThatCannotBeReadEndNothing) {
+  metrics_raw_for_ = absl::Hours(24);
+  Restart();
+  store_->before_write = [](auto) { return absl::DataLossError("a record does not match its checksum"); };
+  TickTwice();
+  EXPECT_EQ(store_->thinnings, 1);
+  store_->before_write = nullptr;
+  EXPECT_FALSE(Submit().empty());
 }
 
 TEST_F(CoordinatorTest, StopAnswersWhatWaits) {

@@ -1,6 +1,7 @@
-// QueryMetrics of jobs whose rows are too many for one answer.
+// QueryMetrics of jobs whose rows are too many for one answer, and of old ones.
 #include <cstdint>
 #include <memory>
+#include <random>
 #include <set>
 #include <string>
 #include <vector>
@@ -32,9 +33,9 @@ class MetricServiceTest : public ServerFixture {
   }
   ~MetricServiceTest() override { StopServer(); }
 
-  // Puts `rows` rows into the job's store while no p2d has it; `values` gives those of a row.
+  // Puts `rows` rows into the job's store while no p2d has it, got at `received`; `values` gives those of a row.
   template <typename Values>
-  void Store(int64_t rows, Values values) {
+  void Store(int64_t rows, Values values, absl::Time received = absl::Now()) {
     StopServer();
     {
       auto store = store::OpenRocksDbJobStore(
@@ -48,7 +49,8 @@ class MetricServiceTest : public ServerFixture {
                                                  .images_seen = row * kBatch,
                                                  .step = row,
                                                  .time = absl::FromUnixSeconds(1'790'000'000 + row),
-                                                 .values = values(row)});
+                                                 .values = values(row),
+                                                 .received = received});
         if (batch.size() < 20'000 && row < rows) continue;
         ASSERT_TRUE((*store)->Apply(batch).ok());
         batch.clear();
@@ -64,6 +66,21 @@ class MetricServiceTest : public ServerFixture {
     if (!response.ok()) return {};
     EXPECT_LT(response->ByteSizeLong(), kGrpcLimit);
     return *response;
+  }
+
+  // The first `rows` messages of StreamMetrics.
+  std::vector<p2::v1::StreamMetricsResponse> Stream(size_t rows) {
+    const auto stub = p2::v1::MetricService::NewStub(channel_);
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
+    p2::v1::StreamMetricsRequest request;
+    request.set_job(job_);
+    const auto reader = stub->StreamMetrics(&context, request);
+    std::vector<p2::v1::StreamMetricsResponse> messages(rows);
+    for (p2::v1::StreamMetricsResponse& message : messages) EXPECT_TRUE(reader->Read(&message));
+    context.TryCancel();
+    reader->Finish();
+    return messages;
   }
 
   std::string job_;
@@ -126,6 +143,55 @@ TEST_F(MetricServiceTest, ManySeriesAreThinnedAlike) {
   EXPECT_LT(*lengths.begin(), 3'000);
   request.set_max_points(50);
   EXPECT_THAT(Query(request).series(79).points(), SizeIs(50));
+}
+
+TEST_F(MetricServiceTest, OldRowsAreKeptThinnedAndAnswerAsBefore) {
+  constexpr int64_t kRows = 3 * 128 + 100;
+  std::mt19937 random(7);
+  options_.metrics_raw_for = absl::ZeroDuration();
+  Store(
+      kRows,
+      [&random](int64_t row) {
+        std::map<std::string, double> values = {{"loss", std::exponential_distribution<>(1)(random)}};
+        if (row % 5 == 0) values["grad_norm"] = std::normal_distribution<>(0, 3)(random);
+        return values;
+      },
+      absl::Now() - absl::Hours(2));
+  const auto whole = [this] {
+    QueryMetricsRequest request;
+    request.set_max_points(1);
+    return Query(request);
+  };
+  const QueryMetricsResponse before = whole();
+  ASSERT_EQ(Query({}).series(1).points_size(), kRows) << "0 keeps them for ever";
+
+  StopServer();
+  options_.metrics_raw_for = absl::Hours(1);
+  StartServer();
+  constexpr int kLeft = 3 * 8 + 100;  // The last chunk is not full.
+  QueryMetricsResponse all = Query({});
+  while (all.series(1).points_size() > kLeft) all = Query({});
+  ASSERT_EQ(all.series(1).points_size(), kLeft);
+  const auto& point = all.series(1).points(1);
+  EXPECT_EQ(point.count(), 16);
+  EXPECT_EQ(point.images_seen(), 32 * kBatch);
+  EXPECT_LT(point.min(), point.value());
+  EXPECT_LT(point.value(), point.max());
+  EXPECT_EQ(all.series(1).points(kLeft - 1).count(), 0);
+  const QueryMetricsResponse after = whole();
+  ASSERT_EQ(after.series_size(), 2);
+  for (int i = 0; i < 2; ++i) {
+    const auto &was = before.series(i).points(0), &is = after.series(i).points(0);
+    EXPECT_EQ(is.count(), was.count());
+    EXPECT_EQ(is.min(), was.min());
+    EXPECT_EQ(is.max(), was.max());
+    EXPECT_NEAR(is.value(), was.value(), 1e-12);
+    EXPECT_EQ(is.images_seen(), was.images_seen());
+  }
+  const auto stream = Stream(kLeft);
+  EXPECT_EQ(stream[1].values().at("loss"), point.value());
+  EXPECT_EQ(stream[1].images_seen(), 32 * kBatch);
+  EXPECT_EQ(stream.back().images_seen(), kRows * kBatch);
 }
 
 }  // namespace

@@ -44,6 +44,7 @@ TEST(ServerOptionsTest, TakesTheShippedFileWhichHoldsTheDefaults) {
   EXPECT_EQ(options->listen, defaults.listen);
   EXPECT_EQ(options->lost_after, defaults.lost_after);
   EXPECT_EQ(options->prepare_timeout, defaults.prepare_timeout);
+  EXPECT_EQ(options->metrics_raw_for, defaults.metrics_raw_for);
   EXPECT_EQ(options->disk_interval, defaults.disk_interval);
   EXPECT_EQ(options->call_timeout, defaults.call_timeout);
   EXPECT_EQ(options->watch_interval, defaults.watch_interval);

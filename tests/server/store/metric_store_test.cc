@@ -22,6 +22,7 @@ using scheduler::Mutation;
 using ::testing::ElementsAre;
 using ::testing::Pair;
 using ::testing::SizeIs;
+using ::testing::UnorderedElementsAre;
 
 class MetricStoreTest : public ::testing::Test {
  protected:
@@ -73,7 +74,9 @@ TEST_F(MetricStoreTest, BringsARowBackAsItWas) {
   EXPECT_EQ(rows[0].images_seen, 800);
   EXPECT_EQ(rows[0].step, 100);
   EXPECT_EQ(rows[0].time, row.time);
-  EXPECT_EQ(rows[0].values, row.values);
+  EXPECT_THAT(rows[0].values,
+              UnorderedElementsAre(Pair("loss", MetricSummary::Of(1.0 / 800)), Pair("mse", MetricSummary::Of(2)),
+                                   Pair("grad_norm", MetricSummary::Of(HUGE_VAL))));
 }
 
 TEST_F(MetricStoreTest, KeepsOrderOverManyBatchesChunksAndRestarts) {
@@ -128,7 +131,9 @@ TEST_F(MetricStoreTest, MarksTheAbandonedTailAsSuperseded) {
 }
 
 MetricRow RowOf(int64_t images, std::map<std::string, double> values) {
-  return {.attempt = 1, .images_seen = images, .step = images / 8, .values = std::move(values)};
+  MetricRow row{.attempt = 1, .images_seen = images, .step = images / 8};
+  for (const auto& [name, value] : values) row.values.emplace(name, MetricSummary::Of(value));
+  return row;
 }
 
 TEST(MetricThinnerTest, KeepsMinimumMaximumAndMean) {
@@ -142,6 +147,36 @@ TEST(MetricThinnerTest, KeepsMinimumMaximumAndMean) {
   EXPECT_EQ(thinned[5].count, 100);
   EXPECT_EQ(thinned[5].images_seen, 599);
   EXPECT_EQ(thinned[4].max, 1);
+}
+
+TEST(MetricThinnerTest, APointOfPointsSaysWhatOneOfAllTheirRowsWould) {
+  MetricThinner whole({}), of_parts({});
+  for (int part = 0; part < 4; ++part) {
+    MetricRow thinned;
+    for (int i = 16 * part; i < 16 * part + 16; ++i) {
+      // In every other part the first value, or all of them, are no numbers.
+      const double value = part == 1 || (part == 3 && i % 16 == 0) ? std::nan("") : i * i % 37;
+      whole.Add(RowOf(i, {{"loss", i}, {"vb", value}}));
+      thinned.images_seen = i;
+      thinned.values["loss"].Add(MetricSummary::Of(i));
+      thinned.values["vb"].Add(MetricSummary::Of(value));
+    }
+    of_parts.Add(thinned);
+  }
+  for (const char* name : {"loss", "vb"}) {
+    const SeriesPoint expected = whole.Thin(1).at(name)[0], point = of_parts.Thin(1).at(name)[0];
+    EXPECT_EQ(point.count, 64);
+    EXPECT_EQ(point.min, expected.min) << name;
+    EXPECT_EQ(point.max, expected.max) << name;
+    EXPECT_EQ(point.images_seen, expected.images_seen);
+  }
+  EXPECT_DOUBLE_EQ(of_parts.Thin(1).at("loss")[0].value, 31.5);
+  EXPECT_TRUE(std::isnan(of_parts.Thin(1).at("vb")[0].value));
+  EXPECT_EQ(of_parts.Thin(1).at("vb")[0].max, 36);
+  // Alone, a thinned row shows its range.
+  EXPECT_EQ(of_parts.Thin(0).at("loss")[2].count, 16);
+  EXPECT_EQ(of_parts.Thin(0).at("loss")[2].min, 32);
+  EXPECT_EQ(of_parts.Thin(0).at("loss")[2].max, 47);
 }
 
 TEST(MetricThinnerTest, LeavesShortSeriesAsTheyAre) {
