@@ -134,7 +134,7 @@ absl::StatusOr<scheduler::WorkerConnected> FromHello(const v1::Hello& hello) {
 }
 
 scheduler::Heartbeat FromHeartbeat(const v1::Heartbeat& heartbeat, absl::string_view worker, int64_t session) {
-  scheduler::Heartbeat event{std::string(worker), session, {}, {}};
+  scheduler::Heartbeat event{std::string(worker), session, {}, {}, {}};
   for (const v1::AttemptProgress& progress : heartbeat.progress()) {
     const auto phase = progress.progress().phase();
     event.progress.push_back({progress.job(), progress.epoch(), progress.progress().images_seen(),
@@ -142,6 +142,9 @@ scheduler::Heartbeat FromHeartbeat(const v1::Heartbeat& heartbeat, absl::string_
                               absl::AsciiStrToLower(trainer::v1::Progress::Phase_Name(phase))});
   }
   for (const v1::StorageRoot& root : heartbeat.roots()) event.roots.push_back(FromRoot(root));
+  for (const v1::DeviceFault& fault : heartbeat.device_faults()) {
+    event.device_faults.push_back({fault.slot(), fault.xid()});
+  }
   return event;
 }
 

@@ -248,13 +248,10 @@ void WatchNodes(Draft& draft, absl::string_view id, const Attempt& ended) {
   std::vector<std::string>& jobs = worker.failed_jobs;
   if (std::count(jobs.begin(), jobs.end(), id) == 0) jobs.emplace_back(id);
   const int limit = draft.options().cordon_after_jobs;
-  if (limit <= 0 || static_cast<int>(jobs.size()) < limit || worker.cordoned) return;
-  worker.cordoned = true;
-  worker.cordon_reason =
-      absl::StrCat("cordoned by p2d: the last attempts of jobs ", absl::StrJoin(jobs, ", "), " broke on it, now with ",
-                   ReasonName(ended.reason), "; look at the node, then `p2ctl node uncordon ", worker.id, "`");
-  draft.Event(WorkerName(worker.id), "WORKER_CORDONED", worker.cordon_reason);
-  draft.RequestPass();
+  if (limit <= 0 || static_cast<int>(jobs.size()) < limit) return;
+  CordonSuspect(draft, worker.id,
+                absl::StrCat("the last attempts of jobs ", absl::StrJoin(jobs, ", "), " broke on it, now with ",
+                             ReasonName(ended.reason)));
 }
 
 void Blame(Attempt& attempt, StatusReason reason, std::string message, std::optional<int> exit_code) {

@@ -80,6 +80,8 @@ void AbandonLostMembers(Draft& draft, absl::string_view job);
 void ReviewLost(Draft& draft);
 // Keeps the worst reason of the attempt.
 void Blame(Attempt& attempt, StatusReason reason, std::string message, std::optional<int> exit_code = std::nullopt);
+// No new gangs go there, for the reason `why`, until somebody has looked at it. Nothing if it is cordoned already.
+void CordonSuspect(Draft& draft, absl::string_view worker, absl::string_view why);
 // A worker on which attempts of several jobs broke, one after the other, is cordoned.
 void WatchNodes(Draft& draft, absl::string_view job, const Attempt& ended);
 // If no member is left: the attempt ends and the job moves on.

@@ -201,6 +201,7 @@ struct Heartbeat {
   int64_t session = 0;
   std::vector<AttemptProgress> progress;
   std::vector<RootRecord> roots;
+  std::vector<DeviceFault> device_faults = {};  // All since the worker started.
   bool operator==(const Heartbeat&) const = default;
 };
 

@@ -296,6 +296,13 @@ struct Orphan {
 // On disk: do not change values. The numbers of p2.v1.Worker.State.
 enum class WorkerState { kUnspecified = 0, kReady = 1, kSuspect = 2, kLost = 3 };
 
+// A critical error that the driver reported of a GPU. device_faults.h.
+struct DeviceFault {
+  std::string slot;
+  int xid = 0;
+  bool operator==(const DeviceFault&) const = default;
+};
+
 struct WorkerRecord {
   std::string id;
   WorkerState state = WorkerState::kReady;
@@ -310,6 +317,7 @@ struct WorkerRecord {
   absl::Duration drain_within = absl::InfiniteDuration();  // While draining: what still runs then is killed.
   absl::Time drain_by_mono = absl::InfiniteFuture();       // Volatile. When that is.
   std::vector<std::string> failed_jobs;                    // Whose last attempt broke there, since one went well there.
+  std::vector<DeviceFault> device_faults;                  // Of `instance`, those that speak against the node.
   std::string spool_id;
   uint64_t spool_acked = 0;                               // Highest sequence of spool_id that is taken.
   absl::Time last_heartbeat_time = absl::InfinitePast();  // Volatile.

@@ -4,6 +4,7 @@
 #include "absl/strings/str_join.h"
 #include "common/error_reason.h"
 #include "server/scheduler/decisions.h"
+#include "server/scheduler/device_faults.h"
 #include "server/scheduler/placement.h"
 #include "server/scheduler/shares.h"
 
@@ -103,7 +104,35 @@ void TakeProgress(Draft& draft, absl::string_view worker, const AttemptProgress&
   if (progress.images_per_second > 0) SetRate(job, progress.images_per_second);
 }
 
+// What its driver has reported and the node was not seen with before cordons it. An uncordon forgives what was seen.
+void TakeFaults(Draft& draft, absl::string_view id, const std::vector<DeviceFault>& faults) {
+  std::vector<std::string> fresh;
+  for (const DeviceFault& fault : faults) {
+    const WorkerRecord& worker = *draft.Worker(id);
+    const bool known = std::count(worker.device_faults.begin(), worker.device_faults.end(), fault) > 0;
+    const bool here = std::any_of(worker.slots.begin(), worker.slots.end(),
+                                  [&fault](const SlotRecord& slot) { return slot.id == fault.slot; });
+    if (known || !here || IsApplicationFault(fault.xid)) continue;
+    draft.EditWorker(id).device_faults.push_back(fault);
+    fresh.push_back(Describe(fault));
+  }
+  if (fresh.empty()) return;
+  const std::string what = absl::StrJoin(fresh, ", ");
+  draft.Event(WorkerName(id), "DEVICE_FAULT", what, WorkerName(id));
+  CordonSuspect(draft, id, what);
+}
+
 }  // namespace
+
+void CordonSuspect(Draft& draft, absl::string_view id, absl::string_view why) {
+  if (draft.Worker(id)->cordoned) return;
+  WorkerRecord& worker = draft.EditWorker(id);
+  worker.cordoned = true;
+  worker.cordon_reason =
+      absl::StrCat("cordoned by p2d: ", why, "; look at the node, then `p2ctl node uncordon ", id, "`");
+  draft.Event(WorkerName(id), "WORKER_CORDONED", worker.cordon_reason);
+  draft.RequestPass();
+}
 
 absl::Status Handle(Draft& draft, const WorkerConnected& event) {
   const std::string& id = event.hello.id;
@@ -124,6 +153,7 @@ absl::Status Handle(Draft& draft, const WorkerConnected& event) {
     worker.draining = known->draining;
     worker.cordon_reason = known->cordon_reason;
     worker.failed_jobs = known->failed_jobs;
+    if (!restarted) worker.device_faults = known->device_faults;
     worker.drain_within = known->drain_within;
     worker.drain_by_mono = known->drain_by_mono;
     const uint64_t taken = known->spool_id == worker.spool_id ? known->spool_acked : 0;
@@ -192,6 +222,7 @@ absl::Status Handle(Draft& draft, const Heartbeat& event) {
   worker.last_seen_mono = draft.now().mono;
   worker.last_heartbeat_time = draft.now().wall;
   for (const AttemptProgress& progress : event.progress) TakeProgress(draft, event.worker, progress);
+  TakeFaults(draft, event.worker, event.device_faults);
   return absl::OkStatus();
 }
 

@@ -314,6 +314,11 @@ pb::Worker ToStorage(const scheduler::WorkerRecord& record) {
   for (const std::string& job : record.failed_jobs) m.add_failed_jobs(job);
   if (record.drain_within != absl::InfiniteDuration())
     m.set_drain_within_ns(absl::ToInt64Nanoseconds(record.drain_within));
+  for (const scheduler::DeviceFault& fault : record.device_faults) {
+    pb::DeviceFault* stored = m.add_device_faults();
+    stored->set_slot(fault.slot);
+    stored->set_xid(fault.xid);
+  }
   return m;
 }
 
@@ -352,6 +357,7 @@ scheduler::WorkerRecord FromStorage(const pb::Worker& m) {
   record.spool_acked = m.spool_acked();
   record.failed_jobs = Strings(m.failed_jobs());
   if (m.drain_within_ns() > 0) record.drain_within = absl::Nanoseconds(m.drain_within_ns());
+  for (const pb::DeviceFault& fault : m.device_faults()) record.device_faults.push_back({fault.slot(), fault.xid()});
   return record;
 }
 

@@ -44,6 +44,7 @@ Agent::Agent(AgentOptions options, const Clock& clock)
 
 Agent::~Agent() {
   session_.reset();
+  fault_watch_.reset();
   if (http_ != nullptr) http_->Stop();
   attempts_.clear();
 }
@@ -56,7 +57,7 @@ absl::StatusOr<std::unique_ptr<Agent>> Agent::Create(AgentOptions options, const
 
 absl::Status Agent::Open() {
   signal(SIGPIPE, SIG_IGN);
-  P2_ASSIGN_OR_RETURN(slots_, ListSlots(options_.devices, ProbeMachine()));
+  P2_ASSIGN_OR_RETURN(slots_, ListSlots(options_.devices, ProbeMachine(options_.nvml_library)));
   P2_ASSIGN_OR_RETURN(data_address_, DataAddress(options_.data_interface, options_.coordinator));
   for (const auto& [name, directory] : options_.roots) P2_RETURN_IF_ERROR(ReadRoot(name, directory).status());
   if (access(options_.trainer.c_str(), X_OK) != 0)
@@ -138,6 +139,7 @@ absl::Status Agent::Run() {
               [this](uint64_t stream, absl::Status why) {
                 loop_.Post([this, stream, why = std::move(why)] { OnClosed(stream, why); });
               }});
+  WatchFaults();
   P2_RETURN_IF_ERROR(WriteReadyFile());
   P2_LOG(kInfo) << "worker " << options_.name << " offers " << slots_.size() << " slots (" << options_.devices
                 << "), coordinator " << options_.coordinator;
@@ -292,6 +294,17 @@ void Agent::RefreshRoots() {
                  }
                  root_problems_ = std::move(problems);
                });
+}
+
+void Agent::WatchFaults() {
+  if (std::none_of(slots_.begin(), slots_.end(), [](const p2::v1::Slot& slot) { return slot.kind() == "cuda"; }))
+    return;
+  fault_watch_ = std::make_unique<FaultWatch>(slots_, options_.nvml_library, [this](p2::v1::DeviceFault fault) {
+    loop_.Post([this, fault = std::move(fault)]() mutable {
+      device_faults_.push_back(std::move(fault));
+      if (welcomed_) Heartbeat();
+    });
+  });
 }
 
 void Agent::FlushSpool() {

@@ -17,6 +17,7 @@
 #include "p2/v1/worker_service.pb.h"
 #include "worker/agent/attempt.h"
 #include "worker/agent/coordinator_session.h"
+#include "worker/agent/fault_watch.h"
 #include "worker/agent/files.h"
 #include "worker/agent/leftovers.h"
 #include "worker/agent/loop.h"
@@ -73,6 +74,7 @@ class Agent {
   void ContinueStop(absl::Time now);
   void Heartbeat();
   void RefreshRoots();
+  void WatchFaults();
 
   // The slots of `prepare`'s ranks, in their order; an error says why they cannot be had.
   absl::StatusOr<std::vector<p2::v1::Slot>> ClaimSlots(const p2::v1::Prepare& prepare);
@@ -106,6 +108,7 @@ class Agent {
   std::vector<p2::v1::StorageRoot> roots_;
   std::set<std::string> root_problems_;
   bool reading_roots_ = false;
+  std::vector<p2::v1::DeviceFault> device_faults_;  // All that the driver has reported.
   std::map<Key, std::unique_ptr<Attempt>> attempts_;
   // Waiting for the coordinator to have their reports.
   std::vector<EndedAttempt> ended_;
@@ -121,7 +124,8 @@ class Agent {
   bool stopping_ = false;
   absl::Time give_up_ = absl::InfiniteFuture();
   absl::Status fatal_;
-  // Last: its threads post to the loop.
+  // Last: their threads post to the loop.
+  std::unique_ptr<FaultWatch> fault_watch_;
   std::unique_ptr<CoordinatorSession> session_;
 };
 

@@ -83,8 +83,8 @@ p2::v1::Slot CudaSlot(int position, const Gpu& gpu) {
 
 }  // namespace
 
-Machine ProbeMachine() {
-  Machine machine{.gpus = ListGpus()};
+Machine ProbeMachine(const std::string& nvml) {
+  Machine machine{.gpus = ListGpus(nvml)};
   cpu_set_t set;
   CPU_ZERO(&set);
   const double allowed = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : sysconf(_SC_NPROCESSORS_ONLN);

@@ -23,7 +23,8 @@ struct Machine {
   std::optional<std::string> visible_devices;
 };
 
-Machine ProbeMachine();
+// `nvml`: path of NVIDIA's library.
+Machine ProbeMachine(const std::string& nvml);
 
 // Slots of `spec` on `machine`:
 //   cpu:N      N slots `cpu:0`…, each with cores / N threads (at least 1) and an equal share of the memory;

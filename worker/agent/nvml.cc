@@ -1,53 +1,37 @@
 #include "worker/agent/nvml.h"
 
-#include <dlfcn.h>
-
-#include <memory>
-
 #include "absl/strings/str_cat.h"
+#include "common/status_macros.h"
+#include "worker/agent/nvml_library.h"
 
 namespace p2::agent {
 namespace {
 
-// NVML's stable ABI (nvml.h of CUDA 13): return 0 is success, devices are opaque pointers.
-using Device = void*;
-struct Memory {
+struct Memory {  // nvmlMemory_t
   unsigned long long total, free, used;
 };
 constexpr unsigned kUuidBytes = 96;  // NVML_DEVICE_UUID_V2_BUFFER_SIZE
 constexpr unsigned kNameBytes = 96;  // NVML_DEVICE_NAME_V2_BUFFER_SIZE
 
-template <typename F>
-bool Load(void* library, const char* symbol, F function) {
-  function = reinterpret_cast<F>(dlsym(library, symbol));
-  return function != nullptr;
-}
-
 }  // namespace
 
-absl::StatusOr<std::vector<Gpu>> ListGpus() {
-  const std::unique_ptr<void, int (*)(void*)> library(dlopen("libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL), dlclose);
-  if (library == nullptr) return absl::NotFoundError(absl::StrCat("no NVIDIA driver: ", dlerror()));
-  int (*init)() = nullptr;
-  int (*shutdown)() = nullptr;
+absl::StatusOr<std::vector<Gpu>> ListGpus(const std::string& library) {
+  P2_ASSIGN_OR_RETURN(const NvmlLibrary nvml, NvmlLibrary::Open(library));
   int (*count_devices)(unsigned*) = nullptr;
-  int (*by_index)(unsigned, Device*) = nullptr;
-  int (*get_name)(Device, char*, unsigned) = nullptr;
-  int (*get_uuid)(Device, char*, unsigned) = nullptr;
-  int (*get_memory)(Device, Memory*) = nullptr;
-  void* const handle = library.get();
-  if (!Load(handle, "nvmlInit_v2", init) || !Load(handle, "nvmlShutdown", shutdown) ||
-      !Load(handle, "nvmlDeviceGetCount_v2", count_devices) ||
-      !Load(handle, "nvmlDeviceGetHandleByIndex_v2", by_index) || !Load(handle, "nvmlDeviceGetName", get_name) ||
-      !Load(handle, "nvmlDeviceGetUUID", get_uuid) || !Load(handle, "nvmlDeviceGetMemoryInfo", get_memory))
-    return absl::NotFoundError("libnvidia-ml.so.1 lacks a function of NVML 11 or later; update the NVIDIA driver");
-  if (const int error = init(); error != 0)
-    return absl::NotFoundError(absl::StrCat("NVML does not start (nvmlReturn_t ", error, "); `nvidia-smi` tells more"));
+  int (*by_index)(unsigned, NvmlHandle*) = nullptr;
+  int (*get_name)(NvmlHandle, char*, unsigned) = nullptr;
+  int (*get_uuid)(NvmlHandle, char*, unsigned) = nullptr;
+  int (*get_memory)(NvmlHandle, Memory*) = nullptr;
+  if (!nvml.Load("nvmlDeviceGetCount_v2", count_devices) || !nvml.Load("nvmlDeviceGetHandleByIndex_v2", by_index) ||
+      !nvml.Load("nvmlDeviceGetName", get_name) || !nvml.Load("nvmlDeviceGetUUID", get_uuid) ||
+      !nvml.Load("nvmlDeviceGetMemoryInfo", get_memory))
+    return absl::NotFoundError(
+        absl::StrCat(library, " lacks a function of NVML 11 or later; update the NVIDIA driver"));
   std::vector<Gpu> gpus;
   unsigned count = 0;
   count_devices(&count);
   for (unsigned i = 0; i < count; ++i) {
-    Device device = nullptr;
+    NvmlHandle device = nullptr;
     Memory memory = {};
     char name[kNameBytes] = {};
     char uuid[kUuidBytes] = {};
@@ -56,7 +40,6 @@ absl::StatusOr<std::vector<Gpu>> ListGpus() {
       continue;  // A GPU that does not answer is not offered.
     gpus.push_back({static_cast<int>(i), name, uuid, static_cast<int64_t>(memory.total)});
   }
-  shutdown();
   return gpus;
 }
 

@@ -1,5 +1,4 @@
-// The few facts about GPUs that slots need, from NVIDIA's management library, loaded at run time: no driver, no
-// library.
+// The few facts about GPUs that slots need, from NVIDIA's management library.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +18,8 @@ struct Gpu {
   int64_t memory_bytes = 0;
 };
 
-// Every GPU of the machine; NOT_FOUND if there is no driver (the message says why).
-absl::StatusOr<std::vector<Gpu>> ListGpus();
+// Every GPU of the machine, by the library `nvml` (nvml_library.h); NOT_FOUND if there is no driver (the message says
+// why).
+absl::StatusOr<std::vector<Gpu>> ListGpus(const std::string& nvml);
 
 }  // namespace p2::agent

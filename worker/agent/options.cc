@@ -39,6 +39,9 @@ absl::StatusOr<AgentOptions> ParseOptions(int argc, const char* const* argv, con
   app.add_option("--name", options.name, "worker ID [the host's name]");
   app.add_option("--devices", options.devices, "cpu:N, cuda:0,1 or auto (all GPUs, else a CPU slot per 2 cores)")
       ->capture_default_str();
+  app.add_option("--nvml-library", options.nvml_library,
+                 "NVIDIA's management library, where the loader does not find it")
+      ->capture_default_str();
   app.add_option("--root", roots, "storage root NAME=DIR; repeatable");
   app.add_option("--data-dir", options.data_dir, "spool, journal and attempts [$XDG_STATE_HOME/p2/worker]");
   app.add_option("--trainer", options.trainer, "path of p2-trainer [beside this program]");

@@ -12,6 +12,7 @@
 #include "absl/time/time.h"
 #include "common/logging.h"
 #include "common/options/layered_options.h"
+#include "worker/agent/nvml_library.h"
 
 namespace p2::agent {
 
@@ -22,6 +23,8 @@ struct AgentOptions {
   std::string name;
   // `cpu:N`, `cuda:0,1`, `auto` (device_inventory.h).
   std::string devices = "auto";
+  // NVIDIA's management library: a name that the loader finds, or a path.
+  std::string nvml_library = kNvmlLibrary;
   // Storage roots, name and directory.
   std::vector<std::pair<std::string, std::string>> roots;
   // Spool, journal, attempts. Empty: $XDG_STATE_HOME/p2/worker, else ~/.local/state/p2/worker.

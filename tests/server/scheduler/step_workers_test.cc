@@ -172,5 +172,81 @@ TEST_F(StepWorkersTest, AClockThatJumpedWhileP2dWasAwayProlongsNoBackoff) {
   EXPECT_EQ(JobA().state, JobState::kStarting);
 }
 
+// --- Faults of devices. ---
+class DeviceFaultTest : public testing::Test {
+ protected:
+  DeviceFaultTest() { cluster_.Connect("w0", Cluster::Slots("cuda", 4)); }
+  void Beat(std::vector<DeviceFault> faults) {
+    const WorkerRecord& worker = cluster_.Worker("w0");
+    cluster_.Must(Heartbeat{"w0", worker.session, {}, worker.roots, std::move(faults)});
+  }
+  bool WroteSomething() const { return std::any_of(cluster_.mutations.begin(), cluster_.mutations.end(), IsDurable); }
+
+  Cluster cluster_;
+};
+
+TEST_F(DeviceFaultTest, AFaultCordonsTheNodeAndSaysWhichAndWhere) {
+  Beat({{"cuda:3", 79}});
+  EXPECT_TRUE(cluster_.Worker("w0").cordoned);
+  EXPECT_THAT(cluster_.Worker("w0").cordon_reason,
+              HasSubstr("cordoned by p2d: XID 79 on cuda:3 (GPU has fallen off the bus); look at the node"));
+  EXPECT_THAT(cluster_.EventReasons(), ElementsAre("WORKER_READY", "DEVICE_FAULT", "WORKER_CORDONED"));
+  EXPECT_TRUE(WroteSomething());
+  cluster_.Submit("job-a");
+  EXPECT_EQ(cluster_.Job("job-a").state, JobState::kQueued);
+}
+
+TEST_F(DeviceFaultTest, WhatRunsThereGoesOn) {
+  CreateJob create = Cluster::Submission("job-a");
+  create.needs.kind = "cuda";
+  cluster_.Must(std::move(create));
+  cluster_.Run("job-a");
+  Beat({{"cuda:0", 48}});
+  EXPECT_TRUE(cluster_.Worker("w0").cordoned);
+  EXPECT_EQ(cluster_.Job("job-a").state, JobState::kRunning);
+}
+
+TEST_F(DeviceFaultTest, WhatAProgramDoesToItselfDoesNotCountAgainstTheNode) {
+  Beat({{"cuda:0", 13}, {"cuda:0", 31}, {"cuda:1", 43}, {"cuda:1", 45}, {"cuda:2", 68}, {"cuda:3", 109}});
+  EXPECT_FALSE(cluster_.Worker("w0").cordoned);
+  EXPECT_THAT(cluster_.Worker("w0").device_faults, IsEmpty());
+  Beat({{"cuda:7", 79}});  // No slot of this worker.
+  EXPECT_FALSE(cluster_.Worker("w0").cordoned);
+}
+
+TEST_F(DeviceFaultTest, AfterAnUncordonOnlyAnotherFaultCordonsAgain) {
+  Beat({{"cuda:3", 79}});
+  cluster_.Must(UncordonWorker{{"user:root"}, "w0"});
+  Beat({{"cuda:3", 79}});
+  EXPECT_FALSE(cluster_.Worker("w0").cordoned);
+  EXPECT_FALSE(WroteSomething());
+  Beat({{"cuda:3", 79}, {"cuda:2", 79}});
+  EXPECT_TRUE(cluster_.Worker("w0").cordoned);
+  EXPECT_THAT(cluster_.Worker("w0").cordon_reason, HasSubstr("XID 79 on cuda:2"));
+  EXPECT_THAT(cluster_.Worker("w0").cordon_reason, ::testing::Not(HasSubstr("cuda:3")));
+}
+
+TEST_F(DeviceFaultTest, FaultsOfACordonedNodeAreToldAndItsReasonStays) {
+  cluster_.Must(CordonWorker{{"user:root"}, "w0", "fan noise"});
+  Beat({{"cuda:1", 64}});
+  const std::vector<AppendEvent> events = cluster_.MutationsOf<AppendEvent>();
+  ASSERT_THAT(events, SizeIs(1));
+  EXPECT_EQ(events[0].event.message, "XID 64 on cuda:1 (ECC page retirement or row remapping failed)");
+  EXPECT_THAT(cluster_.Worker("w0").cordon_reason, HasSubstr("fan noise"));
+}
+
+TEST_F(DeviceFaultTest, AreThoseOfOneProcessOfTheWorker) {
+  Beat({{"cuda:3", 79}});
+  cluster_.Must(UncordonWorker{{"user:root"}, "w0"});
+  cluster_.Must(cluster_.Hello("w0", Cluster::Slots("cuda", 4), "i1"));  // It connects again.
+  Beat({{"cuda:3", 79}});
+  EXPECT_FALSE(cluster_.Worker("w0").cordoned);
+  cluster_.Wait(absl::Seconds(20));
+  cluster_.Must(cluster_.Hello("w0", Cluster::Slots("cuda", 4), "i2"));  // It was started anew.
+  EXPECT_THAT(cluster_.Worker("w0").device_faults, IsEmpty());
+  Beat({{"cuda:3", 79}});
+  EXPECT_TRUE(cluster_.Worker("w0").cordoned);
+}
+
 }  // namespace
 }  // namespace p2::scheduler

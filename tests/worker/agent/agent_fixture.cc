@@ -163,7 +163,7 @@ std::vector<std::string> AgentTest::WorkerCommand(const std::vector<std::string>
                                       "--name",
                                       "node-1",
                                       "--devices",
-                                      "cpu:2",
+                                      devices_,
                                       "--root",
                                       absl::StrCat("main=", dir_ / "root"),
                                       "--data-dir",

@@ -88,7 +88,7 @@ class AgentTest : public ::testing::Test {
   AgentTest();
   ~AgentTest() override;
 
-  // Two CPU slots, root `main`, dataset `data` in it.
+  // `devices_`, root `main`, dataset `data` in it.
   void StartWorker(const std::vector<std::string>& flags = {});
   std::vector<std::string> WorkerCommand(const std::vector<std::string>& flags = {}) const;
 
@@ -107,6 +107,7 @@ class AgentTest : public ::testing::Test {
   std::set<pid_t> Trainers() const;
 
   p2::v1::DeadlineSpec deadlines_;  // Of what Start starts; stop and step are 2 s.
+  std::string devices_ = "cpu:2";
   TempDir dir_;
   FakeCoordinator coordinator_;
   std::unique_ptr<Process> worker_;

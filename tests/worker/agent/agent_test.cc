@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <fstream>
 
 #include "absl/strings/match.h"
@@ -59,6 +60,34 @@ std::set<std::string> SeriesIn(const std::string& text) {
     series.insert(absl::StrCat(name, "{", absl::StrJoin(labels, ","), "}"));
   }
   return series;
+}
+
+TEST_F(AgentTest, EveryHeartbeatTellsAllFaultsThatTheDriverReported) {
+  const std::string nvml = dir_ / "libnvidia-ml.so.1";
+  std::filesystem::copy_file(P2_FAKE_NVML, nvml);
+  devices_ = "cuda:0,1";
+  StartWorker({"--nvml-library", nvml, "--heartbeat-interval", "50ms"});
+  EXPECT_EQ(coordinator_.seen().hellos.back().slots(1).uuid(), "GPU-fake-1");
+  const auto awaited = [this](const std::vector<std::string>& faults) {
+    return coordinator_.WaitFor([&faults](const FakeCoordinator::Seen& seen) {
+      if (seen.heartbeats.empty()) return false;
+      std::vector<std::string> told;
+      for (const p2::v1::DeviceFault& fault : seen.heartbeats.back().device_faults())
+        told.push_back(absl::StrCat(fault.slot(), " ", fault.xid()));
+      return told == faults;
+    });
+  };
+  EXPECT_TRUE(awaited({}));
+  std::ofstream(dir_ / "events", std::ios::app) << "xid GPU-fake-1 79\n";
+  EXPECT_TRUE(awaited({"cuda:1 79"}));
+  std::ofstream(dir_ / "events", std::ios::app) << "xid GPU-fake-0 48\n";
+  EXPECT_TRUE(awaited({"cuda:1 79", "cuda:0 48"}));
+  // Also those of a stream that begins later.
+  coordinator_.StopServer();
+  const size_t before = coordinator_.seen().heartbeats.size();
+  coordinator_.StartServer();
+  EXPECT_TRUE(coordinator_.WaitFor([&](const auto& seen) { return seen.heartbeats.size() > before; }));
+  EXPECT_TRUE(awaited({"cuda:1 79", "cuda:0 48"}));
 }
 
 TEST_F(AgentTest, SaysWhatItOffers) {

@@ -3,6 +3,7 @@
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "worker/agent/nvml_library.h"
 
 namespace p2::agent {
 namespace {
@@ -71,7 +72,7 @@ TEST(DeviceInventoryTest, RefusesWhatIsNoDeviceSpec) {
 }
 
 TEST(DeviceInventoryTest, FindsCoresAndMemoryOfThisMachine) {
-  const Machine machine = ProbeMachine();
+  const Machine machine = ProbeMachine(kNvmlLibrary);
   EXPECT_GE(machine.cores, 1);
   EXPECT_GT(machine.memory_bytes, 0);
   EXPECT_FALSE(machine.cpu_model.empty());
