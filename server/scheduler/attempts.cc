@@ -73,7 +73,17 @@ bool ExcusedByWorker(StatusReason reason) {
          reason == StatusReason::kDeviceError || reason == StatusReason::kRankFrozen;
 }
 
-void BlameExits(Attempt& attempt, const AttemptEnded& ended, absl::string_view worker) {
+// A worker of the gang that is silent, and without whose ranks no other makes a step; empty: none.
+absl::string_view LostMember(const Draft& draft, const Attempt& attempt) {
+  for (const Member& member : attempt.members) {
+    if (member.state != MemberState::kEnded && draft.Worker(member.worker)->state == WorkerState::kLost)
+      return member.worker;
+  }
+  return "";
+}
+
+// `lost`: of LostMember, before this worker's part had ended.
+void BlameExits(Attempt& attempt, const AttemptEnded& ended, absl::string_view worker, absl::string_view lost) {
   const int before = Severity(attempt.reason);
   const bool told_to_kill = attempt.stop_mode == StopMode::kKill;
   auto was_killed = [&](const RankExit& exit) {
@@ -82,6 +92,10 @@ void BlameExits(Attempt& attempt, const AttemptEnded& ended, absl::string_view w
   };
   for (const RankExit& exit : ended.ranks) {
     if (was_killed(exit)) continue;
+    if (exit.frozen && !lost.empty()) {
+      Blame(attempt, StatusReason::kWorkerLost, absl::StrCat("worker ", lost, " is lost"));
+      continue;
+    }
     if (IsStoppedExit(exit.exit_code)) attempt.reported_stopped = true;
     const StatusReason reason = exit.frozen ? StatusReason::kRankFrozen : ClassifyExit(exit.exit_code);
     if (reason == StatusReason::kUnspecified || (ended.worker_stopped && ExcusedByWorker(reason))) continue;
@@ -272,7 +286,7 @@ void MemberEnded(Draft& draft, const SpoolReport& report, const AttemptEnded& en
   }
   member.state = MemberState::kEnded;
   member.missing = false;
-  BlameExits(attempt, ended, report.worker);
+  BlameExits(attempt, ended, report.worker, LostMember(draft, attempt));
   draft.RequestPass();
   EndRest(draft, report.job);
 }

@@ -150,6 +150,12 @@ void ClusterState::PutJobRecord(const JobPtr& job) {
 void ClusterState::PutWorkerRecord(const WorkerPtr& worker) {
   WorkerPtr& entry = workers_[worker->id];
   const WorkerPtr old = std::exchange(entry, worker);
+  for (const std::string& job : old == nullptr ? std::vector<std::string>() : old->failed_jobs) {
+    const auto broke = broke_on_.find(job);
+    broke->second.erase(worker->id);
+    if (broke->second.empty()) broke_on_.erase(broke);
+  }
+  for (const std::string& job : worker->failed_jobs) broke_on_[job].insert(worker->id);
   if (old == nullptr || !OfferSameSlots(*old, *worker)) UpdateSlots(worker->id, /*offer=*/true);
 }
 
@@ -242,6 +248,12 @@ const std::set<std::string>& ClusterState::ReadersOf(absl::string_view source) c
   static const std::set<std::string>* const none = new std::set<std::string>;
   auto it = readers_of_.find(source);
   return it == readers_of_.end() ? *none : it->second;
+}
+
+const std::set<std::string>& ClusterState::BrokeOn(absl::string_view job) const {
+  static const std::set<std::string>* const none = new std::set<std::string>;
+  auto it = broke_on_.find(job);
+  return it == broke_on_.end() ? *none : it->second;
 }
 
 const std::map<std::string, std::string>& ClusterState::SelectorOf(absl::string_view queue) const {

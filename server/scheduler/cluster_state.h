@@ -64,6 +64,8 @@ class ClusterState {
   const std::set<std::string>& JobsOn(absl::string_view worker) const;
   // IDs of live jobs that read a checkpoint of job `source`, or would at their next start.
   const std::set<std::string>& ReadersOf(absl::string_view source) const;
+  // IDs of workers that have the job among their failed_jobs.
+  const std::set<std::string>& BrokeOn(absl::string_view job) const;
   // IDs of jobs that are STARTING, and of those with JobRecord.may_grow.
   const std::set<std::string>& starting_jobs() const { return starting_jobs_; }
   const std::set<std::string>& growing_jobs() const { return growing_jobs_; }
@@ -123,7 +125,7 @@ class ClusterState {
   bool pass_due_ = false;
   std::shared_ptr<const PassMemo> pass_memo_;
   // Derived from live_jobs_ and workers_.
-  std::map<std::string, std::set<std::string>, std::less<>> jobs_on_, readers_of_;
+  std::map<std::string, std::set<std::string>, std::less<>> jobs_on_, readers_of_, broke_on_;
   std::set<std::string> starting_jobs_, growing_jobs_;
   Jobs holding_jobs_;
   std::map<int, int> held_priorities_;

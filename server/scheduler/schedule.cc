@@ -251,7 +251,7 @@ class Pass {
 
     const auto hidden = hidden_.find(job.id);
     if (hidden != hidden_.end()) free_.Give(hidden->second);
-    if (auto ranks = free_.Place(most, least, suitable.classes)) return Start(job, *std::move(ranks), false);
+    if (auto ranks = Place(job, most, least, suitable)) return Start(job, *std::move(ranks), false);
     if (hidden != hidden_.end()) free_.Take(hidden->second);
     if (const auto own = kept_.find(job.id); own != kept_.end()) {
       const bool outrun = hidden == hidden_.end() && IsReserved(suitable);
@@ -265,6 +265,22 @@ class Pass {
     }
     if (auto ranks = Backfill(job, suitable, most)) return Start(job, *std::move(ranks), true);
     return Reserve(job, suitable);
+  }
+
+  // On workers where it broke, only if it fits nowhere else: one broken device must not use up its restarts.
+  std::optional<std::vector<RankPlacement>> Place(const JobRecord& job, int most, int least, const Suitable& suitable) {
+    std::vector<RankPlacement> shunned;
+    for (const std::string& worker : state_.BrokeOn(job.id)) {
+      for (const SlotRecord& slot : state_.FindWorker(worker)->slots) {
+        const RankPlacement rank{0, worker, slot.id};
+        if (free_.IsFree(rank)) shunned.push_back(rank);
+      }
+    }
+    if (shunned.empty()) return free_.Place(most, least, suitable.classes);
+    free_.Take(shunned);
+    std::optional<std::vector<RankPlacement>> ranks = free_.Place(most, least, suitable.classes);
+    free_.Give(shunned);
+    return ranks.has_value() ? ranks : free_.Place(most, least, suitable.classes);
   }
 
   std::string Waiting(const JobNeeds& needs) const {
@@ -303,7 +319,7 @@ class Pass {
     }
     if (open.empty()) return std::nullopt;
     for (const auto* hidden : open) free_.Give(*hidden);
-    std::optional<std::vector<RankPlacement>> ranks = free_.Place(most, least, suitable.classes);
+    std::optional<std::vector<RankPlacement>> ranks = Place(job, most, least, suitable);
     for (const auto* hidden : open) free_.Take(*hidden);
     return ranks;
   }
@@ -336,6 +352,14 @@ class Pass {
       MakeRoom(id, StopCause::kYield, StatusReason::kYielded,
                absl::StrCat("gives the devices that were reserved for job ", reservation.job, " to it"));
     }
+    if (waits || yielding.empty()) return;
+    // All of it is on its way: no equal takes it from here on, least of all who yielded.
+    Reservation firm = reservation;
+    firm.preempting = true;
+    for (const std::string& id : yielding)
+      firm.start_mono = std::max(firm.start_mono, now() + draft_.Job(id)->needs->stop_deadline);
+    kept_[firm.job] = firm;
+    draft_.Mutate(PutReservation{std::move(firm)});
   }
 
   void MakeRoom(const std::string& id, StopCause cause, StatusReason reason, std::string message) {

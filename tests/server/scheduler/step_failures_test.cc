@@ -1,4 +1,6 @@
 // How attempts end: classes of exit codes, restarts, backoff, budget.
+#include <set>
+
 #include "server/scheduler/decisions.h"
 #include "tests/server/scheduler/cluster.h"
 
@@ -276,6 +278,46 @@ TEST(StepGangFailuresTest, RanksThatCheckpointOnTheirOwnAreNotKilledInTheMiddle)
   cluster.Run("job-a");
   cluster.Report("w1", "job-a", AttemptEnded{{{1, 40}}, /*worker_stopped=*/true, ""}, 1);
   EXPECT_THAT(cluster.ActionsOf<StopAttempt>(), ElementsAre(StopAttempt{"w0", "job-a", 1, StopMode::kCheckpoint}));
+}
+
+// A node is gone, and there are no devices elsewhere: the job waits for it. Two minutes later the ranks on the other
+// node are killed, for no step ends without the lost ones. That is not the other node's fault: two such jobs would get
+// it cordoned.
+TEST(StepFailuresTest, RanksThatHangForALostNodeDoNotCountAgainstTheirOwn) {
+  Cluster cluster;
+  cluster.Connect("w0", Cluster::Slots("cpu", 2));
+  cluster.Connect("w1", Cluster::Slots("cpu", 2));
+  cluster.Submit("job-a", 4);
+  cluster.Run("job-a");
+  cluster.Pass(absl::Seconds(120), {"w0"});
+  ASSERT_EQ(cluster.Worker("w1").state, WorkerState::kLost);
+  ASSERT_EQ(cluster.Job("job-a").reason, StatusReason::kWorkerLost);
+  cluster.Report("w0", "job-a", AttemptEnded{{{0, 137, /*frozen=*/true}, {1, 137, false, /*killed=*/true}}, false, ""});
+  ASSERT_EQ(cluster.Job("job-a").state, JobState::kQueued);
+  EXPECT_EQ(cluster.Job("job-a").attempts.back().reason, StatusReason::kWorkerLost);
+  EXPECT_THAT(cluster.Worker("w0").failed_jobs, testing::IsEmpty());
+}
+
+// A device that stays broken: every rank on it ends with 51. With another node idle, one job alone should get there
+// before it is given up.
+TEST(StepFailuresTest, AJobThatADeviceBreaksAgainAndAgainIsTriedElsewhere) {
+  Cluster cluster;
+  cluster.Connect("w0", Cluster::Slots("cpu", 2));
+  cluster.Connect("w1", Cluster::Slots("cpu", 2));
+  cluster.Submit("job-a", 2);
+  std::set<std::string> tried;
+  while (!IsTerminal(cluster.Job("job-a").state) && tried.count("w1") == 0) {
+    if (cluster.Job("job-a").state == JobState::kQueued) {
+      cluster.Pass(absl::Seconds(1), {"w0", "w1"});
+      continue;
+    }
+    cluster.Run("job-a");
+    const std::string worker = cluster.WorkersOf("job-a").front();
+    tried.insert(worker);
+    if (worker == "w1") break;
+    cluster.Report(worker, "job-a", AttemptEnded{{{0, 51}, {1, 137, false, true}}, false, ""});
+  }
+  EXPECT_EQ(tried.count("w1"), 1u) << "it was only ever tried on w0";
 }
 
 }  // namespace

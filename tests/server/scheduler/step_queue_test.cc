@@ -410,5 +410,47 @@ TEST_F(QueueTest, ASuccessInBetweenClearsTheNode) {
   EXPECT_FALSE(cluster_.Worker("w0").cordoned);
 }
 
+// docs/scheduling.md: a job that comes before the head by fair share takes the reservation over, *unless others were
+// already stopped for the head*. Else who yielded gets the same devices again at once, holds them, comes behind the
+// head once more, yields …: for ever, several times a second, and neither job gets anywhere.
+TEST_F(QueueTest, WhoYieldsIsNotGivenTheDevicesBackBeforeTheOneItYieldedTo) {
+  const auto submit = [&](const std::string& owner, const std::string& id, int devices) {
+    CreateJob create = Of(id, owner, devices);
+    create.needs.images_total = 1'000'000;
+    cluster_.Must(create);
+  };
+  cluster_.Connect("w0", Cluster::Slots("cpu", 2));
+  cluster_.Connect("w1", Cluster::Slots("cpu", 2));
+  // Bob has used more than Ann by a little, and less than Ann uses once she holds two devices.
+  submit("bob", "before", 2);
+  cluster_.Run("before");
+  cluster_.Pass(absl::Seconds(100), {"w0", "w1"});
+  const std::string first = cluster_.WorkersOf("before").front();
+  cluster_.Report(first, "before", TrainerFinished{TrainerFinished::Outcome::kDone, 0, 1'000'000, ""});
+  cluster_.Report(first, "before", AttemptEnded{{{0, 0}, {1, 0}}, false, ""});
+  // Somebody else's job holds the other half for ten hours.
+  submit("cat", "long", 2);
+  cluster_.Run("long");
+  const std::string busy = cluster_.WorkersOf("long").front();
+  cluster_.Must(
+      Heartbeat{busy, cluster_.Worker(busy).session, {{"long", 1, 0, 27.0, "step"}}, cluster_.Worker(busy).roots});
+
+  submit("ann", "big", 4);
+  submit("ann", "small-a", 2);
+  cluster_.Run("small-a");
+  ASSERT_TRUE(cluster_.Job("small-a").live_attempt()->backfill);
+  const std::string worker = cluster_.WorkersOf("small-a").front();
+  cluster_.Must(Heartbeat{
+      worker, cluster_.Worker(worker).session, {{"small-a", 1, 0, 40.0, "step"}}, cluster_.Worker(worker).roots});
+  submit("bob", "small-b", 2);
+  cluster_.Pass(absl::Seconds(2), {"w0", "w1"});
+  ASSERT_EQ(cluster_.Job("small-a").state, JobState::kPausing) << "it yields to small-b";
+
+  cluster_.Report(worker, "small-a", TrainerFinished{TrainerFinished::Outcome::kStopped, 40, 0, ""});
+  cluster_.Report(worker, "small-a", AttemptEnded{{{0, 40}, {1, 40}}, false, ""});
+  EXPECT_EQ(cluster_.Job("small-b").state, JobState::kStarting) << "the devices were given back for it";
+  EXPECT_EQ(cluster_.Job("small-a").state, JobState::kQueued) << cluster_.Job("small-a").message;
+}
+
 }  // namespace
 }  // namespace p2::scheduler

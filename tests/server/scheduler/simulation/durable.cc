@@ -23,7 +23,7 @@ constexpr size_t MembersOf() {
 // A new member? Say below whether it is stored, then count it.
 static_assert(MembersOf<Attempt>() == 26);
 static_assert(MembersOf<JobRecord>() == 35);
-static_assert(MembersOf<WorkerRecord>() == 23);
+static_assert(MembersOf<WorkerRecord>() == 24);
 
 auto Stored(const Attempt& it) {
   return std::tie(it.number, it.epoch, it.outcome, it.reason, it.message, it.create_time, it.start_time, it.end_time,
@@ -42,7 +42,7 @@ auto Stored(const JobRecord& it) {
 auto Stored(const WorkerRecord& it) {
   return std::tie(it.id, it.state, it.cordoned, it.draining, it.cordon_reason, it.slots, it.host, it.data_address,
                   it.version, it.instance, it.protocol_version, it.labels, it.orphans, it.spool_id, it.drain_within,
-                  it.failed_jobs);
+                  it.failed_jobs, it.device_faults);
 }
 
 bool SameAttempt(const Shared<Attempt>& a, const Shared<Attempt>& b) {
