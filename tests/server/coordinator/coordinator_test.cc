@@ -483,11 +483,15 @@ TEST_F(CoordinatorTest, ThinningThatCannotBeWrittenIsFatalAsAnyWrite) {
 TEST_F(CoordinatorTest, OldMetricsThatCannotBeReadEndNothing) {
   metrics_raw_for_ = absl::Hours(24);
   Restart();
-  store_->before_write = [](auto) { return absl::DataLossError("a record does not match its checksum"); };
-  TickTwice();
-  EXPECT_EQ(store_->thinnings, 1);
-  store_->before_write = nullptr;
-  EXPECT_FALSE(Submit().empty());
+  store_->before_write = [](auto mutations) {
+    return mutations.empty() ? absl::DataLossError("a record does not match its checksum") : absl::OkStatus();
+  };
+  absl::Notification done;
+  coordinator_->Post(scheduler::Tick{}, [](auto) {});
+  coordinator_->Post(scheduler::Tick{}, [](auto) {});
+  coordinator_->Post(Submission(), [&done](auto) { done.Notify(); });
+  ASSERT_TRUE(done.WaitForNotificationWithTimeout(absl::Seconds(30)));
+  EXPECT_EQ(store_->thinnings, 1) << "and the next look is in a minute";
 }
 
 TEST_F(CoordinatorTest, StopAnswersWhatWaits) {
