@@ -84,7 +84,7 @@ class Bench {
   Event CancelOne() {
     for (const auto& [priority, projects] : state_.queue().ready()) {
       const auto& line = projects.begin()->second.begin()->second.begin()->second;
-      return KillJob{{"user:bench"}, line.rbegin()->first.job, ""};
+      return KillJob{{"user:bench"}, line.rbegin()->job, ""};
     }
     return Tick{};
   }

@@ -1,7 +1,6 @@
 #include "server/scheduler/capacity.h"
 
 #include <algorithm>
-#include <set>
 
 #include "absl/strings/str_cat.h"
 #include "server/scheduler/decisions.h"
@@ -34,54 +33,85 @@ std::vector<RankPlacement> HeldRanks(const JobRecord& job) {
   return held;
 }
 
-absl::Duration PredictedRun(const JobRecord& job, int devices) {
-  if (job.device_rate <= 0 || job.needs->images_total <= 0) return absl::InfiniteDuration();
-  const int64_t left = std::max<int64_t>(0, job.needs->images_total - job.progress.images_seen);
-  return absl::Seconds(static_cast<double>(left) / (job.device_rate * devices));
+absl::Time PredictedEnd(const JobRecord& job, absl::Time now_mono) {
+  return job.live_attempt() == nullptr ? now_mono : now_mono + PredictedRest(job);
 }
 
-absl::Time PredictedEnd(const JobRecord& job, absl::Time now_mono) {
-  const Attempt* attempt = job.live_attempt();
-  if (attempt == nullptr) return now_mono;
-  if (attempt->stop_mode != StopMode::kNone) return now_mono + job.needs->stop_deadline;
-  return now_mono + PredictedRun(job, static_cast<int>(attempt->ranks.size()));
-}
+namespace {
+
+// Whether an attempt holds a slot of some classes.
+class HoldsSlotOf {
+ public:
+  HoldsSlotOf(const SlotIndex& index, const std::vector<SlotIndex::ClassId>& classes)
+      : index_(index), wanted_(classes), all_(classes.size() == index.classes().size()) {}
+
+  bool operator()(const Attempt& attempt) const {
+    return all_ || std::any_of(attempt.ranks.begin(), attempt.ranks.end(), [&](const RankPlacement& rank) {
+             const auto node = index_.FindNode(rank.worker);
+             if (!node.has_value()) return false;
+             const auto at = index_.ClassWith(*node, rank.slot);
+             return at.has_value() && std::find(wanted_.begin(), wanted_.end(), at->first) != wanted_.end();
+           });
+  }
+
+ private:
+  const SlotIndex& index_;
+  const std::vector<SlotIndex::ClassId>& wanted_;
+  const bool all_;
+};
+
+// Those who hold devices, the first to give them back first, as the draft has them.
+class EndingsOf {
+ public:
+  explicit EndingsOf(const Draft& draft) : draft_(draft), next_(draft.base().endings().begin()) {
+    for (const auto& [id, changed] : draft.changed_jobs()) {
+      const JobPtr& base = draft.base().FindJob(id);
+      if (base != nullptr && base->live_attempt() != nullptr && changed.record->live_attempt() != nullptr)
+        changed_.insert(Ending::Of(changed.record));
+    }
+    next_changed_ = changed_.begin();
+    SkipChanged();
+  }
+
+  // Null: there are no more.
+  const Ending* Next() {
+    const Endings& base = draft_.base().endings();
+    const bool more = next_ != base.end(), more_changed = next_changed_ != changed_.end();
+    if (!more && !more_changed) return nullptr;
+    if (!more || (more_changed && *next_changed_ < *next_)) return &*next_changed_++;
+    const Ending* ending = &*next_++;
+    SkipChanged();
+    return ending;
+  }
+
+ private:
+  void SkipChanged() {
+    while (next_ != draft_.base().endings().end() && draft_.Now(next_->job) != next_->job.get()) ++next_;
+  }
+
+  const Draft& draft_;
+  Endings changed_;
+  Endings::const_iterator next_, next_changed_;
+};
+
+}  // namespace
 
 std::vector<const JobRecord*> HoldersOf(const Draft& draft, const std::vector<SlotIndex::ClassId>& classes) {
-  const SlotIndex& index = draft.base().slots();
-  const std::set<SlotIndex::ClassId> wanted(classes.begin(), classes.end());
-  const bool all = wanted.size() == index.classes().size();
-  const auto is_wanted = [&](const RankPlacement& rank) {
-    const auto node = index.FindNode(rank.worker);
-    if (!node.has_value()) return false;
-    const auto at = index.ClassWith(*node, rank.slot);
-    return at.has_value() && wanted.count(at->first) > 0;
-  };
+  const HoldsSlotOf holds_slot(draft.base().slots(), classes);
   std::vector<const JobRecord*> holders;
   holders.reserve(draft.base().holding_jobs().size());
   for (const auto& [id, base] : draft.base().holding_jobs()) {
     const JobRecord* job = draft.Now(base);
     const Attempt* attempt = job->live_attempt();
-    if (attempt == nullptr) continue;
-    if (all || std::any_of(attempt->ranks.begin(), attempt->ranks.end(), is_wanted)) holders.push_back(job);
+    if (attempt != nullptr && holds_slot(*attempt)) holders.push_back(job);
   }
   return holders;
 }
 
 std::optional<Reservation> Forecast(const Draft& draft, const JobRecord& job, const Suitable& suitable,
                                     const FreeSlots& free) {
-  struct Ending {
-    absl::Time end, began;
-    const JobRecord* job;
-  };
-  std::vector<Ending> endings;
-  for (const JobRecord* holder : HoldersOf(draft, suitable.classes))
-    endings.push_back({PredictedEnd(*holder, draft.now().mono), holder->live_attempt()->create_time, holder});
-  // A heap: mostly the first few make room enough.
-  const auto later = [](const Ending& a, const Ending& b) {
-    return std::tie(a.end, a.began, a.job->id) > std::tie(b.end, b.began, b.job->id);
-  };
-  std::make_heap(endings.begin(), endings.end(), later);
+  const HoldsSlotOf holds_slot(draft.base().slots(), suitable.classes);
+  EndingsOf endings(draft);
   FreeSlots then = free;
   Reservation plan{job.id, draft.now().mono, {}, false};
   const int least = job.needs->least_devices();
@@ -90,11 +120,11 @@ std::optional<Reservation> Forecast(const Draft& draft, const JobRecord& job, co
       plan.ranks = *std::move(ranks);
       return plan;
     }
-    if (endings.empty()) return std::nullopt;
-    std::pop_heap(endings.begin(), endings.end(), later);
-    plan.start_mono = std::max(plan.start_mono, endings.back().end);
-    then.Give(HeldRanks(*endings.back().job));
-    endings.pop_back();
+    const Ending* ending = endings.Next();
+    while (ending != nullptr && !holds_slot(*ending->job->live_attempt())) ending = endings.Next();
+    if (ending == nullptr) return std::nullopt;
+    plan.start_mono = std::max(plan.start_mono, draft.now().mono + ending->rest);
+    then.Give(HeldRanks(*ending->job));
   }
 }
 

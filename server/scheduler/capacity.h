@@ -9,6 +9,7 @@
 
 #include "absl/time/time.h"
 #include "server/scheduler/draft.h"
+#include "server/scheduler/ending.h"
 #include "server/scheduler/slot_index.h"
 
 namespace p2::scheduler {
@@ -24,11 +25,8 @@ Suitable SuitableFor(const ClusterState& state, const JobShape& shape);
 // Ranks of the job's live attempt whose slots are held.
 std::vector<RankPlacement> HeldRanks(const JobRecord& job);
 
-// When the job's live attempt gives its devices back, by its own rate; InfiniteFuture if nothing tells. One that was
-// asked to stop has until its stop deadline.
+// When the job's live attempt gives its devices back (ending.h); InfiniteFuture if nothing tells.
 absl::Time PredictedEnd(const JobRecord& job, absl::Time now_mono);
-// How long the job would run on `devices`; InfiniteDuration if it never told its rate.
-absl::Duration PredictedRun(const JobRecord& job, int devices);
 
 // Jobs that hold slots of these classes.
 std::vector<const JobRecord*> HoldersOf(const Draft& draft, const std::vector<SlotIndex::ClassId>& classes);

@@ -125,7 +125,7 @@ void ClusterState::PutJobRecord(const JobPtr& job) {
     old = it->second;
     if (StandAlike(*old, *job)) {
       it->second = job;
-      return queue_.Told(job);
+      return queue_.Told(*job);
     }
     Index(old, false);
   } else if (!IsTerminal(job->state)) {
@@ -197,8 +197,10 @@ void ClusterState::Index(const JobPtr& record, bool add) {
     Count(held_by_, job, (add ? 1 : -1) * HeldDevices(job));
     if (add) {
       holding_jobs_[job.id] = record;
+      endings_.insert(Ending::Of(record));
     } else {
       holding_jobs_.erase(job.id);
+      endings_.erase(Ending::Of(record));
     }
     if ((held_priorities_[job.priority] += add ? 1 : -1) == 0) held_priorities_.erase(job.priority);
   }
@@ -208,7 +210,7 @@ void ClusterState::Index(const JobPtr& record, bool add) {
   if (job.state == JobState::kQueued || job.state == JobState::kPaused) Count(queued_by_, job, add ? 1 : -1);
   if (job.state != JobState::kQueued) return;
   if (add) {
-    queue_.Add(record);
+    queue_.Add(job);
   } else {
     queue_.Remove(job);
   }

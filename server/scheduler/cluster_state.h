@@ -12,6 +12,7 @@
 #include "absl/container/btree_map.h"
 #include "absl/strings/string_view.h"
 #include "server/scheduler/action.h"
+#include "server/scheduler/ending.h"
 #include "server/scheduler/job_values.h"
 #include "server/scheduler/queue_index.h"
 #include "server/scheduler/slot_index.h"
@@ -69,8 +70,9 @@ class ClusterState {
   // IDs of jobs that are STARTING, and of those with JobRecord.may_grow.
   const std::set<std::string>& starting_jobs() const { return starting_jobs_; }
   const std::set<std::string>& growing_jobs() const { return growing_jobs_; }
-  // Jobs with a live attempt, and how many of them have a priority.
+  // Jobs with a live attempt, by ID and as they are expected to end, and how many of them have a priority.
   const Jobs& holding_jobs() const { return holding_jobs_; }
+  const Endings& endings() const { return endings_; }
   const std::map<int, int>& held_priorities() const { return held_priorities_; }
   // Of the live jobs.
   const JobValues& job_values() const { return job_values_; }
@@ -128,6 +130,7 @@ class ClusterState {
   std::map<std::string, std::set<std::string>, std::less<>> jobs_on_, readers_of_, broke_on_;
   std::set<std::string> starting_jobs_, growing_jobs_;
   Jobs holding_jobs_;
+  Endings endings_;
   std::map<int, int> held_priorities_;
   JobValues job_values_;
   QueueIndex queue_;

@@ -45,6 +45,7 @@ const WorkerRecord* Draft::Worker(absl::string_view id) const {
 }
 
 JobRecord& Draft::EditJob(absl::string_view id) { return WorkingCopy(jobs_, id, state_.FindJob(id), true); }
+JobRecord& Draft::TouchJob(const JobPtr& base) { return WorkingCopy(jobs_, base->id, base, false); }
 JobRecord& Draft::TouchJob(absl::string_view id) { return WorkingCopy(jobs_, id, state_.FindJob(id), false); }
 WorkerRecord& Draft::EditWorker(absl::string_view id) { return WorkingCopy(workers_, id, state_.FindWorker(id), true); }
 WorkerRecord& Draft::TouchWorker(absl::string_view id) {
@@ -52,11 +53,11 @@ WorkerRecord& Draft::TouchWorker(absl::string_view id) {
 }
 
 void Draft::AddJob(JobRecord job) {
-  const std::string id = job.id;
   ++added_by_[absl::StrCat("projects/", job.details->project)];
   ++added_by_[absl::StrCat("users/", job.details->owner)];
   if (!state_.job_values().Lend(job)) added_values_.Unify(job);
-  jobs_[id] = {std::make_shared<JobRecord>(std::move(job)), true};
+  auto record = std::make_shared<JobRecord>(std::move(job));
+  jobs_[record->id] = {record, true};
 }
 
 int Draft::AddedBy(absl::string_view account) const {
@@ -159,6 +160,7 @@ void Draft::ChargeShares() {
 
 StepResult Draft::Finish() && {
   ChargeShares();
+  result_.mutations.reserve(jobs_.size() + workers_.size() + others_.size() + events_.size() + 8);
   for (auto& [id, changed] : jobs_) {
     changed.record->revision = ++counters_.job_revision;
     result_.mutations.push_back(PutJob{std::move(changed.record), changed.durable});

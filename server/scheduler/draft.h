@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/container/btree_map.h"
 #include "absl/strings/string_view.h"
 #include "server/scheduler/step.h"
 
@@ -15,6 +16,13 @@ namespace p2::scheduler {
 // Confined to one call of Step. Reads see the changes made before.
 class Draft {
  public:
+  template <typename Record>
+  struct Changed {
+    std::shared_ptr<Record> record;
+    bool durable = false;
+  };
+  using ChangedJobs = absl::btree_map<std::string, Changed<JobRecord>, std::less<>>;  // By ID.
+
   Draft(const ClusterState& state, const Moment& now, const StepOptions& options);
 
   const ClusterState& base() const { return state_; }
@@ -29,6 +37,7 @@ class Draft {
     const auto it = jobs_.find(base->id);
     return it == jobs_.end() ? base.get() : it->second.record.get();
   }
+  JobRecord& TouchJob(const JobPtr& base);
   const WorkerRecord* Worker(absl::string_view id) const;
   // REQUIRES: the record exists. Edit: a durable change; Touch: one of volatile members only.
   JobRecord& EditJob(absl::string_view id);
@@ -41,6 +50,8 @@ class Draft {
   void AddWorker(WorkerRecord worker);
   void EraseJob(const std::string& id);
 
+  // Jobs that this step has changed or made.
+  const ChangedJobs& changed_jobs() const { return jobs_; }
   // Live jobs by ID, those of this draft included. Looks at all of them.
   std::vector<const JobRecord*> LiveJobs() const;
   // All workers by ID.
@@ -75,17 +86,11 @@ class Draft {
   // Device time of the accounts whose jobs took or gave back devices, or saved a checkpoint.
   void ChargeShares();
 
-  template <typename Record>
-  struct Changed {
-    std::shared_ptr<Record> record;
-    bool durable = false;
-  };
-
   const ClusterState& state_;
   const Moment now_;
   const StepOptions& options_;
   Counters counters_;
-  std::map<std::string, Changed<JobRecord>, std::less<>> jobs_;
+  ChangedJobs jobs_;
   std::map<std::string, Changed<WorkerRecord>, std::less<>> workers_;
   std::vector<std::string> erased_jobs_;
   std::map<std::string, ClusterState::Checkpoints, std::less<>> checkpoints_;

@@ -6,7 +6,7 @@ namespace p2::scheduler {
 
 QueueCursor::QueueCursor(const ClusterState& state, const QueueIndex::Projects& level, absl::Time now_mono,
                          const StepOptions& options)
-    : now_(now_mono), options_(options) {
+    : state_(state), now_(now_mono), options_(options) {
   for (const auto& [project_id, owners] : level) {
     ProjectState& project = projects_[project_id];
     project.share = state.ShareOf(ProjectShare(project_id));
@@ -39,7 +39,7 @@ std::map<QueueIndex::ShapeId, QueueCursor::LineState>::iterator QueueCursor::Fir
   auto first = owner.lines.end();
   for (auto line = owner.lines.begin(); line != owner.lines.end(); ++line) {
     if (line->second.rests) continue;
-    if (first == owner.lines.end() || line->second.next->first < first->second.next->first) first = line;
+    if (first == owner.lines.end() || *line->second.next < *first->second.next) first = line;
   }
   return first;
 }
@@ -66,7 +66,7 @@ std::optional<QueueCursor::Turn> QueueCursor::Next(const Blocked& blocked) {
     if (line != owner.lines.end()) {
       order_.erase(order_.begin());
       shape_ = line->first;
-      return Turn{line->second.next->second, shape_, *line->second.jobs};
+      return Turn{state_.FindJob(line->second.next->job), shape_, *line->second.jobs};
     }
     // Nothing of this owner is left: its project keeps its place, with the next one.
     if (project.order.empty()) order_.erase(order_.begin());

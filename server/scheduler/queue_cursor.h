@@ -67,6 +67,7 @@ class QueueCursor {
   // Puts owner and project back into their orders, if they have jobs to offer.
   void Return();
 
+  const ClusterState& state_;
   const absl::Time now_;
   const StepOptions& options_;
   std::map<std::string, ProjectState> projects_;

@@ -17,8 +17,7 @@ bool ExplainsWaiting(StatusReason reason) {
   }
 }
 
-void QueueIndex::Add(const JobPtr& record) {
-  const JobRecord& job = *record;
+void QueueIndex::Add(const JobRecord& job) {
   const auto [shape, added] = ids_.emplace(ShapeOf(job), std::make_pair(last_shape_ + 1, 0));
   if (added) shapes_[++last_shape_] = shape->first;
   ++shape->second.second;
@@ -27,15 +26,13 @@ void QueueIndex::Add(const JobPtr& record) {
     backing_off_.emplace(job.ready_mono, job.id);
     return;
   }
-  ready_[job.priority][job.details->project][job.details->owner][shape->second.first].emplace(PlaceOf(job), record);
+  ready_[job.priority][job.details->project][job.details->owner][shape->second.first].insert(PlaceOf(job));
   ++ready_shapes_[shape->second.first];
   if (!ExplainsWaiting(job.reason)) unexplained_.insert(job.id);
 }
 
-void QueueIndex::Told(const JobPtr& record) {
-  const JobRecord& job = *record;
+void QueueIndex::Told(const JobRecord& job) {
   if (job.ready_mono != absl::InfinitePast()) return;
-  ready_.at(job.priority).at(job.details->project).at(job.details->owner).at(ShapeIdOf(job)).at(PlaceOf(job)) = record;
   if (ExplainsWaiting(job.reason)) {
     unexplained_.erase(job.id);
   } else {

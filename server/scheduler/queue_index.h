@@ -10,6 +10,7 @@
 #include <string>
 #include <utility>
 
+#include "absl/container/btree_set.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/time/time.h"
 #include "server/scheduler/job_shape.h"
@@ -29,17 +30,17 @@ LinePlace PlaceOf(const JobRecord& job);
 class QueueIndex {
  public:
   using ShapeId = int;
-  using Line = std::map<LinePlace, JobPtr>;
+  using Line = absl::btree_set<LinePlace>;
   // Jobs of one owner and priority, apart by shape: if the first of a line does not fit, none of it does.
   using Lines = std::map<ShapeId, Line>;
   using Owners = std::map<std::string, Lines>;
   using Projects = std::map<std::string, Owners>;
 
   // `job`: QUEUED.
-  void Add(const JobPtr& job);
+  void Add(const JobRecord& job);
   void Remove(const JobRecord& job);
   // The job's record is another one now, in which only why the job waits has changed.
-  void Told(const JobPtr& job);
+  void Told(const JobRecord& job);
 
   // Jobs that wait for nothing but devices, by descending priority.
   const std::map<int, Projects, std::greater<int>>& ready() const { return ready_; }

@@ -430,31 +430,32 @@ class Pass {
       }
     }
     for (const std::string& id : state_.queue().unexplained()) {
-      const JobRecord& job = *state_.FindJob(id);
-      const auto line = reasons_.find(&state_.queue().LineOf(job));
-      const auto shape = blocked_shapes_.find(state_.queue().ShapeIdOf(job));
+      const JobPtr& job = state_.FindJob(id);
+      const auto line = reasons_.find(&state_.queue().LineOf(*job));
+      const auto shape = blocked_shapes_.find(state_.queue().ShapeIdOf(*job));
       if (line != reasons_.end()) {
-        SetReason(*draft_.Job(id), line->second);
+        SetReason(job, line->second);
       } else if (shape != blocked_shapes_.end()) {
-        SetReason(*draft_.Job(id), shape->second);
+        SetReason(job, shape->second);
       }
     }
   }
 
   // All of a line have the same reason; its first job that was told one shows whether that has changed.
   void ExplainLine(const QueueIndex::Line& line, const Blocked& blocked) {
-    for (const auto& [place, base] : line) {
-      const JobRecord* job = draft_.Now(base);
+    for (const LinePlace& place : line) {
+      const JobRecord* job = draft_.Now(state_.FindJob(place.job));
       if (job->state != JobState::kQueued || state_.queue().unexplained().count(place.job) > 0) continue;
       if (job->reason == blocked.reason && job->message == blocked.message) return;
       break;
     }
-    for (const auto& [place, base] : line) SetReason(*draft_.Now(base), blocked);
+    for (const LinePlace& place : line) SetReason(state_.FindJob(place.job), blocked);
   }
 
-  void SetReason(const JobRecord& job, const Blocked& blocked) {
+  void SetReason(const JobPtr& base, const Blocked& blocked) {
+    const JobRecord& job = *draft_.Now(base);
     if (job.state != JobState::kQueued || (job.reason == blocked.reason && job.message == blocked.message)) return;
-    JobRecord& touched = draft_.TouchJob(job.id);
+    JobRecord& touched = draft_.TouchJob(base);
     touched.reason = blocked.reason;
     touched.message = blocked.message;
   }
