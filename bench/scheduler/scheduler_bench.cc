@@ -1,8 +1,9 @@
-// How fast the pure core decides: a full pass over a long queue, one event to its decision, and how both grow. No
-// store, no network: the CPU time of Step, SchedulePass and ClusterState::Apply alone, which is what the clock shows
-// where nothing else wants the core. (max_us holds what the kernel did meanwhile.)
+// How fast the pure core decides: a full pass over a long queue, one event to its decision, and how both grow; and what
+// a queued job takes up. No store, no network: the CPU time of Step, SchedulePass and ClusterState::Apply alone, which
+// is what the clock shows where nothing else wants the core. (max_us holds what the kernel did meanwhile.)
 //
 //   scheduler_bench [--jobs 10000] [--nodes 1000] [--events 2000]   JSON on stdout
+#include <malloc.h>
 #include <time.h>
 
 #include <algorithm>
@@ -63,6 +64,32 @@ class Bench {
     for (int i = 0; i < count; ++i) Do(NewJob());
   }
 
+  // Heap that a job takes up while it waits. The jobs are those of 20 people; `sweep`: each has its own spec and label.
+  double BytesAJob(int count, bool sweep) {
+    const double before = HeapBytes();
+    for (int i = 0; i < count; ++i) {
+      CreateJob job;
+      job.id = absl::StrCat("mnist-demo-", 100'000 + i);
+      job.info.request_id = absl::StrCat("0f8fad5b-d9cb-469f-a165-", 100'000'000'000 + i);
+      job.needs.kind = "cuda";
+      job.needs.dataset = "mnist";
+      job.needs.dataset_root = job.needs.checkpoint_root = "data";
+      job.needs.dataset_root_id = job.needs.checkpoint_root_id = "7d444840-9dc0-11d1-b245-5ffdce74fad2";
+      job.needs.dataset_path = "datasets/mnist-28";
+      job.needs.dataset_fingerprint = job.spec_sha256 = job.origins_sha256 = std::string(64, 'f');
+      job.preset = "mnist-demo";
+      job.labels["team"] = "vision";
+      job.owner = absl::StrCat("user-", i % 20);
+      if (sweep) {
+        job.labels["lr"] = absl::StrCat(i);
+        job.spec_sha256.replace(0, job.labels["lr"].size(), job.labels["lr"]);
+      }
+      Do(job);
+    }
+    Schedule();
+    return (HeapBytes() - before) / count;
+  }
+
   double Timed(const Event& event) {
     const double begin = CpuMicroseconds();
     Do(event);
@@ -102,6 +129,10 @@ class Bench {
     timespec now{};
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
     return static_cast<double>(now.tv_sec) * 1e6 + static_cast<double>(now.tv_nsec) * 1e-3;
+  }
+  static double HeapBytes() {
+    const auto heap = mallinfo2();
+    return static_cast<double>(heap.uordblks + heap.hblkhd);
   }
   void Take(const Event& event) {
     absl::StatusOr<StepResult> result = Step(state_, event, now_, options_);
@@ -179,6 +210,8 @@ int Main(int argc, char** argv) {
   app.add_option("--events", events, "Events of each kind")->capture_default_str();
   CLI11_PARSE(app, argc, argv);
 
+  std::printf(R"({"bytes_a_job":%.0f,"bytes_a_job_of_a_sweep":%.0f,)", Bench().BytesAJob(jobs, false),
+              Bench().BytesAJob(jobs, true));
   Bench bench;
   bench.AddNodes(nodes);
   bench.Queue(jobs);
@@ -190,7 +223,7 @@ int Main(int argc, char** argv) {
   const double retold_pass = bench.Timed(DiskState{true, "the disk is full"});
   bench.Timed(DiskState{false, ""});
   const Costs costs = Measure(bench, events);
-  std::printf(R"({"jobs":%d,"nodes":%d,"first_pass_ms":%.2f,"started":%d,"full_pass_ms":%.2f,"retold_pass_ms":%.2f,)",
+  std::printf(R"("jobs":%d,"nodes":%d,"first_pass_ms":%.2f,"started":%d,"full_pass_ms":%.2f,"retold_pass_ms":%.2f,)",
               jobs, nodes, first_pass / 1000, started, full_pass / 1000, retold_pass / 1000);
   std::printf(R"("submit":%s,"dequeue":%s,"cancel":%s,"status":%s,)", Json(costs.submit).c_str(),
               Json(costs.dequeue).c_str(), Json(costs.cancel).c_str(), Json(costs.status).c_str());

@@ -14,11 +14,10 @@ namespace {
 // The working copy under `id`, made from `original` at first use.
 template <typename Map, typename Ptr>
 auto& WorkingCopy(Map& changed, absl::string_view id, const Ptr& original, bool durable) {
-  auto it = changed.find(id);
-  if (it == changed.end()) {
+  const auto [it, added] = changed.try_emplace(std::string(id));
+  if (added) {
     if (original == nullptr) Bug("edit of a record that does not exist");
-    auto copy = std::make_shared<std::remove_const_t<typename Ptr::element_type>>(*original);
-    it = changed.emplace(std::string(id), typename Map::mapped_type{std::move(copy), false}).first;
+    it->second.record = std::make_shared<std::remove_const_t<typename Ptr::element_type>>(*original);
   }
   it->second.durable |= durable;
   return *it->second.record;

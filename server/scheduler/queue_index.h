@@ -49,7 +49,7 @@ class QueueIndex {
   // Jobs that wait for their backoff to pass (JobRecord.ready_mono).
   const std::set<std::pair<absl::Time, std::string>>& backing_off() const { return backing_off_; }
   // Ready jobs whose record does not say yet why they wait.
-  const std::set<std::string>& unexplained() const { return unexplained_; }
+  const absl::btree_set<std::string>& unexplained() const { return unexplained_; }
 
   // The line that a ready job stands in.
   const Line& LineOf(const JobRecord& job) const {
@@ -73,7 +73,7 @@ class QueueIndex {
   std::map<int, Projects, std::greater<int>> ready_;
   std::map<ShapeId, int> ready_shapes_;
   std::set<std::pair<absl::Time, std::string>> backing_off_;
-  std::set<std::string> unexplained_;
+  absl::btree_set<std::string> unexplained_;
 };
 
 // True for what a scheduling pass itself gives as a reason of a ready job.

@@ -431,7 +431,7 @@ class Pass {
     }
     for (const std::string& id : state_.queue().unexplained()) {
       const JobPtr& job = state_.FindJob(id);
-      const auto line = reasons_.find(&state_.queue().LineOf(*job));
+      const auto line = reasons_.empty() ? reasons_.end() : reasons_.find(&state_.queue().LineOf(*job));
       const auto shape = blocked_shapes_.find(state_.queue().ShapeIdOf(*job));
       if (line != reasons_.end()) {
         SetReason(job, line->second);
@@ -441,14 +441,16 @@ class Pass {
     }
   }
 
-  // All of a line have the same reason; its first job that was told one shows whether that has changed.
+  // All of a line have the same reason; its first job that was told one shows whether that has changed. Those that
+  // were not told any come after.
   void ExplainLine(const QueueIndex::Line& line, const Blocked& blocked) {
-    for (const LinePlace& place : line) {
-      const JobRecord* job = draft_.Now(state_.FindJob(place.job));
-      if (job->state != JobState::kQueued || state_.queue().unexplained().count(place.job) > 0) continue;
-      if (job->reason == blocked.reason && job->message == blocked.message) return;
-      break;
-    }
+    const auto told = std::find_if(line.begin(), line.end(), [&](const LinePlace& place) {
+      return state_.queue().unexplained().count(place.job) == 0 &&
+             draft_.Now(state_.FindJob(place.job))->state == JobState::kQueued;
+    });
+    if (told == line.end()) return;
+    const JobRecord& first = *draft_.Now(state_.FindJob(told->job));
+    if (first.reason == blocked.reason && first.message == blocked.message) return;
     for (const LinePlace& place : line) SetReason(state_.FindJob(place.job), blocked);
   }
 
