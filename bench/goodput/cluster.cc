@@ -225,7 +225,7 @@ std::tuple<Part, int, int> Cluster::PartOf(const JobRecord& record) const {
   const scheduler::Attempt* attempt = record.live_attempt();
   if (attempt == nullptr) {
     const bool backoff = record.ready_mono != absl::InfinitePast() && record.ready_mono > now_;
-    return {backoff ? Part::kBackoff : Part::kWaiting, record.needs.devices, 0};
+    return {backoff ? Part::kBackoff : Part::kWaiting, record.needs->devices, 0};
   }
   const int running = static_cast<int>(attempt->ranks.size()), held = Held(record);
   const auto it = gangs_.find({record.id, attempt->epoch});

@@ -34,7 +34,7 @@ void Cluster::Prepare(Node& node, const scheduler::Prepare& prepare) {
     ++report_.attempts;
     gang.attempt = prepare.attempt;
     gang.devices = prepare.world_size;
-    gang.total = job->needs.images_total;
+    gang.total = job->needs->images_total;
   }
   gang.members[node.number].ranks = prepare.ranks;
   if (prepare.ranks.front().rank == 0) gang.rank_zero = node.number;
@@ -111,7 +111,7 @@ void Cluster::EndSave(const GangKey& key) {
   const int64_t room = (gang.total - gang.next_save) / costs.checkpoint_every_images;
   const absl::Time next = calendar_.begin()->first.first;
   // With free devices it may grow after any of them.
-  const bool grows = idle_rate_ > 0 && gang.devices < state_.FindJob(key.first)->needs.devices;
+  const bool grows = idle_rate_ > 0 && gang.devices < state_.FindJob(key.first)->needs->devices;
   const bool quiet = NextTick() == absl::InfiniteFuture();
   if (gang.saves++ > 0 && !grows && quiet) {
     const int64_t count = std::min<int64_t>(room, (next - now_) / cycle) - 2;

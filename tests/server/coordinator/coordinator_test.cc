@@ -400,25 +400,25 @@ TEST_F(CoordinatorTest, ASilentWorkerIsLostByTheMonotonicClock) {
 }
 
 TEST_F(CoordinatorTest, ADevicesFaultCordonsItsWorkerAlsoAfterARestart) {
-  auto session = *coordinator_->ConnectWorker(Hello());
+  auto session = *Connect(Hello());
   v1::ConnectRequest heartbeat;
   v1::DeviceFault& fault = *heartbeat.mutable_heartbeat()->add_device_faults();
   fault.set_slot("cpu:0");
   fault.set_xid(79);
   ASSERT_TRUE(coordinator_->Receive(session, heartbeat).ok());
   Sync();
-  EXPECT_TRUE(coordinator_->Workers()[0]->cordoned);
-  EXPECT_THAT(coordinator_->Workers()[0]->cordon_reason, ::testing::HasSubstr("XID 79 on cpu:0"));
+  EXPECT_TRUE(coordinator_->Workers()->at(0)->cordoned);
+  EXPECT_THAT(coordinator_->Workers()->at(0)->cordon_reason, ::testing::HasSubstr("XID 79 on cpu:0"));
   ASSERT_TRUE(coordinator_->Execute(scheduler::UncordonWorker{{"user:ann"}, "w0"}).ok());
   Restart();
-  session = *coordinator_->ConnectWorker(Hello());
+  session = *Connect(Hello());
   ASSERT_TRUE(coordinator_->Receive(session, heartbeat).ok());
   Sync();
-  EXPECT_FALSE(coordinator_->Workers()[0]->cordoned) << "it was seen, and forgiven";
+  EXPECT_FALSE(coordinator_->Workers()->at(0)->cordoned) << "it was seen, and forgiven";
   fault.set_xid(48);
   ASSERT_TRUE(coordinator_->Receive(session, heartbeat).ok());
   Sync();
-  EXPECT_TRUE(coordinator_->Workers()[0]->cordoned);
+  EXPECT_TRUE(coordinator_->Workers()->at(0)->cordoned);
 }
 
 TEST_F(CoordinatorTest, AnotherProtocolVersionIsRefused) {

@@ -283,7 +283,7 @@ TEST(StepGangFailuresTest, RanksThatCheckpointOnTheirOwnAreNotKilledInTheMiddle)
 // A node is gone, and there are no devices elsewhere: the job waits for it. Two minutes later the ranks on the other
 // node are killed, for no step ends without the lost ones. That is not the other node's fault: two such jobs would get
 // it cordoned.
-TEST(StepFailuresTest, RanksThatHangForALostNodeDoNotCountAgainstTheirOwn) {
+TEST_F(StepFailuresTest, RanksThatHangForALostNodeDoNotCountAgainstTheirOwn) {
   Cluster cluster;
   cluster.Connect("w0", Cluster::Slots("cpu", 2));
   cluster.Connect("w1", Cluster::Slots("cpu", 2));
@@ -294,13 +294,13 @@ TEST(StepFailuresTest, RanksThatHangForALostNodeDoNotCountAgainstTheirOwn) {
   ASSERT_EQ(cluster.Job("job-a").reason, StatusReason::kWorkerLost);
   cluster.Report("w0", "job-a", AttemptEnded{{{0, 137, /*frozen=*/true}, {1, 137, false, /*killed=*/true}}, false, ""});
   ASSERT_EQ(cluster.Job("job-a").state, JobState::kQueued);
-  EXPECT_EQ(cluster.Job("job-a").attempts.back().reason, StatusReason::kWorkerLost);
+  EXPECT_EQ(cluster.Job("job-a").attempts.back()->reason, StatusReason::kWorkerLost);
   EXPECT_THAT(cluster.Worker("w0").failed_jobs, testing::IsEmpty());
 }
 
 // A device that stays broken: every rank on it ends with 51. With another node idle, one job alone should get there
 // before it is given up.
-TEST(StepFailuresTest, AJobThatADeviceBreaksAgainAndAgainIsTriedElsewhere) {
+TEST_F(StepFailuresTest, AJobThatADeviceBreaksAgainAndAgainIsTriedElsewhere) {
   Cluster cluster;
   cluster.Connect("w0", Cluster::Slots("cpu", 2));
   cluster.Connect("w1", Cluster::Slots("cpu", 2));

@@ -63,7 +63,7 @@ class CheckerTest : public testing::Test {
   }
   // The rank fails, and the backoff passes.
   void FailOnce(const Spoil& spoil = nullptr) {
-    Report("w0", "a", AttemptEnded{{{0, 1}}, false, ""}, spoil);
+    Report(cluster_.WorkersOf("a")[0], "a", AttemptEnded{{{0, 1}}, false, ""}, spoil);
     cluster_.Wait(absl::Seconds(1000));
     for (const char* worker : {"w0", "w1"}) {
       Take(Heartbeat{worker, cluster_.Worker(worker).session, {}, cluster_.Worker(worker).roots});
@@ -301,7 +301,7 @@ TEST_F(CheckerTest, I10SeesARestartThatTheBudgetDoesNotPayFor) {
   }
   ExpectNothingBroken();
   Run("a");
-  Report("w0", "a", AttemptEnded{{{0, 1}}, false, ""}, [&](StepResult& result) {
+  Report(cluster_.WorkersOf("a")[0], "a", AttemptEnded{{{0, 1}}, false, ""}, [&](StepResult& result) {
     JobRecord& job = Of(result, "a");
     EXPECT_EQ(job.reason, StatusReason::kRestartBudgetSpent);
     job.state = JobState::kQueued;
