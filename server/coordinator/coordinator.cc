@@ -97,9 +97,8 @@ void Coordinator::ConnectWorker(const p2::v1::Hello& hello, std::function<void(a
 }
 
 absl::StatusOr<bool> Coordinator::Receive(const Session& session, p2::v1::ConnectRequest message) {
-  const bool room = session->TakeUp();
   P2_RETURN_IF_ERROR(impl_->loop_.Push(Loop::Message{session, std::move(message)}));
-  return room;
+  return session->TakeUp();  // Behind the push: once there is room, the next message may be read on another thread.
 }
 
 void Coordinator::Disconnect(const Session& session) { impl_->loop_.Push(Loop::Farewell{session}).IgnoreError(); }

@@ -64,7 +64,11 @@ class JobWatchSource : public StreamSource {
       if (job->revision > revision_) sent_[job->id] = job->revision;
       return Message(std::min(job->revision, revision_), job->id, job);
     }
-    if (!std::exchange(has_begun_, true)) return Idle();
+    if (!std::exchange(has_begun_, true)) {
+      present_ = {};
+      next_present_ = 0;
+      return Idle();
+    }
     while (true) {
       P2_ASSIGN_OR_RETURN(const std::optional<coordinator::JobChange> change, watch_->Next(absl::ZeroDuration()));
       if (!change.has_value()) return std::nullopt;

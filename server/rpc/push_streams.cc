@@ -4,10 +4,17 @@
 #include <atomic>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "common/clock.h"
 #include "common/rpc/grpc_status.h"
 
 namespace p2::rpc {
+namespace {
+
+// A change is handed to each of them: their number is what one client that never closes any can do to the others.
+constexpr size_t kMaxStreams = 20'000;
+
+}  // namespace
 
 // One message is under way at a time; whoever sees it leave sends the next.
 class PushStreams::Stream : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
@@ -27,6 +34,7 @@ class PushStreams::Stream : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
         end_ = source.status();
       }
       opened_ = true;
+      last_sent_ = Clock::Real().Monotonic();
     }
     Continue();
   }
@@ -127,8 +135,13 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* PushStreams::Start(const Open& open)
   absl::Status stopped;
   {
     absl::MutexLock lock(&mutex_);
+    if (streams_.size() >= kMaxStreams) {
+      stopped = absl::ResourceExhaustedError(
+          absl::StrCat("p2d has ", kMaxStreams, " open watches, its limit; close some, or watch several jobs in one"));
+    } else {
+      stopped = stopped_;
+    }
     streams_.insert(stream);
-    stopped = stopped_;
   }
   if (!stopped.ok()) stream->End(stopped);
   stream->Begin(open);

@@ -43,7 +43,7 @@ class PushStreams {
   ~PushStreams();
 
   // What the method of a stream returns. `open` is called at once; its error ends the stream. CANCELLED when the client
-  // is gone.
+  // is gone, RESOURCE_EXHAUSTED beyond 20,000 streams.
   grpc::ServerWriteReactor<grpc::ByteBuffer>* Start(const Open& open);
 
   // Ends every stream, and those to come, with `status`.

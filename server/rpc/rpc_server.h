@@ -30,7 +30,8 @@ struct RpcServerOptions {
   // Where these and 512 files more are open, or nearly as many as the process may open, new connections are closed.
   int max_connections = 16'000;
   int max_metadata_bytes = 16 * 1024;
-  // Of open streams and waiting synchronous calls together; a call beyond gets RESOURCE_EXHAUSTED.
+  // Of streams of metrics, logs and artifacts and of backups together; a call beyond gets RESOURCE_EXHAUSTED. Watches
+  // and workers hold none.
   int max_threads = 1024;
   int64_t memory_quota_bytes = int64_t{256} << 20;
   // A connection without traffic is asked for a sign of life after the interval, and ended after the timeout.

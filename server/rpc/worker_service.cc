@@ -106,7 +106,8 @@ class WorkerService::Stream : public grpc::ServerBidiReactor<ConnectRequest, Con
   }
 
   void Read() {
-    absl::MutexLock lock(&mutex_);  // Held: no read may begin behind Finish.
+    // Held: no read may begin behind Finish. gRPC runs OnReadDone elsewhere or later, never within StartRead.
+    absl::MutexLock lock(&mutex_);
     if (!finished_) StartRead(&request_);
   }
 

@@ -11,6 +11,7 @@ namespace p2::scheduler {
 namespace {
 
 constexpr int kSigkillExit = 128 + 9, kSigtermExit = 128 + 15;
+constexpr size_t kMaxFailedJobs = 64;    // Of a worker that nobody cordons, or that nobody mends.
 constexpr size_t kTailInAttempt = 1024;  // Bytes of the log that an attempt keeps; a FAILED job keeps all that came.
 
 // 64-bit FNV-1a: the jitter of a backoff is a function of the attempt, so that a replay decides alike.
@@ -261,6 +262,7 @@ void WatchNodes(Draft& draft, absl::string_view id, const Attempt& ended) {
   WorkerRecord& worker = draft.EditWorker(ended.culprit);
   std::vector<std::string>& jobs = worker.failed_jobs;
   if (std::count(jobs.begin(), jobs.end(), id) == 0) jobs.emplace_back(id);
+  if (jobs.size() > kMaxFailedJobs) jobs.erase(jobs.begin());
   const int limit = draft.options().cordon_after_jobs;
   if (limit <= 0 || static_cast<int>(jobs.size()) < limit) return;
   CordonSuspect(draft, worker.id,
@@ -300,6 +302,7 @@ void TrainerSaidFinished(Draft& draft, const SpoolReport& report, const TrainerF
   if (finished.outcome == Said::kDone && report.rank == 0) attempt.reported_done = true;
   if (finished.outcome == Said::kStopped) attempt.reported_stopped = true;
   if (finished.outcome == Said::kFailed) {
+    if (Severity(ClassifyExit(finished.exit_code)) > Severity(attempt.reason)) attempt.culprit = report.worker;
     Blame(attempt, ClassifyExit(finished.exit_code),
           DescribeExit({report.rank, finished.exit_code, false, false, finished.message}, report.worker),
           finished.exit_code);

@@ -150,6 +150,7 @@ class Pass {
   // Those of this priority for whom others were stopped, and who have all their devices now. Jobs of higher priority
   // had their turn before.
   void StartPreemptors(int priority) {
+    if (state_.disk_full()) return;
     std::vector<std::string> ready;
     for (const auto& [id, reservation] : kept_) {
       const bool free = std::all_of(reservation.ranks.begin(), reservation.ranks.end(),
@@ -269,18 +270,24 @@ class Pass {
 
   // On workers where it broke, only if it fits nowhere else: one broken device must not use up its restarts.
   std::optional<std::vector<RankPlacement>> Place(const JobRecord& job, int most, int least, const Suitable& suitable) {
+    const std::vector<RankPlacement> shunned = Shunned(job, free_);
+    if (shunned.empty()) return free_.Place(most, least, suitable.classes);
+    FreeSlots elsewhere = free_;
+    elsewhere.Take(shunned);
+    std::optional<std::vector<RankPlacement>> ranks = elsewhere.Place(most, least, suitable.classes);
+    return ranks.has_value() ? ranks : free_.Place(most, least, suitable.classes);
+  }
+
+  // What is free on workers where the job broke.
+  std::vector<RankPlacement> Shunned(const JobRecord& job, const FreeSlots& free) const {
     std::vector<RankPlacement> shunned;
     for (const std::string& worker : state_.BrokeOn(job.id)) {
       for (const SlotRecord& slot : state_.FindWorker(worker)->slots) {
         const RankPlacement rank{0, worker, slot.id};
-        if (free_.IsFree(rank)) shunned.push_back(rank);
+        if (free.IsFree(rank)) shunned.push_back(rank);
       }
     }
-    if (shunned.empty()) return free_.Place(most, least, suitable.classes);
-    free_.Take(shunned);
-    std::optional<std::vector<RankPlacement>> ranks = free_.Place(most, least, suitable.classes);
-    free_.Give(shunned);
-    return ranks.has_value() ? ranks : free_.Place(most, least, suitable.classes);
+    return shunned;
   }
 
   std::string Waiting(const JobNeeds& needs) const {
@@ -352,7 +359,7 @@ class Pass {
       MakeRoom(id, StopCause::kYield, StatusReason::kYielded,
                absl::StrCat("gives the devices that were reserved for job ", reservation.job, " to it"));
     }
-    if (waits || yielding.empty()) return;
+    if (waits || yielding.empty() || reservation.preempting) return;
     // All of it is on its way: no equal takes it from here on, least of all who yielded.
     Reservation firm = reservation;
     firm.preempting = true;
@@ -476,6 +483,7 @@ class Pass {
       const int most = std::min(job.needs->devices, devices + allowance.borrowed.value_or(job.needs->devices));
       FreeSlots then = free_;
       then.Give(HeldRanks(job));
+      then.Take(Shunned(job, then));  // As when it starts again.
       const auto ranks = then.Place(most, devices + 1, suitable.classes);
       if (!ranks.has_value()) continue;
       MakeRoom(id, StopCause::kGrow, StatusReason::kResizing,

@@ -320,5 +320,16 @@ TEST_F(StepFailuresTest, AJobThatADeviceBreaksAgainAndAgainIsTriedElsewhere) {
   EXPECT_EQ(tried.count("w1"), 1u) << "it was only ever tried on w0";
 }
 
+TEST_F(StepFailuresTest, AFailureThatTheTrainerNamesItselfCountsAgainstItsWorker) {
+  Cluster cluster;
+  cluster.Connect("w0", Cluster::Slots("cpu", 1));
+  cluster.Submit("job-a", 1);
+  cluster.Run("job-a");
+  cluster.Report("w0", "job-a", TrainerFinished{TrainerFinished::Outcome::kFailed, 51, 0, "CUDA error 79"});
+  cluster.Report("w0", "job-a", AttemptEnded{{{0, 51}}, false, ""});
+  EXPECT_EQ(cluster.Job("job-a").attempts.back()->reason, StatusReason::kDeviceError);
+  EXPECT_THAT(cluster.Worker("w0").failed_jobs, ElementsAre("job-a"));
+}
+
 }  // namespace
 }  // namespace p2::scheduler

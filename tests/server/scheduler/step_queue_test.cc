@@ -452,5 +452,26 @@ TEST_F(QueueTest, WhoYieldsIsNotGivenTheDevicesBackBeforeTheOneItYieldedTo) {
   EXPECT_EQ(cluster_.Job("small-a").state, JobState::kQueued) << cluster_.Job("small-a").message;
 }
 
+TEST_F(QueueTest, AnElasticJobDoesNotStopForDevicesThatItWouldShun) {
+  cluster_.Connect("w0", Cluster::Slots("cpu", 2));
+  CreateJob elastic = Of("elastic", "ann", 4);
+  elastic.needs.devices_min = 2;
+  cluster_.Must(elastic);
+  cluster_.Run("elastic");
+  cluster_.Report("w0", "elastic", AttemptEnded{{{0, 51}, {1, 137, false, true}}, false, ""});
+  ASSERT_THAT(cluster_.Worker("w0").failed_jobs, ElementsAre("elastic"));
+  cluster_.Connect("w1", Cluster::Slots("cpu", 2));
+  cluster_.Pass(absl::Seconds(5), {"w0", "w1"});
+  ASSERT_THAT(cluster_.WorkersOf("elastic"), ElementsAre("w1"));
+  cluster_.Run("elastic");
+  CheckpointReported saved;
+  saved.checkpoint.id = "ckpt-100";
+  saved.checkpoint.images_seen = 100;
+  saved.checkpoint.path = "elastic/ckpt-100";
+  cluster_.Report("w1", "elastic", saved);
+  cluster_.Pass(absl::Seconds(5), {"w0", "w1"});
+  EXPECT_EQ(cluster_.Job("elastic").state, JobState::kRunning);
+}
+
 }  // namespace
 }  // namespace p2::scheduler
