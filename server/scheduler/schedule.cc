@@ -1,6 +1,7 @@
 // One scheduling pass. Within it every queued job is looked at in its order, but of those that are the same to
 // placement (owner, priority, shape) only the first that does not fit.
 #include <algorithm>
+#include <iterator>
 #include <limits>
 #include <map>
 #include <memory>
@@ -324,11 +325,27 @@ class Pass {
       const bool yields = job.needs->preemptible && start - now() > useful;
       if (ends || yields) open.push_back(&hidden);
     }
-    if (open.empty()) return std::nullopt;
-    for (const auto* hidden : open) free_.Give(*hidden);
+    std::vector<RankPlacement> lent;
+    for (const auto* hidden : open) {
+      std::copy_if(hidden->begin(), hidden->end(), std::back_inserter(lent),
+                   [&](const RankPlacement& rank) { return !IsPromised(rank); });
+    }
+    if (lent.empty()) return std::nullopt;
+    free_.Give(lent);
     std::optional<std::vector<RankPlacement>> ranks = Place(job, most, least, suitable);
-    for (const auto* hidden : open) free_.Take(*hidden);
+    free_.Take(lent);
     return ranks;
+  }
+
+  // Others were stopped for whom it is: reservations overlap, and who got it on loan from another would be sent away at
+  // once.
+  bool IsPromised(const RankPlacement& rank) const {
+    return std::any_of(kept_.begin(), kept_.end(), [&](const auto& entry) {
+      const Reservation& reservation = entry.second;
+      return reservation.preempting &&
+             std::any_of(reservation.ranks.begin(), reservation.ranks.end(),
+                         [&](const RankPlacement& it) { return it.worker == rank.worker && it.slot == rank.slot; });
+    });
   }
 
   // Somebody who does not go at once holds a device of it: there is time.
