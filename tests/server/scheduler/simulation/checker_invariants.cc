@@ -217,7 +217,12 @@ void Checker::I4EffectsAtTheHighestEpoch(const Mutation& mutation) {
   } else if (const auto* ended = std::get_if<PutJob>(&mutation)) {
     if (report_ == nullptr || !IsTerminal(ended->job->state) || report_->job != ended->job->id) return;
     const JobBook* book = FindBook(ended->job->id);
-    if (book != nullptr && !IsTerminal(book->last->state)) demand("the end", ended->job->id);
+    if (book == nullptr || IsTerminal(book->last->state)) return;
+    // A worker that came back without the attempt: its part is over with the end of its spool, whatever the last record
+    // says.
+    const Attempt* attempt = book->last->live_attempt();
+    const Member* member = attempt == nullptr ? nullptr : attempt->FindMember(report_->worker);
+    if (member == nullptr || !member->missing) demand("the end", ended->job->id);
   }
 }
 
