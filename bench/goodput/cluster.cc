@@ -8,6 +8,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/scheduler/capacity.h"
+#include "server/scheduler/shares.h"
 
 namespace p2::goodput {
 
@@ -31,20 +33,9 @@ constexpr absl::Duration kMostOvertime = absl::Hours(2);
 }
 
 int HeldOn(const JobRecord& job, absl::string_view worker) {
-  const scheduler::Attempt* attempt = job.live_attempt();
-  if (attempt == nullptr) return 0;
-  const Member* member = attempt->FindMember(worker);
-  if (member == nullptr || member->state == MemberState::kEnded) return 0;
-  return static_cast<int>(std::count_if(attempt->ranks.begin(), attempt->ranks.end(),
-                                        [&](const auto& rank) { return rank.worker == worker; }));
-}
-
-int Held(const JobRecord& job) {
-  int held = 0;
-  if (const scheduler::Attempt* attempt = job.live_attempt(); attempt != nullptr) {
-    for (const Member& member : attempt->members) held += HeldOn(job, member.worker);
-  }
-  return held;
+  const std::vector<scheduler::RankPlacement> held = scheduler::HeldRanks(job);
+  return static_cast<int>(
+      std::count_if(held.begin(), held.end(), [&](const auto& rank) { return rank.worker == worker; }));
 }
 
 }  // namespace
@@ -227,7 +218,7 @@ std::tuple<Part, int, int> Cluster::PartOf(const JobRecord& record) const {
     const bool backoff = record.ready_mono != absl::InfinitePast() && record.ready_mono > now_;
     return {backoff ? Part::kBackoff : Part::kWaiting, record.needs->devices, 0};
   }
-  const int running = static_cast<int>(attempt->ranks.size()), held = Held(record);
+  const int running = static_cast<int>(attempt->ranks.size()), held = scheduler::HeldDevices(record);
   const auto it = gangs_.find({record.id, attempt->epoch});
   const bool killed = attempt->stop_mode == scheduler::StopMode::kKill;
   if (it == gangs_.end() || !it->second.stepping) return {killed ? Part::kStopping : Part::kRestart, running, held};

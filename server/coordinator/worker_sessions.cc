@@ -9,10 +9,8 @@ constexpr int kMessagesAhead = 256;  // Of one worker, waiting for the loop.
 
 }  // namespace
 
-absl::StatusOr<std::optional<p2::v1::ConnectResponse>> WorkerSession::Next(absl::Duration timeout) {
+absl::StatusOr<std::optional<p2::v1::ConnectResponse>> WorkerSession::Next() {
   absl::MutexLock lock(&mutex_);
-  auto ready = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return !outgoing_.empty() || closed_.has_value(); };
-  mutex_.AwaitWithTimeout(absl::Condition(&ready), timeout);
   if (closed_.has_value()) return *closed_;
   if (outgoing_.empty()) return std::optional<p2::v1::ConnectResponse>();
   std::optional<p2::v1::ConnectResponse> message = std::move(outgoing_.front());

@@ -12,7 +12,6 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
-#include "absl/time/time.h"
 #include "p2/v1/worker_service.pb.h"
 
 namespace p2::coordinator {
@@ -29,10 +28,9 @@ class WorkerSession {
   // worker's messages may be taken up. On any thread, and after the handler is gone.
   void Attach(std::function<void()> ready, std::function<void()> room);
 
-  // Next message to send, waiting at most `timeout` (real time). Empty: nothing came. An error ends the stream with it:
-  // UNAVAILABLE (p2d stops, or a newer stream of this worker took over), or what was wrong with a message of the
-  // worker.
-  absl::StatusOr<std::optional<p2::v1::ConnectResponse>> Next(absl::Duration timeout);
+  // Next message to send; empty: none now. An error ends the stream with it: UNAVAILABLE (p2d stops, or a newer stream
+  // of this worker took over), or what was wrong with a message of the worker.
+  absl::StatusOr<std::optional<p2::v1::ConnectResponse>> Next();
 
   // Queues a message; dropped once closed (it is issued again at the next connection).
   void Send(p2::v1::ConnectResponse message);

@@ -111,7 +111,7 @@ class PushStreams::Stream : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   std::atomic<bool> ready_ = false;
   absl::Mutex mutex_;
   std::unique_ptr<StreamSource> source_ ABSL_GUARDED_BY(mutex_);
-  absl::Time last_sent_ ABSL_GUARDED_BY(mutex_) = Clock::Real().Monotonic();
+  absl::Time last_sent_ ABSL_GUARDED_BY(mutex_);  // At first: when it was opened.
   absl::Status end_ ABSL_GUARDED_BY(mutex_);
   bool opened_ ABSL_GUARDED_BY(mutex_) = false;
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;

@@ -119,7 +119,7 @@ class WorkerService::Stream : public grpc::ServerBidiReactor<ConnectRequest, Con
       if (writing_ || finished_) return;
       if (!end_.has_value()) {
         if (session_ == nullptr) return;
-        absl::StatusOr<std::optional<ConnectResponse>> next = session_->Next(absl::ZeroDuration());
+        absl::StatusOr<std::optional<ConnectResponse>> next = session_->Next();
         if (next.ok() && !next->has_value()) return;
         if (next.ok()) {
           response_ = **std::move(next);

@@ -41,6 +41,8 @@ std::string RootsOf(const JobRecord& job) {
   return absl::StrCat(names.size() == 1 ? "root " : "roots ", absl::StrJoin(names, " and "));
 }
 
+bool SameSlot(const RankPlacement& a, const RankPlacement& b) { return a.worker == b.worker && a.slot == b.slot; }
+
 class Pass {
  public:
   explicit Pass(Draft& draft) : draft_(draft), state_(draft.base()), free_(state_.slots()) {}
@@ -85,8 +87,7 @@ class Pass {
     for (const std::string& id : state_.JobsOn(rank.worker)) {
       const JobRecord* job = draft_.Job(id);
       const std::vector<RankPlacement> held = HeldRanks(*job);
-      if (std::any_of(held.begin(), held.end(),
-                      [&](const RankPlacement& it) { return it.worker == rank.worker && it.slot == rank.slot; })) {
+      if (std::any_of(held.begin(), held.end(), [&](const RankPlacement& it) { return SameSlot(it, rank); })) {
         return job;
       }
     }
@@ -301,9 +302,8 @@ class Pass {
     if (kept_.count(job.id) > 0) Drop(job.id);
     for (auto& [id, hidden] : hidden_) {
       std::erase_if(hidden, [&](const RankPlacement& rank) {
-        return std::any_of(ranks.begin(), ranks.end(), [&](const RankPlacement& taken) {
-          return taken.worker == rank.worker && taken.slot == rank.slot;
-        });
+        return std::any_of(ranks.begin(), ranks.end(),
+                           [&](const RankPlacement& taken) { return SameSlot(taken, rank); });
       });
     }
     for (const std::string& account : AccountsOf(job)) more_held_[account] += devices;
@@ -342,9 +342,8 @@ class Pass {
   bool IsPromised(const RankPlacement& rank) const {
     return std::any_of(kept_.begin(), kept_.end(), [&](const auto& entry) {
       const Reservation& reservation = entry.second;
-      return reservation.preempting &&
-             std::any_of(reservation.ranks.begin(), reservation.ranks.end(),
-                         [&](const RankPlacement& it) { return it.worker == rank.worker && it.slot == rank.slot; });
+      return reservation.preempting && std::any_of(reservation.ranks.begin(), reservation.ranks.end(),
+                                                   [&](const RankPlacement& it) { return SameSlot(it, rank); });
     });
   }
 

@@ -158,7 +158,7 @@ class CoordinatorTest : public testing::Test {
   static std::vector<v1::ConnectResponse> Messages(WorkerSession& session) {
     std::vector<v1::ConnectResponse> messages;
     while (true) {
-      auto next = session.Next(absl::ZeroDuration());
+      auto next = session.Next();
       if (!next.ok() || !next->has_value()) return messages;
       messages.push_back(**std::move(next));
     }
