@@ -68,14 +68,13 @@ Report Cluster::Run() {
   if (setting_.mix_jobs == 0) Submit(setting_.devices, setting_.devices_min, int64_t{1} << 50);
   KeepFull();
   At(end_, [this] {
-    std::vector<std::string> live;
-    for (const auto& [id, job] : state_.live_jobs()) live.push_back(id);
-    for (const std::string& id : live) {
-      if (state_.FindJob(id) != nullptr) Tell(scheduler::StopJob{{"user:ann", "", "", {}}, id, "the time is over"});
+    for (const scheduler::JobPtr& job : state_.live_jobs().Sorted()) {
+      if (state_.FindJob(job->id) != nullptr)
+        Tell(scheduler::StopJob{{"user:ann", "", "", {}}, job->id, "the time is over"});
     }
   });
   while (now_ < end_ || !state_.live_jobs().empty()) {
-    if (now_ > end_ + kMostOvertime) Broken(absl::StrCat(state_.live_jobs().begin()->first, " does not end"));
+    if (now_ > end_ + kMostOvertime) Broken(absl::StrCat(state_.live_jobs().Sorted().front()->id, " does not end"));
     const absl::Time entry = calendar_.empty() ? absl::InfiniteFuture() : calendar_.begin()->first.first;
     const absl::Time next = std::min(NextTick(), entry);
     if (next == absl::InfiniteFuture()) Broken("nothing will ever happen");

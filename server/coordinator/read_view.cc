@@ -17,7 +17,8 @@ std::vector<typename Map::mapped_type> ValuesOf(const Map& map) {
 
 void ReadView::Reset(const scheduler::ClusterState& state) {
   absl::MutexLock lock(&mutex_);
-  jobs_ = state.live_jobs();
+  jobs_.clear();
+  for (scheduler::JobPtr& job : state.live_jobs().Sorted()) jobs_.emplace_hint(jobs_.end(), job->id, std::move(job));
   workers_ = state.workers();
   datasets_ = state.datasets();
   worker_list_ = nullptr;

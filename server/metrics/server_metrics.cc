@@ -112,14 +112,14 @@ void ServerMetrics::CountCheckpoints(const scheduler::ClusterState& state,
                                      absl::Span<const scheduler::Mutation> mutations) {
   std::set<std::string> changed;
   if (!std::exchange(counted_checkpoints_, true)) {
-    for (const auto& [id, job] : state.live_jobs()) changed.insert(id);
+    for (const scheduler::JobPtr& job : state.live_jobs().Sorted()) changed.insert(job->id);
   }
   for (const scheduler::Mutation& mutation : mutations) {
     if (const auto* put = std::get_if<scheduler::PutCheckpoint>(&mutation)) changed.insert(put->checkpoint->job);
     if (const auto* erase = std::get_if<scheduler::EraseCheckpoint>(&mutation)) changed.insert(erase->job);
   }
   for (const std::string& id : changed) {
-    if (!state.live_jobs().contains(id)) continue;
+    if (state.live_jobs().Find(id) == nullptr) continue;
     int64_t bytes = 0;
     for (const auto& [key, checkpoint] : state.CheckpointsOf(id)) bytes += checkpoint->size_bytes;
     gauges_->SetCheckpointBytes(id, bytes);

@@ -109,7 +109,7 @@ struct EraseReservation {
 };
 // Not stored: which scheduling pass is due.
 struct SetPassDue {
-  bool due = false;
+  PassNeed need = PassNeed::kNone;
 };
 // Not stored: what the last full pass found.
 struct PutPassMemo {

@@ -277,6 +277,16 @@ void Blame(Attempt& attempt, StatusReason reason, std::string message, std::opti
   attempt.exit_code = exit_code;
 }
 
+namespace {
+
+// A member gave its devices back. With quotas and reservations more hangs on that than whether they suit somebody.
+void RequestPassForFreed(Draft& draft) {
+  const bool alone = draft.base().quotas().empty() && draft.base().reservations().empty();
+  draft.RequestPass(alone ? PassNeed::kIfDevicesSuit : PassNeed::kFull);
+}
+
+}  // namespace
+
 void MemberEnded(Draft& draft, const SpoolReport& report, const AttemptEnded& ended) {
   JobRecord& job = draft.EditJob(report.job);
   Attempt& attempt = *job.EditLiveAttempt();
@@ -289,7 +299,7 @@ void MemberEnded(Draft& draft, const SpoolReport& report, const AttemptEnded& en
   member.state = MemberState::kEnded;
   member.missing = false;
   BlameExits(attempt, ended, report.worker, LostMember(draft, attempt));
-  draft.RequestPass();
+  RequestPassForFreed(draft);
   EndRest(draft, report.job);
 }
 
@@ -322,7 +332,7 @@ void EndMissing(Draft& draft, absl::string_view worker) {
     member.missing = false;
     Blame(attempt, StatusReason::kWorkerStopped,
           absl::StrCat("worker ", worker, " came back without attempt ", attempt.number));
-    draft.RequestPass();
+    RequestPassForFreed(draft);
     EndRest(draft, id);
   }
 }
@@ -405,7 +415,7 @@ void Settle(Draft& draft, absl::string_view id) {
   job.progress.images_per_second = 0;
   WatchNodes(draft, id, ended);
   draft.Event(JobName(id), "ATTEMPT_ENDED", DescribeEnd(ended));
-  draft.RequestPass();
+  RequestPassForFreed(draft);
   MoveOn(draft, id, ended, log_tail);
 }
 

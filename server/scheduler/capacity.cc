@@ -7,20 +7,23 @@
 
 namespace p2::scheduler {
 
-Suitable SuitableFor(const ClusterState& state, const JobShape& shape) {
+ShapeClasses ClassesFor(const ClusterState& state, const JobShape& shape) {
   const std::map<std::string, std::string>& queue = state.SelectorOf(shape.queue);
-  Suitable suitable;
-  std::map<std::string, int> exist, exist_but_for_roots;
+  ShapeClasses found;
   for (const auto& [id, in] : state.slots().classes()) {
     if (!SuitsButForRoots(shape, queue, in.traits)) continue;
-    int& all = exist_but_for_roots[in.traits.kind];
-    suitable.exist_but_for_roots = std::max(suitable.exist_but_for_roots, all += in.total);
-    if (!Suits(shape, queue, in.traits)) continue;
-    suitable.classes.push_back(id);
-    int& here = exist[in.traits.kind];
-    suitable.exist = std::max(suitable.exist, here += in.total);
+    found.but_for_roots.push_back(id);
+    if (Suits(shape, queue, in.traits)) found.classes.push_back(id);
   }
-  return suitable;
+  return found;
+}
+
+Suitable Count(const ClusterState& state, const ShapeClasses& classes) {
+  return {classes.classes, state.slots().MostOfAll(classes.classes), state.slots().MostOfAll(classes.but_for_roots)};
+}
+
+Suitable SuitableFor(const ClusterState& state, const JobShape& shape) {
+  return Count(state, ClassesFor(state, shape));
 }
 
 std::vector<RankPlacement> HeldRanks(const JobRecord& job) {

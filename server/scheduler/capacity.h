@@ -21,6 +21,9 @@ struct Suitable {
   int exist = 0, exist_but_for_roots = 0;
 };
 Suitable SuitableFor(const ClusterState& state, const JobShape& shape);
+// The two halves of it: what changes with classes and queues only, and the numbers of now.
+ShapeClasses ClassesFor(const ClusterState& state, const JobShape& shape);
+Suitable Count(const ClusterState& state, const ShapeClasses& classes);
 
 // Ranks of the job's live attempt whose slots are held.
 std::vector<RankPlacement> HeldRanks(const JobRecord& job);

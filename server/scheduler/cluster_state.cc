@@ -46,18 +46,24 @@ void ClusterState::Apply(const Mutation& mutation) {
       Overloaded{
           [&](const PutJob& put) { PutJobRecord(put.job); },
           [&](const EraseJob& erase) {
-            finished_jobs_.erase(erase.job);
+            finished_jobs_.Erase(erase.job);
             checkpoints_.erase(erase.job);
           },
           [&](const PutWorker& put) { PutWorkerRecord(put.worker); },
-          [&](const PutQueue& put) { queues_[put.queue->id] = put.queue; },
-          [&](const EraseQueue& erase) { queues_.erase(erase.queue); },
+          [&](const PutQueue& put) {
+            queues_[put.queue->id] = put.queue;
+            ++queue_changes_;
+          },
+          [&](const EraseQueue& erase) {
+            queues_.erase(erase.queue);
+            ++queue_changes_;
+          },
           [&](const PutShare& put) { shares_[put.share.id] = put.share; },
           [&](const PutQuota& put) { quotas_[put.quota.id] = put.quota; },
           [&](const EraseQuota& erase) { quotas_.erase(erase.id); },
           [&](const PutReservation& put) { reservations_[put.reservation.job] = put.reservation; },
           [&](const EraseReservation& erase) { reservations_.erase(erase.job); },
-          [&](const SetPassDue& set) { pass_due_ = set.due; },
+          [&](const SetPassDue& set) { pass_need_ = set.need; },
           [&](const PutPassMemo& put) { pass_memo_ = put.memo; },
           [&](const PutDataset& put) { datasets_[put.dataset->id] = put.dataset; },
           [&](const PutCheckpoint& put) { checkpoints_[put.checkpoint->job][KeyOf(*put.checkpoint)] = put.checkpoint; },
@@ -120,11 +126,10 @@ bool OfferSameSlots(const WorkerRecord& a, const WorkerRecord& b) {
 }  // namespace
 
 void ClusterState::PutJobRecord(const JobPtr& job) {
-  JobPtr old;
-  if (auto it = live_jobs_.find(job->id); it != live_jobs_.end()) {
-    old = it->second;
+  const JobPtr old = live_jobs_.Find(job->id);
+  if (old != nullptr) {
     if (StandAlike(*old, *job)) {
-      it->second = job;
+      live_jobs_.Put(job);
       return queue_.Told(*job);
     }
     Index(old, false);
@@ -132,10 +137,10 @@ void ClusterState::PutJobRecord(const JobPtr& job) {
     job_values_.Remember(*job);
   }
   if (IsTerminal(job->state)) {
-    live_jobs_.erase(job->id);
-    finished_jobs_[job->id] = job;
+    live_jobs_.Erase(job->id);
+    finished_jobs_.Put(job);
   } else {
-    live_jobs_[job->id] = job;
+    live_jobs_.Put(job);
     Index(job, true);
   }
   if (old != nullptr && HoldSameSlots(*old, *job)) return;
@@ -163,7 +168,7 @@ void ClusterState::UpdateSlots(const std::string& id, bool offer) {
   const WorkerPtr worker = FindWorker(id);
   if (worker == nullptr) return;
   std::vector<const JobRecord*> jobs;
-  for (const std::string& job : JobsOn(id)) jobs.push_back(live_jobs_.at(job).get());
+  for (const std::string& job : JobsOn(id)) jobs.push_back(live_jobs_.Find(job).get());
   const std::set<std::string> held = HeldSlots(*worker, jobs);
   return offer ? slots_.Update(*worker, held) : slots_.UpdateHeld(*worker, held);
 }
@@ -218,17 +223,18 @@ void ClusterState::Index(const JobPtr& record, bool add) {
 
 void ClusterState::LoadFinished(JobPtr job, const std::vector<CheckpointPtr>& checkpoints) {
   for (const CheckpointPtr& checkpoint : checkpoints) checkpoints_[job->id][KeyOf(*checkpoint)] = checkpoint;
-  finished_jobs_[job->id] = std::move(job);
+  finished_jobs_.Put(std::move(job));
 }
 
 void ClusterState::DropFinished() {
-  for (const auto& [id, job] : finished_jobs_) checkpoints_.erase(id);
-  finished_jobs_.clear();
+  if (finished_jobs_.empty()) return;
+  for (const JobPtr& job : finished_jobs_.Sorted()) checkpoints_.erase(job->id);
+  finished_jobs_.Clear();
 }
 
 const JobPtr& ClusterState::FindJob(absl::string_view id) const {
-  const JobPtr& job = FindIn(live_jobs_, id);
-  return job != nullptr ? job : FindIn(finished_jobs_, id);
+  const JobPtr& job = live_jobs_.Find(id);
+  return job != nullptr ? job : finished_jobs_.Find(id);
 }
 
 const WorkerPtr& ClusterState::FindWorker(absl::string_view id) const { return FindIn(workers_, id); }

@@ -13,6 +13,7 @@
 #include "absl/strings/string_view.h"
 #include "server/scheduler/action.h"
 #include "server/scheduler/ending.h"
+#include "server/scheduler/job_table.h"
 #include "server/scheduler/job_values.h"
 #include "server/scheduler/queue_index.h"
 #include "server/scheduler/slot_index.h"
@@ -29,7 +30,8 @@ struct Counters {
 // Of ClusterState::Checkpoints.
 std::tuple<int64_t, int64_t, std::string> KeyOf(const CheckpointRecord& checkpoint);
 
-// Thread-compatible; the coordinator's loop thread owns the only one. Ordered containers throughout: iteration decides.
+// Thread-compatible; the coordinator's loop thread owns the only one. What is iterated over is ordered: iteration
+// decides.
 class ClusterState {
  public:
   using Jobs = absl::btree_map<std::string, JobPtr, std::less<>>;
@@ -59,8 +61,7 @@ class ClusterState {
   // Empty if there are none.
   const Checkpoints& CheckpointsOf(absl::string_view job) const;
 
-  const Jobs& live_jobs() const { return live_jobs_; }
-  const Jobs& finished_jobs() const { return finished_jobs_; }  // Loaded ones only.
+  const JobTable& live_jobs() const { return live_jobs_; }
   // IDs of live jobs that hold or await devices on a worker: those with a live attempt that names it.
   const std::set<std::string>& JobsOn(absl::string_view worker) const;
   // IDs of live jobs that read a checkpoint of job `source`, or would at their next start.
@@ -78,6 +79,8 @@ class ClusterState {
   const JobValues& job_values() const { return job_values_; }
   const QueueIndex& queue() const { return queue_; }
   const SlotIndex& slots() const { return slots_; }
+  // Changes whenever a shape may have got other classes: classes came or went, or a queue has other workers.
+  int64_t classes_generation() const { return slots_.generation() + queue_changes_; }
   // Devices held and jobs QUEUED or PAUSED, by `projects/{project}` and `users/{owner}`.
   int HeldBy(absl::string_view account) const { return CountOf(held_by_, account); }
   int QueuedBy(absl::string_view account) const { return CountOf(queued_by_, account); }
@@ -90,7 +93,8 @@ class ClusterState {
   const Quotas& quotas() const { return quotas_; }
   const Reservations& reservations() const { return reservations_; }
   // Something changed that a scheduling pass has not seen: step SchedulePass until it is false.
-  bool pass_due() const { return pass_due_; }
+  bool pass_due() const { return pass_need_ != PassNeed::kNone; }
+  PassNeed pass_need() const { return pass_need_; }
   // Null before the first.
   const PassMemo* pass_memo() const { return pass_memo_.get(); }
   const Workers& workers() const { return workers_; }
@@ -112,7 +116,7 @@ class ClusterState {
   // `offer`: what the worker offers may have changed, not only what is held.
   void UpdateSlots(const std::string& worker, bool offer);
 
-  Jobs live_jobs_, finished_jobs_;
+  JobTable live_jobs_, finished_jobs_;  // Finished: loaded ones only.
   Workers workers_;
   Datasets datasets_;
   std::map<std::string, Checkpoints, std::less<>> checkpoints_;
@@ -124,7 +128,8 @@ class ClusterState {
   Shares shares_;
   Quotas quotas_;
   Reservations reservations_;
-  bool pass_due_ = false;
+  PassNeed pass_need_ = PassNeed::kNone;
+  int64_t queue_changes_ = 0;
   std::shared_ptr<const PassMemo> pass_memo_;
   // Derived from live_jobs_ and workers_.
   std::map<std::string, std::set<std::string>, std::less<>> jobs_on_, readers_of_, broke_on_;

@@ -5,6 +5,7 @@
 #include "absl/strings/str_join.h"
 #include "common/error_reason.h"
 #include "common/status_macros.h"
+#include "server/scheduler/capacity.h"
 #include "server/scheduler/decisions.h"
 
 namespace p2::scheduler {
@@ -115,6 +116,9 @@ absl::Status CheckQueuedQuota(const Draft& draft, const CreateJob& command) {
 const Blocked* KnownToBeBlocked(const ClusterState& state, const JobRecord& job) {
   const PassMemo* memo = state.pass_memo();
   if (state.pass_due() || memo == nullptr || job.priority > memo->least_priority) return nullptr;
+  for (const std::string& account : AccountsOf(job)) {
+    if (state.quotas().contains(account)) return nullptr;  // That may be what holds it back.
+  }
   const std::optional<QueueIndex::ShapeId> shape = state.queue().FindShape(ShapeOf(job));
   if (!shape.has_value()) return nullptr;
   const auto blocked = memo->shapes.find(*shape);
@@ -351,7 +355,7 @@ absl::Status Handle(Draft& draft, const UncordonWorker& command) {
   worker.drain_by_mono = absl::InfiniteFuture();
   draft.Event(WorkerName(command.worker), "WORKER_UNCORDONED", "", command.info.actor);
   draft.set_answer(WorkerName(command.worker));
-  draft.RequestPass();
+  draft.RequestPass(PassNeed::kIfDevicesSuit);
   return absl::OkStatus();
 }
 

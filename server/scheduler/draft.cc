@@ -31,7 +31,7 @@ void Bug(absl::string_view message) {
 }
 
 Draft::Draft(const ClusterState& state, const Moment& now, const StepOptions& options)
-    : state_(state), now_(now), options_(options), counters_(state.counters()), pass_due_(state.pass_due()) {}
+    : state_(state), now_(now), options_(options), counters_(state.counters()), pass_need_(state.pass_need()) {}
 
 const JobRecord* Draft::Job(absl::string_view id) const {
   if (auto it = jobs_.find(id); it != jobs_.end()) return it->second.record.get();
@@ -81,9 +81,9 @@ std::vector<const JobRecord*> Draft::LiveJobs() const {
     if (!IsTerminal(changed->second.record->state)) live.push_back(changed->second.record.get());
     ++changed;
   };
-  for (const auto& [id, job] : state_.live_jobs()) {
-    while (changed != jobs_.end() && changed->first < id) take_changed();
-    if (changed != jobs_.end() && changed->first == id) {
+  for (const JobPtr& job : state_.live_jobs().Sorted()) {
+    while (changed != jobs_.end() && changed->first < job->id) take_changed();
+    if (changed != jobs_.end() && changed->first == job->id) {
       take_changed();
     } else {
       live.push_back(job.get());
@@ -178,7 +178,7 @@ StepResult Draft::Finish() && {
   if (!(counters_ == state_.counters())) {
     result_.mutations.push_back(SetCounters{counters_.job_revision, counters_.event_revision, counters_.create_order});
   }
-  if (pass_due_ != state_.pass_due()) result_.mutations.push_back(SetPassDue{pass_due_});
+  if (pass_need_ != state_.pass_need()) result_.mutations.push_back(SetPassDue{pass_need_});
   return std::move(result_);
 }
 

@@ -1,6 +1,7 @@
 // What one Step() has changed so far, over the state that it began with.
 #pragma once
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <string>
@@ -71,9 +72,9 @@ class Draft {
   void set_request_id(std::string request_id) { request_id_ = std::move(request_id); }
 
   // The capacity or the queue changed: a scheduling pass is due.
-  void RequestPass() { pass_due_ = true; }
+  void RequestPass(PassNeed need = PassNeed::kFull) { pass_need_ = std::max(pass_need_, need); }
   // The pass itself ends with this; `again`: it made room that it has not given away yet.
-  void PassDone(bool again) { pass_due_ = again; }
+  void PassDone(bool again) { pass_need_ = again ? PassNeed::kFull : PassNeed::kNone; }
 
   int64_t NextCreateOrder() { return ++counters_.create_order; }
   void SkipRevisions(int64_t count) { counters_.job_revision += count; }
@@ -99,7 +100,7 @@ class Draft {
   std::map<std::string, int, std::less<>> added_by_;
   JobValues added_values_;
   std::string request_id_;
-  bool pass_due_;
+  PassNeed pass_need_;
   StepResult result_;
 };
 

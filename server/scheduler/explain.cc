@@ -107,7 +107,7 @@ class WaitExplainer {
     const Allowance allowance = AllowanceOf(state_, job_, {});
     Block(allowance.limit, absl::StrCat("holds ", Count(state_.HeldBy(allowance.limit), "device"), ", and ",
                                         allowance.within.value_or(0), " more are within its quota"));
-    for (const auto& [id, other] : state_.live_jobs()) {
+    for (const JobPtr& other : state_.live_jobs().Sorted()) {
       const bool same = allowance.limit == absl::StrCat("users/", other->details->owner) ||
                         allowance.limit == absl::StrCat("projects/", other->details->project);
       if (same && HeldDevices(*other) > 0) BlockByHolder(*other);

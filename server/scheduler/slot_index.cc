@@ -116,6 +116,35 @@ void SlotIndex::UpdateHeld(const WorkerRecord& worker, const std::set<std::strin
   }
 }
 
+namespace {
+
+// The largest sum of count(class) over the classes of one kind.
+template <typename CountOf>
+int MostOfOneKind(const SlotIndex& index, const std::vector<SlotIndex::ClassId>& classes, const CountOf& count) {
+  const auto kind_of = [&](size_t i) -> const std::string& { return index.classes().at(classes[i]).traits.kind; };
+  int most = 0;
+  for (size_t first = 0; first < classes.size(); ++first) {
+    int sum = 0;
+    for (size_t i = 0; i < classes.size(); ++i) {
+      if (kind_of(i) != kind_of(first)) continue;
+      if (i < first) break;  // Counted already.
+      sum += count(classes[i]);
+    }
+    most = std::max(most, sum);
+  }
+  return most;
+}
+
+}  // namespace
+
+int SlotIndex::MostFree(const std::vector<ClassId>& classes) const {
+  return MostOfOneKind(*this, classes, [&](ClassId id) { return classes_.at(id).free; });
+}
+
+int SlotIndex::MostOfAll(const std::vector<ClassId>& classes) const {
+  return MostOfOneKind(*this, classes, [&](ClassId id) { return classes_.at(id).total; });
+}
+
 const Buckets& FreeSlots::Buckets(ClassId id) const {
   const auto changed = changed_.find(id);
   return changed != changed_.end() ? changed->second.buckets : index_.classes().at(id).buckets;
@@ -234,6 +263,7 @@ FreeSlots::Picks FreeSlots::FewestWorkers(int devices, const std::vector<ClassId
 
 std::optional<std::vector<RankPlacement>> FreeSlots::Place(int most, int least,
                                                            const std::vector<ClassId>& classes) const {
+  if (MostOfOneKind(index_, classes, [&](ClassId id) { return Free(id); }) < std::max(least, 1)) return std::nullopt;
   std::map<std::string, std::vector<ClassId>> by_kind;
   for (const ClassId id : classes) by_kind[index_.classes().at(id).traits.kind].push_back(id);
   Picks best;

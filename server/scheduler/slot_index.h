@@ -50,6 +50,9 @@ class SlotIndex {
   const Classes& classes() const { return classes_; }
   const std::string& NodeName(SlotClass::Node node) const { return names_[node]; }
   std::optional<SlotClass::Node> FindNode(absl::string_view worker) const;
+  // Free slots of the kind of which these classes have the most, and all such slots.
+  int MostFree(const std::vector<ClassId>& classes) const;
+  int MostOfAll(const std::vector<ClassId>& classes) const;
   // The class of a worker's slot; nullopt if no gang may have it.
   std::optional<std::pair<ClassId, SlotClass::Node>> ClassWith(SlotClass::Node node, absl::string_view slot) const;
   // Changes whenever a class appears or goes: what was found out about classes is void then.

@@ -455,9 +455,28 @@ struct Blocked {
   std::string message;
   bool operator==(const Blocked&) const = default;
 };
+// Classes of slots (SlotIndex::ClassId) on which ranks of one shape may run, and those on which they might if all
+// workers saw its roots.
+struct ShapeClasses {
+  std::vector<int> classes, but_for_roots;
+};
+struct KnownClasses {
+  int64_t generation = 0;  // ClusterState::classes_generation() that it is true of.
+  std::map<int, ShapeClasses> of_shape;
+};
 struct PassMemo {
   std::map<int, Blocked> shapes;
   int least_priority = 0;  // Of jobs that have devices reserved: a new job above it may come before them.
+  // Somebody waits first for devices of which nobody knows when they come: nothing is reserved for that job.
+  bool plans_missing = false;
+  std::shared_ptr<const KnownClasses> classes;  // Never null.
+};
+
+// What a scheduling pass is due for; the higher includes the lower.
+enum class PassNeed {
+  kNone,
+  kIfDevicesSuit,  // Free devices came, and nothing else changed: a pass is needed if some shape that waits might fit.
+  kFull,
 };
 
 using JobPtr = std::shared_ptr<const JobRecord>;

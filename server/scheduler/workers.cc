@@ -192,7 +192,7 @@ absl::Status Handle(Draft& draft, const WorkerConnected& event) {
   for (const auto& [key, deletion] : draft.base().deletions()) {
     if (SeesRoot(event.hello, "", deletion.root_id)) draft.Act(DeletePath{id, deletion.root_id, deletion.path});
   }
-  draft.RequestPass();
+  draft.RequestPass(PassNeed::kIfDevicesSuit);
   return absl::OkStatus();
 }
 

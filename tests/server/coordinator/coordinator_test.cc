@@ -163,8 +163,8 @@ class CoordinatorTest : public testing::Test {
       messages.push_back(**std::move(next));
     }
   }
-  // Returns once the loop is done with everything before: also with what a round does after its answers (it acknowledges
-  // spools and thins metrics), for the second tick is taken in a later round than the first.
+  // Returns once the loop is done with everything before: also with what a round does after its answers (it
+  // acknowledges spools and thins metrics), for the second tick is taken in a later round than the first.
   void Sync() {
     EXPECT_TRUE(coordinator_->Execute(scheduler::Tick{}).ok());
     EXPECT_TRUE(coordinator_->Execute(scheduler::Tick{}).ok());

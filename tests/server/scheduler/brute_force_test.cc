@@ -90,14 +90,14 @@ class Case {
 
   void Check() {
     std::vector<JobPtr> queue;
-    for (const auto& [id, job] : before_.live_jobs()) {
+    for (const JobPtr& job : before_.live_jobs().Sorted()) {
       if (job->state == JobState::kQueued) queue.push_back(job);
     }
     std::sort(queue.begin(), queue.end(), [](const JobPtr& a, const JobPtr& b) {
       return std::make_tuple(-a->priority, a->create_order) < std::make_tuple(-b->priority, b->create_order);
     });
     std::set<Slot> held;
-    for (const auto& [id, job] : before_.live_jobs()) Hold(*job, held);
+    for (const JobPtr& job : before_.live_jobs().Sorted()) Hold(*job, held);
     const std::set<Slot> busy = held;
     std::vector<Reservation> ahead;  // Of jobs before.
     bool somebody_waits = false;
@@ -142,12 +142,12 @@ class Case {
       for (const RootRecord& root : worker->roots) absl::StrAppend(&text, " ", root.id);
       absl::StrAppend(&text, "\n");
     }
-    for (const auto& [id, job] : before_.live_jobs()) {
+    for (const JobPtr& job : before_.live_jobs().Sorted()) {
       const JobNeeds& needs = *job->needs;
-      absl::StrAppend(&text, id, ": ", JobStateName(job->state), " ", needs.least_devices(), " to ", needs.devices, " ",
-                      needs.kind, " on ", needs.checkpoint_root_id, " priority ", job->priority,
+      absl::StrAppend(&text, job->id, ": ", JobStateName(job->state), " ", needs.least_devices(), " to ", needs.devices,
+                      " ", needs.kind, " on ", needs.checkpoint_root_id, " priority ", job->priority,
                       needs.preemptible ? "" : " not preemptible", "; after: ");
-      const JobPtr after = cluster_.state.FindJob(id);
+      const JobPtr after = cluster_.state.FindJob(job->id);
       absl::StrAppend(&text, JobStateName(after->state));
       if (const Attempt* attempt = after->live_attempt(); attempt != nullptr) {
         for (const RankPlacement& rank : attempt->ranks) absl::StrAppend(&text, " ", rank.worker, "/", rank.slot);
@@ -163,8 +163,8 @@ class Case {
   }
 
   void Count(std::map<std::string, int>& counts) const {
-    for (const auto& [id, job] : cluster_.state.live_jobs()) {
-      if (id.front() == 'b') continue;
+    for (const JobPtr& job : cluster_.state.live_jobs().Sorted()) {
+      if (job->id.front() == 'b') continue;
       ++counts[std::string(JobStateName(job->state))];
       counts["backfill"] += job->live_attempt() != nullptr && job->live_attempt()->backfill;
     }

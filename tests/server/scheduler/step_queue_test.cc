@@ -27,8 +27,8 @@ class QueueTest : public testing::Test {
   }
   std::vector<std::string> Running() {
     std::vector<std::string> ids;
-    for (const auto& [id, job] : cluster_.state.live_jobs()) {
-      if (job->live_attempt() != nullptr && job->live_attempt()->stop_mode == StopMode::kNone) ids.push_back(id);
+    for (const JobPtr& job : cluster_.state.live_jobs().Sorted()) {
+      if (job->live_attempt() != nullptr && job->live_attempt()->stop_mode == StopMode::kNone) ids.push_back(job->id);
     }
     return ids;
   }

@@ -510,7 +510,7 @@ void Checker::CountDevices(const JobRecord* before, const JobRecord* after) {
 // Usage of devices is computed from live leases: shares and quotas count what gangs hold, no more and no less.
 void Checker::CountsComeFromLeases(const ClusterState& state, const FakeStore& store) {
   std::map<std::string, int> accounts, shares, queued;
-  for (const auto& [id, job] : state.live_jobs()) {
+  for (const JobPtr& job : state.live_jobs().Sorted()) {
     const int held = HeldBy(*job);
     accounts[absl::StrCat("users/", job->details->owner)] += held;
     accounts[absl::StrCat("projects/", job->details->project)] += held;

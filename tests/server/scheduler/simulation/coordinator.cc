@@ -13,6 +13,8 @@ namespace {
 
 // A pass that always wants another would hang p2d.
 constexpr int kMostPasses = 100;
+// How often it is looked whether a pass is missing.
+constexpr int64_t kCommitsAPass = 50;
 
 }  // namespace
 
@@ -73,6 +75,7 @@ void World::Commit() {
     for (const Action& action : taken.result->actions) Deliver(action);
   }
   state_.DropFinished();
+  if (++commits_ % kCommitsAPass == 0) CheckThatNoPassIsMissing();
   unchecked_ += static_cast<int64_t>(batch_.size());
   batch_.clear();
   erased_in_batch_.clear();
@@ -80,6 +83,21 @@ void World::Commit() {
   if (unchecked_ >= options_.whole_check_every) {
     checker_.CheckWhole(state_, store_);
     unchecked_ = 0;
+  }
+}
+
+void World::CheckThatNoPassIsMissing() {
+  // Reservations are looked after at every tick.
+  const auto& backing_off = state_.queue().backing_off();
+  const bool backoff_passed = !backing_off.empty() && backing_off.begin()->first <= now_.mono;
+  if (!state_.reservations().empty() || backoff_passed) return;
+  const absl::StatusOr<StepResult> pass = Step(state_, SchedulePass{}, now_, options_.step);
+  for (const Mutation& mutation : pass->mutations) {
+    const auto* put = std::get_if<PutJob>(&mutation);
+    if (put == nullptr || put->job->state != JobState::kStarting) continue;
+    if (state_.FindJob(put->job->id)->state == JobState::kStarting) continue;
+    checker_.Violate("pass missing",
+                     absl::StrCat("a pass that nobody asked for starts job ", put->job->id, ": ", put->job->message));
   }
 }
 

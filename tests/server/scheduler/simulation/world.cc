@@ -105,18 +105,18 @@ void World::Heal(uint64_t seed) {
       while (node.session != 0 && node.sent < node.spooled) Report(node, draws);
       Commit();
     }
-    const auto& live = state_.live_jobs();
-    if (std::all_of(live.begin(), live.end(), [](const auto& it) {
-          return it.second->state == JobState::kPaused || it.second->reason == StatusReason::kNotEnoughDevices ||
-                 it.second->reason == StatusReason::kRootNotVisible;
+    const std::vector<JobPtr> live = state_.live_jobs().Sorted();
+    if (std::all_of(live.begin(), live.end(), [](const JobPtr& job) {
+          return job->state == JobState::kPaused || job->reason == StatusReason::kNotEnoughDevices ||
+                 job->reason == StatusReason::kRootNotVisible;
         })) {
       return;
     }
   }
-  for (const auto& [id, job] : state_.live_jobs()) {
+  for (const JobPtr& job : state_.live_jobs().Sorted()) {
     if (job->state == JobState::kPaused) continue;
     checker_.Violate("starved",
-                     absl::StrCat("job ", id, " never ended: ", JobStateName(job->state), ": ", job->message));
+                     absl::StrCat("job ", job->id, " never ended: ", JobStateName(job->state), ": ", job->message));
   }
 }
 

@@ -131,6 +131,8 @@ class World {
   void Restart(Draws& draws);
   void LoadFinished(const Event& event);
   void LoadFinished(absl::string_view job);
+  // Violates "pass missing" if a pass that nobody asked for would start a job.
+  void CheckThatNoPassIsMissing();
   void Note(const Mutation& mutation);
   void Deliver(const Action& action);
 
@@ -207,7 +209,7 @@ class World {
   bool trouble_ = true;
   bool transcribe_ = false;
   std::vector<std::string> transcript_;
-  int64_t events_ = 0, unchecked_ = 0;
+  int64_t events_ = 0, unchecked_ = 0, commits_ = 0;
   int64_t steps_ = 0, timed_steps_ = 0;  // Passes included.
   int untimed_ = 0;
   absl::Duration core_time_;

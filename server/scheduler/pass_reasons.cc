@@ -1,0 +1,129 @@
+#include <algorithm>
+#include <set>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "server/scheduler/scheduling_pass.h"
+
+namespace p2::scheduler {
+namespace {
+
+std::string Devices(const JobShape& shape) {
+  const std::string count = shape.least_devices < shape.devices
+                                ? absl::StrCat(shape.least_devices, " to ", shape.devices)
+                                : absl::StrCat(shape.devices);
+  return absl::StrCat(count, shape.kind.empty() ? "" : " ", shape.kind, shape.devices == 1 ? " device" : " devices");
+}
+
+// ` (NVIDIA H100, p2 0.1.0: training.bitwise is required)`.
+std::string NumericsOf(const JobRecord& job) {
+  if (!job.needs->bitwise || job.numerics_version.empty()) return "";
+  return absl::StrCat(" (", job.numerics_device, job.numerics_device.empty() ? "" : ", ", "p2 ", job.numerics_version,
+                      ": training.bitwise is required)");
+}
+
+std::string RootsOf(const JobRecord& job) {
+  std::set<std::string> names;
+  const JobNeeds& needs = *job.needs;
+  for (const std::string& name : {needs.checkpoint_root, needs.dataset_root}) names.insert(name);
+  if (job.ReadsSource()) names.insert(needs.source.root);
+  names.erase("");
+  return absl::StrCat(names.size() == 1 ? "root " : "roots ", absl::StrJoin(names, " and "));
+}
+
+}  // namespace
+
+StatusReason TooFewExist(const Suitable& suitable, int least) {
+  return suitable.exist_but_for_roots < least ? StatusReason::kNotEnoughDevices : StatusReason::kRootNotVisible;
+}
+
+Blocked TooFewExist(const JobRecord& job, const JobShape& wants, const Suitable& suitable) {
+  const StatusReason reason = TooFewExist(suitable, wants.least_devices);
+  const std::string devices = Devices(wants);
+  if (reason == StatusReason::kRootNotVisible)
+    return {reason, absl::StrCat("needs ", devices, " on workers that see ", RootsOf(job))};
+  return {reason, absl::StrCat("needs ", devices, NumericsOf(job), ", more than all ready workers have")};
+}
+
+Blocked Waiting(const JobShape& wants) {
+  return {StatusReason::kWaitingForDevices,
+          absl::StrCat("needs ", Devices(wants), "; too few of those that suit are free")};
+}
+
+Blocked OverQuota(const JobShape& wants, const Allowance& allowance) {
+  return {StatusReason::kQuotaExceeded,
+          absl::StrCat("needs ", Devices(wants), ", more than the quota of ", allowance.limit, " leaves")};
+}
+
+void SchedulingPass::Explain() {
+  const PassMemo* before = state_.pass_memo();
+  std::set<ShapeId> changed;
+  for (const auto& [shape, blocked] : blocked_shapes_) {
+    const bool known = before != nullptr && before->shapes.count(shape) > 0 && before->shapes.at(shape) == blocked;
+    if (!known) changed.insert(shape);
+  }
+  if (!state_.quotas().empty()) FindOverQuota();
+  for (const auto& [line, blocked] : reasons_) ExplainLine(*line, blocked);
+  if (!changed.empty()) {
+    for (const auto& [priority, projects] : state_.queue().ready()) {
+      for (const auto& [project, owners] : projects) {
+        for (const auto& [owner, lines] : owners) {
+          for (const auto& [shape, line] : lines) {
+            if (changed.count(shape) > 0 && reasons_.count(&line) == 0) ExplainLine(line, blocked_shapes_.at(shape));
+          }
+        }
+      }
+    }
+  }
+  for (const std::string& id : state_.queue().unexplained()) {
+    const JobPtr& job = state_.FindJob(id);
+    const auto line = reasons_.empty() ? reasons_.end() : reasons_.find(&state_.queue().LineOf(*job));
+    const auto shape = blocked_shapes_.find(state_.queue().ShapeIdOf(*job));
+    if (line != reasons_.end()) {
+      SetReason(job, line->second);
+    } else if (shape != blocked_shapes_.end()) {
+      SetReason(job, shape->second);
+    }
+  }
+}
+
+void SchedulingPass::FindOverQuota() {
+  for (const auto& [priority, projects] : state_.queue().ready()) {
+    for (const auto& [project, owners] : projects) {
+      for (const auto& [owner, lines] : owners) {
+        const Allowance allowance =
+            AllowanceOf(state_, *state_.FindJob(lines.begin()->second.begin()->job), more_held_);
+        if (!allowance.borrowed.has_value()) continue;
+        for (const auto& [shape, line] : lines) {
+          const auto blocked = blocked_shapes_.find(shape);
+          const JobShape& needs = state_.queue().Shape(shape);
+          if (blocked != blocked_shapes_.end() && blocked->second.reason == StatusReason::kWaitingForDevices &&
+              *allowance.borrowed < needs.least_devices) {
+            reasons_[&line] = OverQuota(needs, allowance);
+          }
+        }
+      }
+    }
+  }
+}
+
+void SchedulingPass::ExplainLine(const QueueIndex::Line& line, const Blocked& blocked) {
+  const auto told = std::find_if(line.begin(), line.end(), [&](const LinePlace& place) {
+    return state_.queue().unexplained().count(place.job) == 0 &&
+           draft_.Now(state_.FindJob(place.job))->state == JobState::kQueued;
+  });
+  if (told == line.end()) return;
+  const JobRecord& first = *draft_.Now(state_.FindJob(told->job));
+  if (first.reason == blocked.reason && first.message == blocked.message) return;
+  for (const LinePlace& place : line) SetReason(state_.FindJob(place.job), blocked);
+}
+
+void SchedulingPass::SetReason(const JobPtr& base, const Blocked& blocked) {
+  const JobRecord& job = *draft_.Now(base);
+  if (job.state != JobState::kQueued || (job.reason == blocked.reason && job.message == blocked.message)) return;
+  JobRecord& touched = draft_.TouchJob(base);
+  touched.reason = blocked.reason;
+  touched.message = blocked.message;
+}
+
+}  // namespace p2::scheduler
