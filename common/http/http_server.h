@@ -22,7 +22,8 @@ struct Response {
   std::string body;
 };
 
-// Called from the server's threads, several at a time: must be thread-safe and must not block for long.
+// Called from the server's threads, several at a time: must be thread-safe and must not block for long. The threads
+// have a lower priority (niceness + 5) than those that do the work.
 using Handler = std::function<Response()>;
 
 struct HttpServerOptions {

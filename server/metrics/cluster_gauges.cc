@@ -4,6 +4,7 @@
 #include <set>
 #include <utility>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/strings/match.h"
 #include "absl/strings/string_view.h"
 #include "common/metric_names.h"
@@ -54,12 +55,21 @@ void AddQueue(const std::vector<JobPtr>& jobs, std::vector<MetricFamily>& out) {
   std::map<std::string, int> devices = {{"cpu", 0}, {"cuda", 0}, {"any", 0}};
   for (const StatusReason reason : kWaiting) reasons[{"default", std::string(ReasonName(reason))}] = 0;
   for (const JobState state : kLiveStates) states[{std::string(scheduler::JobStateName(state)), "default"}] = 0;
+  // Counted by what a job holds, named once: a queue may be 100,000 long, and this is done at every scrape.
+  absl::flat_hash_map<std::pair<JobState, absl::string_view>, int> in_state;
+  absl::flat_hash_map<std::pair<absl::string_view, StatusReason>, int> for_reason;
+  absl::flat_hash_map<absl::string_view, int> of_kind;
   for (const JobPtr& job : jobs) {
-    ++states[{std::string(scheduler::JobStateName(job->state)), job->details->queue}];
+    ++in_state[{job->state, job->details->queue}];
     if (job->state != JobState::kQueued) continue;
-    ++reasons[{job->details->queue, std::string(ReasonName(job->reason))}];
-    devices[job->needs->kind.empty() ? "any" : job->needs->kind] += job->needs->devices;
+    ++for_reason[{job->details->queue, job->reason}];
+    of_kind[job->needs->kind] += job->needs->devices;
   }
+  for (const auto& [key, count] : in_state)
+    states[{std::string(scheduler::JobStateName(key.first)), std::string(key.second)}] += count;
+  for (const auto& [key, count] : for_reason)
+    reasons[{std::string(key.first), std::string(ReasonName(key.second))}] += count;
+  for (const auto& [kind, count] : of_kind) devices[kind.empty() ? "any" : std::string(kind)] += count;
   MetricFamily by_state = Family(metric::kJobs, "Jobs that have not ended, by state and queue.");
   for (const auto& [key, count] : states) Add(by_state, {{"state", key.first}, {"queue", key.second}}, count);
   MetricFamily pending = Family(metric::kPendingJobs, "Queued jobs, by queue and by the reason why they wait.");
@@ -214,8 +224,8 @@ void ClusterGauges::AddJobs(std::vector<JobPtr> jobs, std::vector<MetricFamily>&
                               "How long training of a live job stood still for its last reported checkpoint.");
   MetricFamily lag = Family(metric::kCheckpointDurableLagSeconds,
                             "From the copy of a live job's state to its durable checkpoint, of the last reported one.");
-  absl::MutexLock lock(&mutex_);
   for (const JobPtr& job : jobs) {
+    absl::MutexLock lock(&mutex_);  // Of each: who has news of a job does not wait for all.
     const std::pair<std::string, std::string> label = {"job_id", job->id};
     Add(images, {label}, static_cast<double>(job->progress.images_seen));
     if (job->state == JobState::kRunning) Add(rate, {label}, job->progress.images_per_second);

@@ -2,10 +2,12 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <memory>
 #include <string>
@@ -59,6 +61,16 @@ std::unique_ptr<HttpServer> MustStart(std::map<std::string, Handler> handlers, H
 TEST(HttpServerTest, AnswersAPathWithItsHandler) {
   const auto server = MustStart({{"/hello", [] { return Response{.body = "world"}; }}});
   EXPECT_THAT(Get(server->port(), "/hello"), AllOf(StartsWith("HTTP/1.1 200"), EndsWith("world")));
+}
+
+TEST(HttpServerTest, AnswersBehindThoseWhoDoTheWork) {
+  const auto niceness = [] { return std::to_string(getpriority(PRIO_PROCESS, 0)); };
+  const auto server = MustStart({{"/nice", [&] { return Response{.body = "at " + niceness()}; }}});
+  const int mine = getpriority(PRIO_PROCESS, 0);
+  const std::string expected = "at " + std::to_string(std::min(mine + 5, 19));
+  // Each thread of the server once, and none of them twice.
+  for (int i = 0; i < 20; ++i) EXPECT_THAT(Get(server->port(), "/nice"), EndsWith(expected));
+  EXPECT_EQ(getpriority(PRIO_PROCESS, 0), mine);
 }
 
 TEST(HttpServerTest, AnswersHeadWithoutABody) {
