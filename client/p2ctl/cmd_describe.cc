@@ -23,7 +23,6 @@ struct Options {
 };
 
 constexpr size_t kShownCheckpoints = 5;
-constexpr size_t kShownEvents = 20;
 constexpr int kBarWidth = 30;
 
 struct Facts {
@@ -137,21 +136,6 @@ std::string CheckpointsText(const Facts& facts, const TableStyle& style) {
                  rows, style);
 }
 
-std::string EventsText(const Facts& facts, const TableStyle& style) {
-  std::vector<std::vector<TableCell>> rows;
-  const size_t shown = std::min(kShownEvents, facts.events.size());
-  for (size_t i = facts.events.size() - shown; i < facts.events.size(); ++i) {
-    const v1::Event& event = facts.events[i];
-    rows.push_back({{FormatLocalTime(event.time())}, {event.reason()}, {event.actor()}, {FirstLine(event.message())}});
-  }
-  return Section(absl::StrCat("Events (", shown, " newest of ", facts.events.size(), ")"),
-                 {{.title = "TIME"},
-                  {.title = "REASON"},
-                  {.title = "ACTOR", .optional = true},
-                  {.title = "MESSAGE", .wrap = true}},
-                 rows, style);
-}
-
 // A root that one worker alone sees pins restarts to it.
 std::string BoundText(const Facts& facts) {
   const std::string root = !facts.job.spec().checkpoint().root().empty() ? facts.job.spec().checkpoint().root()
@@ -260,8 +244,8 @@ absl::StatusOr<int> Run(Context& context, const Options& options) {
   const TableStyle& style = context.style().table;
   context.PrintText(absl::StrCat(HeadText(facts, style), AttemptsText(facts.job, style), CheckpointsText(facts, style),
                                  "\nSpec (sha256 ", facts.job.spec_sha256().substr(0, 12), "):\n",
-                                 SpecText(facts.job.spec(), facts.job.spec_origins(), style), EventsText(facts, style),
-                                 ErrorsText(facts.job)));
+                                 SpecText(facts.job.spec(), facts.job.spec_origins(), style),
+                                 EventsSection(facts.events, style), ErrorsText(facts.job)));
   return kOk;
 }
 

@@ -1,17 +1,23 @@
-// node list|cordon|uncordon|drain: the workers.
+// node list|describe|cordon|uncordon|drain: the workers.
 #include <algorithm>
+#include <map>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "client/p2ctl/command.h"
+#include "client/p2ctl/fact_sheet.h"
 #include "client/p2ctl/paging.h"
 #include "client/p2ctl/units.h"
+#include "common/error_reason.h"
 #include "common/status_macros.h"
 
 namespace p2::ctl {
 namespace {
 
 struct ListOptions {};
+struct DescribeOptions {
+  std::string node;
+};
 struct ChangeOptions {
   std::vector<std::string> nodes;
   std::string reason, deadline;
@@ -62,14 +68,107 @@ Listing WorkerListing(const std::vector<v1::Worker>& workers) {
   return listing;
 }
 
-absl::StatusOr<int> List(Context& context, const ListOptions&) {
+absl::StatusOr<std::vector<v1::Worker>> AllWorkers(Context& context) {
   P2_ASSIGN_OR_RETURN(Client * client, context.client());
-  P2_ASSIGN_OR_RETURN(
-      const Page<v1::Worker> page,
-      CollectPages(*client, &Client::ListWorkers, &v1::ListWorkersResponse::workers, v1::ListWorkersRequest()));
+  P2_ASSIGN_OR_RETURN(Page<v1::Worker> page, CollectPages(*client, &Client::ListWorkers,
+                                                          &v1::ListWorkersResponse::workers, v1::ListWorkersRequest()));
+  return std::move(page.items);
+}
+
+absl::StatusOr<int> List(Context& context, const ListOptions&) {
+  P2_ASSIGN_OR_RETURN(const std::vector<v1::Worker> workers, AllWorkers(context));
   P2_RETURN_IF_ERROR(
-      context.PrintList(WorkerListing(page.items),
+      context.PrintList(WorkerListing(workers),
                         "no workers; start one with `p2-worker --coordinator HOST:PORT`, or all with `p2ctl local`"));
+  return kOk;
+}
+
+absl::StatusOr<v1::Worker> FindWorker(Context& context, const std::string& node) {
+  P2_ASSIGN_OR_RETURN(std::vector<v1::Worker> workers, AllWorkers(context));
+  std::vector<std::string> names;
+  for (v1::Worker& worker : workers) {
+    if (worker.name() == FullName("workers/", node)) return std::move(worker);
+    names.push_back(IdOf(worker.name()));
+  }
+  return Error(ErrorReason::kWorkerNotFound,
+               absl::StrCat("worker \"", node, "\" not found; there ",
+                            names.empty() ? "are none" : absl::StrCat("are ", absl::StrJoin(names, ", "))));
+}
+
+std::string SlotsText(const v1::Worker& worker, const TableStyle& style) {
+  std::vector<std::vector<TableCell>> rows;
+  for (const v1::Slot& slot : worker.slots()) {
+    rows.push_back({{slot.id()},
+                    {slot.device_name()},
+                    {slot.memory_bytes() > 0 ? FormatBytes(slot.memory_bytes()) : ""},
+                    {slot.threads() > 0 ? absl::StrCat(slot.threads()) : ""},
+                    {slot.job().empty() ? "free" : IdOf(slot.job()), slot.job().empty() ? "green" : ""},
+                    {slot.uuid()}});
+  }
+  return Section("Devices",
+                 {{.title = "SLOT"},
+                  {.title = "DEVICE", .wrap = true},
+                  {.title = "MEMORY", .right = true},
+                  {.title = "THREADS", .right = true, .optional = true},
+                  {.title = "JOB"},
+                  {.title = "UUID", .optional = true}},
+                 rows, style);
+}
+
+// Enough to see which workers share a root.
+constexpr size_t kShownOfRootId = 8;
+
+std::string RootsText(const v1::Worker& worker, const TableStyle& style) {
+  std::vector<std::vector<TableCell>> rows;
+  for (const v1::StorageRoot& root : worker.roots()) {
+    rows.push_back({{root.name()},
+                    {FormatBytes(root.free_bytes())},
+                    {FormatBytes(root.total_bytes())},
+                    {root.path()},
+                    {root.id().substr(0, kShownOfRootId)}});
+  }
+  return Section("Storage roots",
+                 {{.title = "NAME"},
+                  {.title = "FREE", .right = true},
+                  {.title = "OF", .right = true},
+                  {.title = "DIRECTORY", .wrap = true},
+                  {.title = "ID", .optional = true}},
+                 rows, style);
+}
+
+absl::StatusOr<int> Describe(Context& context, const DescribeOptions& options) {
+  P2_ASSIGN_OR_RETURN(Client * client, context.client());
+  P2_ASSIGN_OR_RETURN(const v1::Worker worker, FindWorker(context, options.node));
+  v1::ListEventsRequest request;
+  request.set_resource(worker.name());
+  P2_ASSIGN_OR_RETURN(const Page<v1::Event> events,
+                      CollectPages(*client, &Client::ListEvents, &v1::ListEventsResponse::events, request));
+  if (!context.ForPeople()) {
+    Json json;
+    json["worker"] = ToJson(worker);
+    json["events"] = Json::array();
+    for (const v1::Event& event : events.items) json["events"].push_back(ToJson(event));
+    Listing listing({{.name = "name"}, {.name = "state"}});
+    listing.Add(std::move(json), IdOf(worker.name()), {IdOf(worker.name()), StateOf(worker)});
+    P2_RETURN_IF_ERROR(context.Print(listing.FormatOne(context.style())));
+    return kOk;
+  }
+  const TableStyle& style = context.style().table;
+  std::string out;
+  const auto line = [&](absl::string_view key, absl::string_view value) {
+    absl::StrAppend(&out, FactLine(key, value, style));
+  };
+  const std::map<std::string, std::string> labels(worker.labels().begin(), worker.labels().end());
+  line("Node", IdOf(worker.name()));
+  line("State", StateOf(worker));
+  line("Cordoned", worker.cordon_reason());
+  line("Heartbeat", FormatLocalTime(worker.last_heartbeat_time()));
+  line("Host", worker.host());
+  line("Address", worker.data_address());
+  line("Version", absl::StrCat(worker.version(), ", protocol ", worker.protocol_version()));
+  line("Labels", absl::StrJoin(labels, ", ", absl::PairFormatter("=")));
+  context.PrintText(
+      absl::StrCat(out, SlotsText(worker, style), RootsText(worker, style), EventsSection(events.items, style)));
   return kOk;
 }
 
@@ -121,6 +220,11 @@ void AddNode(CLI::App& app, Context& context) {
   group->require_subcommand(1);
   AddVerb(*group, context, "list", "List the workers", "  p2ctl node list -o wide", std::make_shared<ListOptions>(),
           List);
+  const auto describe = std::make_shared<DescribeOptions>();
+  AddVerb(*group, context, "describe", "Everything about a worker: devices and who holds them, roots, labels, events",
+          "  p2ctl node describe w0\n  p2ctl node describe w0 -o json", describe, Describe)
+      ->add_option("NODE", describe->node, "Name (`p2ctl node list`)")
+      ->required();
   const auto cordon = std::make_shared<ChangeOptions>(), uncordon = std::make_shared<ChangeOptions>(),
              drain = std::make_shared<ChangeOptions>();
   AddReason(Add(*group, context, "cordon", "Start nothing new there; what runs goes on", " --reason 'new disk'", cordon,

@@ -1,7 +1,11 @@
 #include "client/p2ctl/fact_sheet.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "client/p2ctl/log_text.h"
+#include "client/p2ctl/units.h"
 #include "client/p2ctl/wrap_text.h"
 
 namespace p2::ctl {
@@ -28,6 +32,22 @@ std::string Section(absl::string_view title, const std::vector<TableColumn>& col
   std::string table = RenderTable(columns, rows, inside);
   table.pop_back();
   return absl::StrCat("\n", title, ":\n", Indented(table), "\n");
+}
+
+std::string EventsSection(const std::vector<v1::Event>& events, const TableStyle& style) {
+  constexpr size_t kShown = 20;
+  std::vector<std::vector<TableCell>> rows;
+  const size_t shown = std::min(kShown, events.size());
+  for (size_t i = events.size() - shown; i < events.size(); ++i) {
+    const v1::Event& event = events[i];
+    rows.push_back({{FormatLocalTime(event.time())}, {event.reason()}, {event.actor()}, {FirstLine(event.message())}});
+  }
+  return Section(absl::StrCat("Events (", shown, " newest of ", events.size(), ")"),
+                 {{.title = "TIME"},
+                  {.title = "REASON"},
+                  {.title = "ACTOR", .optional = true},
+                  {.title = "MESSAGE", .wrap = true}},
+                 rows, style);
 }
 
 }  // namespace p2::ctl

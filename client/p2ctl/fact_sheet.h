@@ -6,6 +6,7 @@
 
 #include "absl/strings/string_view.h"
 #include "client/p2ctl/table_printer.h"
+#include "p2/v1/event_service.pb.h"
 
 namespace p2::ctl {
 
@@ -16,5 +17,8 @@ std::string FactLine(absl::string_view key, absl::string_view value, const Table
 // behind the title is left out then).
 std::string Section(absl::string_view title, const std::vector<TableColumn>& columns,
                     const std::vector<std::vector<TableCell>>& rows, const TableStyle& style);
+
+// The section of a resource's events, the newest 20 of them, oldest first. `events`: oldest first.
+std::string EventsSection(const std::vector<v1::Event>& events, const TableStyle& style);
 
 }  // namespace p2::ctl

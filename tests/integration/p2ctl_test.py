@@ -190,9 +190,27 @@ class TerminalTest(unittest.TestCase):
         self.assertEqual(terminal.wait(), 0, terminal.text)
         self.assertNotIn("[y/N]", terminal.text)
 
+    def test_a_node_is_described_with_who_holds_it(self):
+        self.p2.p2ctl("node", "cordon", "w0", "--reason", "new disk")
+        self.addCleanup(self.p2.p2ctl, "node", "uncordon", "w0")
+        text = self.p2.p2ctl("node", "describe", "w0")
+        for told in ("Node:         w0", "State:        READY,CORDONED", "new disk", "Devices", "free", "Storage roots", "WORKER_CORDONED"):
+            self.assertIn(told, text)
+        told = self.p2.json("node", "describe", "w0")
+        self.assertTrue(told["worker"]["cordoned"])
+        self.assertIn("WORKER_CORDONED", [event["reason"] for event in told["events"]])
+        job = self.p2.submit(tiny_spec(images=1_000_000))
+        self.p2.p2ctl("node", "uncordon", "w0")
+        self.p2.wait_state(job, "RUNNING")
+        self.assertIn(job, self.p2.p2ctl("node", "describe", "w0"))
+        self.p2.p2ctl("kill", job)
+        missing = self.p2.run("node", "describe", "w9")
+        self.assertEqual(missing.returncode, 3)
+        self.assertIn('worker "w9" not found; there are w0', missing.stderr)
+
     def test_lists_and_help_fit_into_80_columns(self):
         self.p2.submit(tiny_spec(), "--paused", "--label", "fits=yes")
-        for args in (("list",), ("events",), ("node", "list"), ("preset", "list"), ("dataset", "list"), ("list", "-l", "fits=yes"), ("--help",),
+        for args in (("list",), ("events",), ("node", "list"), ("node", "describe", "w0"), ("preset", "list"), ("dataset", "list"), ("list", "-l", "fits=yes"), ("--help",),
                      ("submit", "--help"), ("local", "--help")):
             terminal = self.terminal(*args)
             self.assertEqual(terminal.wait(), 0, terminal.text)
