@@ -64,12 +64,16 @@ void SchedulingPass::Explain() {
   }
   if (!state_.quotas().empty()) FindOverQuota();
   for (const auto& [line, blocked] : reasons_) ExplainLine(*line, blocked);
-  if (!changed.empty()) {
+  // A line that a quota held back may have the reason of its shape now, which has not changed.
+  const bool any_line = before != nullptr && before->over_quota;
+  if (any_line || !changed.empty()) {
     for (const auto& [priority, projects] : state_.queue().ready()) {
       for (const auto& [project, owners] : projects) {
         for (const auto& [owner, lines] : owners) {
           for (const auto& [shape, line] : lines) {
-            if (changed.count(shape) > 0 && reasons_.count(&line) == 0) ExplainLine(line, blocked_shapes_.at(shape));
+            const auto blocked =
+                any_line || changed.count(shape) > 0 ? blocked_shapes_.find(shape) : blocked_shapes_.end();
+            if (blocked != blocked_shapes_.end() && reasons_.count(&line) == 0) ExplainLine(line, blocked->second);
           }
         }
       }

@@ -206,6 +206,7 @@ void SchedulingPass::Remember() {
   auto memo = std::make_shared<PassMemo>();
   memo->shapes = std::move(blocked_shapes_);
   memo->plans_missing = plans_missing_;
+  memo->over_quota = !reasons_.empty();
   bool any = false;
   for (const auto& [id, reservation] : kept_) {
     const int priority = state_.FindJob(id)->priority;

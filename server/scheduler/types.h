@@ -469,6 +469,7 @@ struct PassMemo {
   int least_priority = 0;  // Of jobs that have devices reserved: a new job above it may come before them.
   // Somebody waits first for devices of which nobody knows when they come: nothing is reserved for that job.
   bool plans_missing = false;
+  bool over_quota = false;                      // A quota held somebody back.
   std::shared_ptr<const KnownClasses> classes;  // Never null.
 };
 

@@ -132,6 +132,10 @@ TEST_F(PassTest, AQuotaIsNamedAlsoWhereDevicesAreMissing) {
   // One that comes later hears the same.
   Submit("bobs-too", 2, "bob");
   EXPECT_EQ(ReasonOf("bobs-too"), StatusReason::kQuotaExceeded);
+  // And when the quota is no longer what holds them back.
+  cluster_.Must(SetQuota{{"user:root"}, {"users/bob", std::nullopt, 0, std::nullopt}});
+  EXPECT_EQ(ReasonOf("bobs"), StatusReason::kWaitingForDevices);
+  EXPECT_EQ(ReasonOf("bobs-too"), StatusReason::kWaitingForDevices);
 }
 
 TEST_F(PassTest, AJobThatFitsHasItsTurnBehindOneForWhichDevicesAreKept) {
