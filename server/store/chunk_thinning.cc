@@ -41,7 +41,7 @@ pb::MetricRow RowOf(const pb::MetricRow& last, const std::map<uint32_t, MetricSu
 }
 
 // Of the chunk that a record of kThinningDue, with the key `due`, is about.
-absl::Status ThinOne(const Database::View& view, absl::string_view due, Database::Batch& batch) {
+absl::Status ThinOne(const Database::View& view, absl::string_view due, Batch& batch) {
   const absl::string_view fields = due.substr(kLetter + kNumber);
   const Key key = Key(kMetricChunks).Fields(fields);
   P2_ASSIGN_OR_RETURN(const std::optional<std::string> payload, view.Get(key));
@@ -51,7 +51,7 @@ absl::Status ThinOne(const Database::View& view, absl::string_view due, Database
   const absl::string_view job = fields.substr(0, fields.size() - 2 * kNumber);  // Before attempt and sequence.
   P2_ASSIGN_OR_RETURN(const Supersedes supersedes, Supersedes::Read(view, Key(kSupersedes).Fields(job)));
   ThinChunk(chunk, supersedes.LastGood(chunk.attempt()));
-  batch.Put(key, chunk.SerializeAsString());
+  batch.Put(key, chunk);
   return absl::OkStatus();
 }
 
@@ -78,7 +78,7 @@ void ThinChunk(pb::MetricChunk& chunk, int64_t last_good) {
 }
 
 absl::StatusOr<int> ThinDueChunks(const Database::View& view, absl::Time older_than, absl::Duration budget,
-                                  std::string& front, Database::Batch& batch) {
+                                  std::string& front, Batch& batch) {
   const Clock& clock = Clock::Real();
   const absl::Time begin = clock.Monotonic();
   const uint64_t limit = Nanoseconds(older_than);

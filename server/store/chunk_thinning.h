@@ -23,6 +23,6 @@ void ThinChunk(p2::storage::v1::MetricChunk& chunk, int64_t last_good);
 // leaves its record behind only; one that cannot be read is left as it is, for `admin check` to find. `front`: empty at
 // first, then as the last call left it, so that RocksDB need not step over what that call took.
 absl::StatusOr<int> ThinDueChunks(const Database::View& view, absl::Time older_than, absl::Duration budget,
-                                  std::string& front, Database::Batch& batch);
+                                  std::string& front, Batch& batch);
 
 }  // namespace p2::store

@@ -10,12 +10,14 @@
 #include "common/error_reason.h"
 #include "common/failpoint.h"
 #include "common/status_macros.h"
+#include "rocksdb/cache.h"
 #include "rocksdb/db.h"
 #include "rocksdb/env.h"
 #include "rocksdb/filter_policy.h"
 #include "rocksdb/options.h"
 #include "rocksdb/table.h"
 #include "rocksdb/utilities/checkpoint.h"
+#include "rocksdb/write_batch.h"
 #include "server/store/migrations.h"
 
 namespace p2::store {
@@ -43,6 +45,8 @@ absl::Status FromRocksDb(const rocksdb::Status& status, absl::string_view what) 
   return Error(status.IsNoSpace() ? ErrorReason::kDiskFull : ErrorReason::kStoreFailed, message);
 }
 
+constexpr size_t kBlockCacheBytes = 16 << 20;  // Of all families together.
+
 rocksdb::DBOptions DbOptions(rocksdb::Env* env) {
   rocksdb::DBOptions options;
   if (env != nullptr) options.env = env;
@@ -60,12 +64,13 @@ rocksdb::DBOptions DbOptions(rocksdb::Env* env) {
   return options;
 }
 
-rocksdb::ColumnFamilyOptions FamilyOptions() {
+rocksdb::ColumnFamilyOptions FamilyOptions(const std::shared_ptr<rocksdb::Cache>& blocks) {
   rocksdb::ColumnFamilyOptions options;
   options.write_buffer_size = 16 << 20;
   options.level_compaction_dynamic_level_bytes = true;
   rocksdb::BlockBasedTableOptions table;
   table.format_version = 5;
+  table.block_cache = blocks;
   // Most reads ask for what is not there: a new job's ID, a new request's.
   table.filter_policy.reset(rocksdb::NewBloomFilterPolicy(10));
   options.memtable_whole_key_filtering = true;
@@ -131,7 +136,8 @@ absl::StatusOr<std::unique_ptr<Database>> Database::OpenAs(const RocksDbJobStore
     }
   }
   std::vector<rocksdb::ColumnFamilyDescriptor> descriptors;
-  for (const std::string& name : names) descriptors.emplace_back(name, FamilyOptions());
+  const std::shared_ptr<rocksdb::Cache> blocks = rocksdb::NewLRUCache(kBlockCacheBytes);
+  for (const std::string& name : names) descriptors.emplace_back(name, FamilyOptions(blocks));
   std::vector<rocksdb::ColumnFamilyHandle*> handles;
   rocksdb::DB* raw = nullptr;
   P2_RETURN_IF_ERROR(FromRocksDb(
@@ -146,7 +152,7 @@ absl::StatusOr<std::unique_ptr<Database>> Database::OpenAs(const RocksDbJobStore
 }
 
 absl::Status Database::CheckVersion(bool read_only) {
-  P2_ASSIGN_OR_RETURN(const std::optional<std::string> text, View(*this).Get(SchemaKey()));
+  P2_ASSIGN_OR_RETURN(const std::optional<std::string> text, Get(SchemaKey()));
   uint64_t version = 0;  // A new database.
   if (text.has_value()) {
     P2_ASSIGN_OR_RETURN(version, ParseNumber(*text, "schema version"));
@@ -157,7 +163,7 @@ absl::Status Database::CheckVersion(bool read_only) {
                      ": it was written by a newer p2d; run that one, or restore a backup of before the upgrade"));
   }
   if (read_only || version == kSchemaVersion) return absl::OkStatus();
-  Batch batch(*this);
+  Batch batch;
   if (version > 0) P2_RETURN_IF_ERROR(Migrate(View(*this), static_cast<int>(version), batch));
   batch.Put(SchemaKey(), absl::StrCat(kSchemaVersion));
   return WriteSynced(batch);
@@ -182,10 +188,11 @@ absl::Status Database::SetCounter() {
   return counter_->Set(commits_, mark);
 }
 
-absl::Status Database::WriteSynced(Batch& batch) {
+absl::Status Database::WriteSynced(const Batch& batch) {
   rocksdb::WriteOptions sync;
   sync.sync = true;
-  return FromRocksDb(db_->Write(sync, batch.batch_.get()), "write");
+  rocksdb::WriteBatch ordered = batch.InOrder(families_);
+  return FromRocksDb(db_->Write(sync, &ordered), "write");
 }
 
 absl::Status Database::Write(Batch& batch) {
@@ -245,30 +252,15 @@ absl::Status Database::LinkCopy(const std::string& directory) const {
   return FromRocksDb(checkpoint->CreateCheckpoint(directory), "copy");
 }
 
-Database::Batch::Batch(const Database& database)
-    : database_(database), batch_(std::make_unique<rocksdb::WriteBatch>()) {}
-Database::Batch::~Batch() = default;
-
-void Database::Batch::Put(const Key& key, absl::string_view payload) {
-  batch_->Put(database_.family(key.family()), key.bytes(), EncodeValue(key.bytes(), payload));
-}
-
-void Database::Batch::Delete(const Key& key) { batch_->Delete(database_.family(key.family()), key.bytes()); }
-
-void Database::Batch::DeletePrefix(const Key& prefix) {
-  batch_->DeleteRange(database_.family(prefix.family()), prefix.bytes(), prefix.End());
-}
-
-bool Database::Batch::empty() const { return batch_->Count() == 0; }
-
-Database::View::View(const Database& database) : database_(database), snapshot_(database.db_->GetSnapshot()) {}
+Database::View::View(const Database& database, Blocks blocks)
+    : database_(database), fill_cache_(blocks == Blocks::kKeep), snapshot_(database.db_->GetSnapshot()) {}
 Database::View::~View() { database_.db_->ReleaseSnapshot(snapshot_); }
 
-absl::StatusOr<std::optional<std::string>> Database::View::Get(const Key& key) const {
+absl::StatusOr<std::optional<std::string>> Database::Get(const Key& key, const rocksdb::Snapshot* snapshot) const {
   rocksdb::ReadOptions options;
-  options.snapshot = snapshot_;
+  options.snapshot = snapshot;
   std::string value;
-  const rocksdb::Status status = database_.db_->Get(options, database_.family(key.family()), key.bytes(), &value);
+  const rocksdb::Status status = db_->Get(options, family(key.family()), key.bytes(), &value);
   if (status.IsNotFound()) return std::nullopt;
   P2_RETURN_IF_ERROR(FromRocksDb(status, "read"));
   P2_ASSIGN_OR_RETURN(const absl::string_view payload, DecodeValue(key.bytes(), value));
@@ -280,6 +272,7 @@ absl::Status Database::View::Scan(const Key& prefix, absl::string_view first, Vi
   const rocksdb::Slice bound(end);
   rocksdb::ReadOptions options;
   options.snapshot = snapshot_;
+  options.fill_cache = fill_cache_;
   options.iterate_upper_bound = &bound;
   const std::unique_ptr<rocksdb::Iterator> it(database_.db_->NewIterator(options, database_.family(prefix.family())));
   for (it->Seek(first.empty() ? rocksdb::Slice(prefix.bytes()) : ToSlice(first)); it->Valid(); it->Next()) {
@@ -307,6 +300,7 @@ absl::Status Database::View::ScanBackwards(const Key& prefix, absl::string_view 
   const rocksdb::Slice lowest(prefix.bytes());
   rocksdb::ReadOptions options;
   options.snapshot = snapshot_;
+  options.fill_cache = fill_cache_;
   options.iterate_lower_bound = &lowest;
   options.iterate_upper_bound = &bound;
   const std::unique_ptr<rocksdb::Iterator> it(database_.db_->NewIterator(options, database_.family(prefix.family())));

@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "server/store/batch.h"
 #include "server/store/commit_counter.h"
 #include "server/store/job_store.h"
 #include "server/store/keys.h"
@@ -20,7 +21,6 @@ namespace rocksdb {
 class ColumnFamilyHandle;
 class DB;
 class Snapshot;
-class WriteBatch;
 }  // namespace rocksdb
 
 namespace p2::store {
@@ -44,30 +44,20 @@ class Database {
   static absl::StatusOr<std::unique_ptr<Database>> OpenReadOnly(const RocksDbJobStoreOptions& options);
   ~Database();
 
-  class Batch {
-   public:
-    explicit Batch(const Database& database);
-    ~Batch();
-    void Put(const Key& key, absl::string_view payload);
-    void Delete(const Key& key);
-    void DeletePrefix(const Key& prefix);
-    bool empty() const;
-
-   private:
-    friend class Database;
-    const Database& database_;
-    const std::unique_ptr<rocksdb::WriteBatch> batch_;
-  };
+  // As it is now. Cheaper than a view where one key is all that is asked for.
+  absl::StatusOr<std::optional<std::string>> Get(const Key& key) const { return Get(key, nullptr); }
 
   // What readers see stays as it is now for as long as the view lives.
   class View {
    public:
-    explicit View(const Database& database);
+    // Whether RocksDB keeps the blocks that are read, for those who read them again.
+    enum class Blocks { kKeep, kForget };
+    explicit View(const Database& database, Blocks blocks = Blocks::kKeep);
     ~View();
     View(const View&) = delete;
     View& operator=(const View&) = delete;
 
-    absl::StatusOr<std::optional<std::string>> Get(const Key& key) const;
+    absl::StatusOr<std::optional<std::string>> Get(const Key& key) const { return database_.Get(key, snapshot_); }
     using Visit = absl::FunctionRef<bool(absl::string_view key, absl::string_view payload)>;
     // Values of `prefix`, by key, from `first` on (the key's bytes; empty: all), until `visit` returns false.
     absl::Status Scan(const Key& prefix, absl::string_view first, Visit visit) const;
@@ -79,6 +69,7 @@ class Database {
 
    private:
     const Database& database_;
+    const bool fill_cache_;
     const rocksdb::Snapshot* const snapshot_;
   };
 
@@ -103,7 +94,8 @@ class Database {
   absl::Status CheckVersion(bool read_only);
   // The database's count against the counter's, which is brought up if the database is ahead.
   absl::Status CheckCommits(std::unique_ptr<CommitCounter> counter, bool read_only);
-  absl::Status WriteSynced(Batch& batch);
+  absl::Status WriteSynced(const Batch& batch);
+  absl::StatusOr<std::optional<std::string>> Get(const Key& key, const rocksdb::Snapshot* snapshot) const;
   // Of all that is synced, with the MANIFEST as it is.
   absl::Status SetCounter();
 

@@ -10,14 +10,22 @@ namespace {
 constexpr char kEnvelopeVersion = 1;
 constexpr size_t kEnvelopeBytes = 1 + 4 + 4;
 
-void AppendFixed32(std::string& out, uint32_t value) {
-  for (int shift = 0; shift < 32; shift += 8) out.push_back(static_cast<char>(value >> shift));
+void WriteFixed32(char* out, uint32_t value) {
+  for (int i = 0; i < 4; ++i) out[i] = static_cast<char>(value >> (8 * i));
 }
 
 uint32_t ReadFixed32(absl::string_view data) {
   uint32_t value = 0;
   for (int i = 3; i >= 0; --i) value = value << 8 | static_cast<unsigned char>(data[i]);
   return value;
+}
+
+// Writes the envelope before the payload that stands behind its place.
+void Seal(absl::string_view key, std::string& value) {
+  const absl::string_view payload = absl::string_view(value).substr(kEnvelopeBytes);
+  value[0] = kEnvelopeVersion;
+  WriteFixed32(&value[1], Crc32c(payload, Crc32c(key)));
+  WriteFixed32(&value[5], static_cast<uint32_t>(payload.size()));
 }
 
 }  // namespace
@@ -60,11 +68,16 @@ uint64_t LastNumber(absl::string_view key) {
 }
 
 std::string EncodeValue(absl::string_view key, absl::string_view payload) {
-  std::string value(1, kEnvelopeVersion);
-  value.reserve(kEnvelopeBytes + payload.size());
-  AppendFixed32(value, Crc32c(payload, Crc32c(key)));
-  AppendFixed32(value, static_cast<uint32_t>(payload.size()));
+  std::string value(kEnvelopeBytes, '\0');
   value.append(payload.data(), payload.size());
+  Seal(key, value);
+  return value;
+}
+
+std::string EncodeValue(absl::string_view key, const google::protobuf::MessageLite& message) {
+  std::string value(kEnvelopeBytes, '\0');
+  message.AppendToString(&value);
+  Seal(key, value);
   return value;
 }
 

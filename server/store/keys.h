@@ -11,6 +11,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "google/protobuf/message_lite.h"
 
 namespace p2::store {
 
@@ -63,6 +64,8 @@ class Key {
   // The first key after all that begin with this one.
   std::string End() const;
 
+  bool operator==(const Key&) const = default;
+
  private:
   Family family_;
   std::string bytes_;
@@ -72,6 +75,7 @@ class Key {
 uint64_t LastNumber(absl::string_view key);
 
 std::string EncodeValue(absl::string_view key, absl::string_view payload);
+std::string EncodeValue(absl::string_view key, const google::protobuf::MessageLite& message);
 // DATA_LOSS if the envelope is not whole or not this key's.
 absl::StatusOr<absl::string_view> DecodeValue(absl::string_view key, absl::string_view value);
 

@@ -60,13 +60,13 @@ absl::Status MetricAppender::LoadTail(absl::string_view job, Tail& tail) const {
   return absl::OkStatus();
 }
 
-void MetricAppender::PutChunk(Database::Batch& batch, absl::string_view job, Tail& tail) {
+void MetricAppender::PutChunk(Batch& batch, absl::string_view job, Tail& tail) {
   if (!tail.dirty) return;
-  batch.Put(KeyOf(job, tail.chunk), tail.chunk.SerializeAsString());
+  batch.Put(KeyOf(job, tail.chunk), tail.chunk);
   tail.dirty = false;
 }
 
-absl::Status MetricAppender::Append(Database::Batch& batch, const scheduler::AppendMetrics& append) {
+absl::Status MetricAppender::Append(Batch& batch, const scheduler::AppendMetrics& append) {
   auto found = tails_.find(append.job);
   if (found == tails_.end()) {
     Tail tail;
@@ -98,7 +98,7 @@ absl::Status MetricAppender::Append(Database::Batch& batch, const scheduler::App
   return absl::OkStatus();
 }
 
-void MetricAppender::Flush(Database::Batch& batch) {
+void MetricAppender::Flush(Batch& batch) {
   for (auto& [job, tail] : tails_) PutChunk(batch, job, tail);
   if (tails_.size() > kMaxTails) tails_.clear();
 }

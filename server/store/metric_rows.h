@@ -26,9 +26,9 @@ class MetricAppender {
   explicit MetricAppender(const Database& database) : database_(database) {}
 
   // Drops a row at or before the job's last one. Errors: of reading the last chunk.
-  absl::Status Append(Database::Batch& batch, const scheduler::AppendMetrics& append);
+  absl::Status Append(Batch& batch, const scheduler::AppendMetrics& append);
   // Puts the chunks that grew since the last call.
-  void Flush(Database::Batch& batch);
+  void Flush(Batch& batch);
   void Forget(absl::string_view job);
 
  private:
@@ -39,7 +39,7 @@ class MetricAppender {
   };
 
   absl::Status LoadTail(absl::string_view job, Tail& tail) const;
-  static void PutChunk(Database::Batch& batch, absl::string_view job, Tail& tail);
+  static void PutChunk(Batch& batch, absl::string_view job, Tail& tail);
 
   const Database& database_;
   std::map<std::string, Tail, std::less<>> tails_;

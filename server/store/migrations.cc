@@ -9,7 +9,7 @@
 namespace p2::store {
 namespace {
 
-absl::Status FillOrderKeys(const Database::View& view, Database::Batch& batch) {
+absl::Status FillOrderKeys(const Database::View& view, Batch& batch) {
   for (const Table table : {kLiveJobs, kFinishedJobs}) {
     p2::storage::v1::Job job;
     bool whole = true;
@@ -17,7 +17,7 @@ absl::Status FillOrderKeys(const Database::View& view, Database::Batch& batch) {
       whole = job.ParseFromArray(payload.data(), static_cast<int>(payload.size()));
       if (!whole || job.order_key() != 0) return whole;
       job.set_order_key(scheduler::DefaultOrderKey(job.create_order()));
-      batch.Put(Key(table).Text(job.id()), job.SerializeAsString());
+      batch.Put(Key(table).Text(job.id()), job);
       return true;
     }));
     if (!whole) return absl::DataLossError(absl::StrCat("a job after \"", job.id(), "\" cannot be parsed"));
@@ -27,7 +27,7 @@ absl::Status FillOrderKeys(const Database::View& view, Database::Batch& batch) {
 
 }  // namespace
 
-absl::Status Migrate(const Database::View& view, int from, Database::Batch& batch) {
+absl::Status Migrate(const Database::View& view, int from, Batch& batch) {
   if (from < 2) P2_RETURN_IF_ERROR(FillOrderKeys(view, batch));
   return absl::OkStatus();
 }

@@ -9,6 +9,6 @@ namespace p2::store {
 
 // Puts into `batch` what makes schema `from` (1 or more) kSchemaVersion; the version itself is the caller's to write,
 // in the same batch, so that a migration has happened whole or not at all. DATA_LOSS if a record is damaged.
-absl::Status Migrate(const Database::View& view, int from, Database::Batch& batch);
+absl::Status Migrate(const Database::View& view, int from, Batch& batch);
 
 }  // namespace p2::store

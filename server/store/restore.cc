@@ -43,7 +43,7 @@ absl::Status CopyPart(const std::string& backup_dir, const std::string& part, co
 }
 
 // Puts every live job at its new epoch. Its number of live jobs.
-absl::StatusOr<int> Fence(const Database& database, Database::Batch& batch) {
+absl::StatusOr<int> Fence(const Database& database, Batch& batch) {
   int jobs = 0;
   bool whole = true;
   P2_RETURN_IF_ERROR(
@@ -54,7 +54,7 @@ absl::StatusOr<int> Fence(const Database& database, Database::Batch& batch) {
         scheduler::JobRecord job = FromStorage(message);
         job.epoch += kRestoreEpochs;
         if (scheduler::Attempt* attempt = job.EditLiveAttempt(); attempt != nullptr) attempt->epoch = job.epoch;
-        batch.Put(Key(kLiveJobs).Text(job.id), ToStorage(job).SerializeAsString());
+        batch.Put(Key(kLiveJobs).Text(job.id), ToStorage(job));
         ++jobs;
         return true;
       }));
@@ -87,7 +87,7 @@ absl::StatusOr<Restored> RestoreBackup(const std::string& backup_dir, const std:
   for (const auto& [path, sum] : sums) restored.size_bytes += sum.size_bytes;
 
   P2_ASSIGN_OR_RETURN(const auto database, Database::Open({.database_path = directory->database_path()}));
-  Database::Batch batch(*database);
+  Batch batch;
   P2_ASSIGN_OR_RETURN(restored.live_jobs, Fence(*database, batch));
   P2_RETURN_IF_ERROR(database->Write(batch));
   return restored;

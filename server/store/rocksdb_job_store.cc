@@ -9,7 +9,6 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
 #include "common/error_reason.h"
 #include "common/status_macros.h"
 #include "rocksdb/env.h"
@@ -20,43 +19,45 @@
 #include "server/store/memory_job_store.h"
 #include "server/store/metric_rows.h"
 #include "server/store/record_codec.h"
+#include "server/store/request_log.h"
 
 namespace p2::store {
 namespace {
 
-using Batch = Database::Batch;
 using View = Database::View;
 
-constexpr absl::Duration kRequestLife = absl::Hours(7 * 24);
-// Expired requests looked at for each new one: more than one, so that they cannot pile up.
-constexpr int kRequestSweep = 4;
 constexpr size_t kSpecsRemembered = 1024;
 
 absl::Status Unparsable(absl::string_view key) {
   return absl::DataLossError(absl::StrCat("record \"", absl::CHexEscape(key), "\" cannot be parsed"));
 }
 
-// Every record of `prefix`, by key, after `each` has seen it.
-template <typename Message, typename Each = void (*)(decltype(FromStorage(Message()))&)>
-auto ReadAll(
-    const View& view, const Key& prefix, const Each& each = [](auto&) {}) {
-  using Record = decltype(FromStorage(Message()));
-  std::vector<Record> records;
+// Gives every record of `prefix` to `take`, by key.
+template <typename Message, typename Take>
+absl::Status ReadEach(const View& view, const Key& prefix, const Take& take) {
   bool whole = true;
-  absl::Status status = view.Scan(prefix, "", [&](absl::string_view, absl::string_view payload) {
+  P2_RETURN_IF_ERROR(view.Scan(prefix, "", [&](absl::string_view, absl::string_view payload) {
     Message message;
     whole = message.ParseFromArray(payload.data(), static_cast<int>(payload.size()));
-    if (whole) each(records.emplace_back(FromStorage(message)));
+    if (whole) take(FromStorage(message));
     return whole;
-  });
-  if (status.ok() && !whole) status = Unparsable(prefix.bytes());
-  return status.ok() ? absl::StatusOr<std::vector<Record>>(std::move(records))
-                     : absl::StatusOr<std::vector<Record>>(status);
+  }));
+  return whole ? absl::OkStatus() : Unparsable(prefix.bytes());
 }
 
 template <typename Message>
-auto ReadOne(const View& view, const Key& key) -> absl::StatusOr<std::optional<decltype(FromStorage(Message()))>> {
-  P2_ASSIGN_OR_RETURN(const std::optional<std::string> payload, view.Get(key));
+auto ReadAll(const View& view, const Key& prefix) -> absl::StatusOr<std::vector<decltype(FromStorage(Message()))>> {
+  using Record = decltype(FromStorage(Message()));
+  std::vector<Record> records;
+  P2_RETURN_IF_ERROR(
+      ReadEach<Message>(view, prefix, [&records](Record record) { records.push_back(std::move(record)); }));
+  return records;
+}
+
+// `source`: the database, or a view of it.
+template <typename Message, typename Source>
+auto ReadOne(const Source& source, const Key& key) -> absl::StatusOr<std::optional<decltype(FromStorage(Message()))>> {
+  P2_ASSIGN_OR_RETURN(const std::optional<std::string> payload, source.Get(key));
   if (!payload.has_value()) return std::nullopt;
   Message message;
   if (!message.ParseFromString(*payload)) return Unparsable(key.bytes());
@@ -71,29 +72,31 @@ std::vector<std::shared_ptr<const Record>> Share(std::vector<Record> records) {
   return shared;
 }
 
-Key ExpiryKey(const scheduler::RequestRecord& request, absl::Time expiry) {
-  return Key(kRequestsByExpiry).Number(static_cast<uint64_t>(absl::ToUnixNanos(expiry))).Text(request.request_id);
-}
-
 class RocksDbJobStore : public JobStore {
  public:
   // Borrows `database`.
-  explicit RocksDbJobStore(Database& database) : database_(database), metrics_(database_) {}
+  explicit RocksDbJobStore(Database& database) : database_(database), metrics_(database_), requests_(database_) {}
   // `env`: what the database lives in; null: the operating system's files.
   RocksDbJobStore(std::unique_ptr<rocksdb::Env> env, std::unique_ptr<Database> database)
-      : env_(std::move(env)), owned_(std::move(database)), database_(*owned_), metrics_(database_) {}
+      : env_(std::move(env)),
+        owned_(std::move(database)),
+        database_(*owned_),
+        metrics_(database_),
+        requests_(database_) {}
 
   absl::StatusOr<PersistedState> Load() override {
-    const View view(database_);
+    // What is read once need not be kept by RocksDB as well.
+    const View view(database_, View::Blocks::kForget);
     PersistedState state;
     scheduler::JobValues values;
-    P2_ASSIGN_OR_RETURN(auto jobs,
-                        ReadAll<pb::Job>(view, Key(kLiveJobs), [&](scheduler::JobRecord& job) { values.Unify(job); }));
-    for (const scheduler::JobRecord& job : jobs) {
-      P2_ASSIGN_OR_RETURN(auto checkpoints, ReadAll<pb::Checkpoint>(view, Key(kCheckpoints).Text(job.id)));
+    P2_RETURN_IF_ERROR(ReadEach<pb::Job>(view, Key(kLiveJobs), [&](scheduler::JobRecord job) {
+      values.Unify(job);
+      state.jobs.push_back(std::make_shared<const scheduler::JobRecord>(std::move(job)));
+    }));
+    for (const scheduler::JobPtr& job : state.jobs) {
+      P2_ASSIGN_OR_RETURN(auto checkpoints, ReadAll<pb::Checkpoint>(view, Key(kCheckpoints).Text(job->id)));
       for (auto& checkpoint : Share(std::move(checkpoints))) state.checkpoints.push_back(std::move(checkpoint));
     }
-    state.jobs = Share(std::move(jobs));
     P2_ASSIGN_OR_RETURN(auto workers, ReadAll<pb::Worker>(view, Key(kWorkers)));
     for (scheduler::WorkerRecord& worker : workers) {
       P2_ASSIGN_OR_RETURN(const auto payload, view.Get(Key(kSpoolAcks).Text(worker.id)));
@@ -122,11 +125,13 @@ class RocksDbJobStore : public JobStore {
 
   absl::Status Apply(absl::Span<const scheduler::Mutation> mutations) override {
     P2_RETURN_IF_ERROR(broken_);
-    Batch batch(database_);
+    Batch batch;
     for (const scheduler::Mutation& mutation : mutations) {
       broken_ = std::visit([&](const auto& change) { return Write(batch, change); }, mutation);
       P2_RETURN_IF_ERROR(broken_);
     }
+    broken_ = requests_.Sweep(batch, [this](absl::string_view job) { return GetJob(job).ok(); });
+    P2_RETURN_IF_ERROR(broken_);
     metrics_.Flush(batch);
     if (batch.empty()) return absl::OkStatus();
     return broken_ = database_.Write(batch);
@@ -134,7 +139,7 @@ class RocksDbJobStore : public JobStore {
 
   absl::StatusOr<int> ThinMetrics(absl::Time older_than, absl::Duration budget) override {
     P2_RETURN_IF_ERROR(broken_);
-    Batch batch(database_);
+    Batch batch;
     P2_ASSIGN_OR_RETURN(const int taken, ThinDueChunks(View(database_), older_than, budget, thinning_front_, batch));
     if (taken > 0) broken_ = database_.Write(batch);
     P2_RETURN_IF_ERROR(broken_);
@@ -142,9 +147,9 @@ class RocksDbJobStore : public JobStore {
   }
 
   absl::StatusOr<scheduler::JobPtr> GetJob(absl::string_view id) const override {
-    const View view(database_);
+    // In this order: a job that ends between the two reads is found by the second.
     for (const Table table : {kLiveJobs, kFinishedJobs}) {
-      P2_ASSIGN_OR_RETURN(auto job, ReadOne<pb::Job>(view, Key(table).Text(id)));
+      P2_ASSIGN_OR_RETURN(auto job, ReadOne<pb::Job>(database_, Key(table).Text(id)));
       if (job.has_value()) return std::make_shared<const scheduler::JobRecord>(std::move(*job));
     }
     return Error(ErrorReason::kJobNotFound, absl::StrCat("job \"", id, "\" not found; `p2ctl list` shows them"));
@@ -181,7 +186,7 @@ class RocksDbJobStore : public JobStore {
   }
 
   absl::StatusOr<std::string> GetSpec(absl::string_view sha256) const override {
-    P2_ASSIGN_OR_RETURN(std::optional<std::string> bytes, View(database_).Get(Key(kSpecs).Text(sha256)));
+    P2_ASSIGN_OR_RETURN(std::optional<std::string> bytes, database_.Get(Key(kSpecs).Text(sha256)));
     if (bytes.has_value()) return *std::move(bytes);
     return absl::NotFoundError(absl::StrCat("spec ", sha256, " is not stored"));
   }
@@ -215,7 +220,7 @@ class RocksDbJobStore : public JobStore {
   }
 
   absl::StatusOr<std::optional<scheduler::RequestRecord>> GetRequest(absl::string_view request_id) const override {
-    return ReadOne<pb::Request>(View(database_), Key(kRequests).Text(request_id));
+    return ReadOne<pb::Request>(database_, Key(kRequests).Text(request_id));
   }
 
   absl::Status ReadMetrics(absl::string_view job, MetricPosition after,
@@ -227,8 +232,8 @@ class RocksDbJobStore : public JobStore {
 
  private:
   template <typename Record>
-  static void PutRecord(Batch& batch, const Key& key, const Record& record) {
-    batch.Put(key, ToStorage(record).SerializeAsString());
+  static void PutRecord(Batch& batch, Key key, const Record& record) {
+    batch.Put(std::move(key), ToStorage(record));
   }
 
   absl::Status Write(Batch& batch, const scheduler::PutJob& put) {
@@ -245,7 +250,7 @@ class RocksDbJobStore : public JobStore {
   }
 
   absl::Status Write(Batch& batch, const scheduler::EraseJob& erase) {
-    P2_ASSIGN_OR_RETURN(const auto finished, ReadOne<pb::Job>(View(database_), Key(kFinishedJobs).Text(erase.job)));
+    P2_ASSIGN_OR_RETURN(const auto finished, ReadOne<pb::Job>(database_, Key(kFinishedJobs).Text(erase.job)));
     if (finished.has_value()) {
       batch.Delete(Key(kFinishedByAge).Number(static_cast<uint64_t>(finished->create_order)));
     }
@@ -333,33 +338,7 @@ class RocksDbJobStore : public JobStore {
   }
 
   absl::Status Write(Batch& batch, const scheduler::PutRequest& put) {
-    PutRecord(batch, Key(kRequests).Text(put.request.request_id), put.request);
-    batch.Put(ExpiryKey(put.request, put.request.time + kRequestLife), put.request.request_id);
-    return SweepRequests(batch, put.request.time);
-  }
-
-  // Drops a few expired requests; those whose job still exists are looked at again later.
-  absl::Status SweepRequests(Batch& batch, absl::Time now) {
-    const View view(database_);
-    std::vector<std::pair<Key, std::string>> expired;
-    const auto limit = static_cast<uint64_t>(absl::ToUnixNanos(now));
-    P2_RETURN_IF_ERROR(view.Scan(Key(kRequestsByExpiry), "", [&](absl::string_view key, absl::string_view id) {
-      const uint64_t expiry = LastNumber(key.substr(0, 1 + 8));
-      if (expiry > limit || static_cast<int>(expired.size()) >= kRequestSweep) return false;
-      expired.emplace_back(Key(kRequestsByExpiry).Number(expiry).Text(id), std::string(id));
-      return true;
-    }));
-    for (const auto& [key, id] : expired) {
-      batch.Delete(key);
-      P2_ASSIGN_OR_RETURN(const auto request, ReadOne<pb::Request>(view, Key(kRequests).Text(id)));
-      if (!request.has_value()) continue;
-      absl::string_view job = request->resource;
-      if (absl::ConsumePrefix(&job, "jobs/") && GetJob(job).ok()) {
-        batch.Put(ExpiryKey(*request, now + kRequestLife), id);
-      } else {
-        batch.Delete(Key(kRequests).Text(id));
-      }
-    }
+    requests_.Put(batch, put.request);
     return absl::OkStatus();
   }
 
@@ -369,8 +348,7 @@ class RocksDbJobStore : public JobStore {
     pb::Supersede message;
     message.set_attempt(supersede.attempt);
     message.set_images_seen(supersede.images_seen);
-    batch.Put(Key(kSupersedes).Text(supersede.job).Number(static_cast<uint64_t>(supersede.attempt)),
-              message.SerializeAsString());
+    batch.Put(Key(kSupersedes).Text(supersede.job).Number(static_cast<uint64_t>(supersede.attempt)), message);
     return absl::OkStatus();
   }
 
@@ -378,7 +356,7 @@ class RocksDbJobStore : public JobStore {
     pb::SpoolAck message;
     message.set_spool_id(ack.spool_id);
     message.set_sequence(ack.sequence);
-    batch.Put(Key(kSpoolAcks).Text(ack.worker), message.SerializeAsString());
+    batch.Put(Key(kSpoolAcks).Text(ack.worker), message);
     return absl::OkStatus();
   }
 
@@ -387,7 +365,7 @@ class RocksDbJobStore : public JobStore {
     message.set_job_revision(counters.job_revision);
     message.set_event_revision(counters.event_revision);
     message.set_create_order(counters.create_order);
-    batch.Put(Key(kMeta).Text("counters"), message.SerializeAsString());
+    batch.Put(Key(kMeta).Text("counters"), message);
     return absl::OkStatus();
   }
 
@@ -405,6 +383,7 @@ class RocksDbJobStore : public JobStore {
 
   // Confined to the writing thread.
   MetricAppender metrics_;
+  RequestLog requests_;
   std::set<std::string> specs_put_;
   std::string thinning_front_;
   absl::Status broken_;

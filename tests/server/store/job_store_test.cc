@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "server/store/memory_job_store.h"
@@ -193,6 +194,33 @@ TEST_F(JobStoreTest, ForgetsARequestAfterSevenDaysUnlessItsJobLives) {
   Apply({Put(FullJob("job-a", JobState::kFailed)), scheduler::EraseJob{.job = "job-a"}});
   Apply({put("r-4", "workers/w0", kStart + absl::Hours(30 * 24))});
   EXPECT_FALSE(store_->GetRequest("r-job")->has_value());
+}
+
+TEST_F(JobStoreTest, ForgetsFasterThanRequestsCome) {
+  const auto put = [](int i, absl::Time time) {
+    return scheduler::PutRequest{{.request_id = absl::StrCat("r-", i), .resource = "workers/w0", .time = time}};
+  };
+  std::vector<Mutation> old, recent;
+  for (int i = 0; i < 40; ++i) old.push_back(put(i, kStart));
+  Apply(old);
+  // Ten at once, and then nothing is left of the forty.
+  for (int i = 40; i < 50; ++i) recent.push_back(put(i, kStart + absl::Hours(8 * 24)));
+  Apply(recent);
+  for (int i = 0; i < 50; ++i) EXPECT_EQ(store_->GetRequest(absl::StrCat("r-", i))->has_value(), i >= 40) << i;
+}
+
+TEST_F(JobStoreTest, ForgetsAlsoWhatCameBeforeARestartOrWithTheClockSetBack) {
+  const auto put = [](std::string id, absl::Time time) {
+    return scheduler::PutRequest{{.request_id = std::move(id), .resource = "workers/w0", .time = time}};
+  };
+  Apply({put("r-old", kStart)});
+  Reopen();
+  Apply({put("r-new", kStart + absl::Hours(8 * 24))});
+  EXPECT_FALSE(store_->GetRequest("r-old")->has_value());
+  Apply({put("r-back", kStart + absl::Hours(24))});
+  Apply({put("r-later", kStart + absl::Hours(9 * 24))});
+  EXPECT_FALSE(store_->GetRequest("r-back")->has_value());
+  EXPECT_TRUE(store_->GetRequest("r-new")->has_value());
 }
 
 TEST(MemoryJobStoreTest, BehavesAsTheOneOnDisk) {

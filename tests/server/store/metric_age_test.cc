@@ -294,9 +294,10 @@ class MetricAgeOnDiskTest : public MetricAgeTest {
     database_ = *Database::Open({.database_path = directory_.path() + "/db", .commits_path = directory_.path() + "/c"});
     return *database_;
   }
-  void Edit(const std::function<void(Database::Batch&)>& edit) {
-    Database::Batch batch(OpenDatabase());
+  void Edit(const std::function<void(Batch&)>& edit) {
+    Batch batch;
     edit(batch);
+    OpenDatabase();
     ASSERT_TRUE(database_->Write(batch).ok());
   }
   std::vector<std::string> Findings() {
@@ -331,7 +332,7 @@ TEST_P(MetricAgeOnDiskTest, ARestartBetweenRowsOrBetweenTwoCallsChangesNothing) 
 
 TEST_P(MetricAgeOnDiskTest, ChunksOfAnOlderP2dHaveNoReminderAndStayAsTheyAre) {
   Append("a", 1, kChunk + 1);
-  Edit([](Database::Batch& batch) { batch.DeletePrefix(Key(kThinningDue)); });
+  Edit([](Batch& batch) { batch.DeletePrefix(Key(kThinningDue)); });
   Close();
   EXPECT_EQ(Thin(absl::InfiniteFuture()), 0);
   Append("a", kChunk + 2, 2 * kChunk + 1);
@@ -341,7 +342,7 @@ TEST_P(MetricAgeOnDiskTest, ChunksOfAnOlderP2dHaveNoReminderAndStayAsTheyAre) {
 
 TEST_P(MetricAgeOnDiskTest, ADamagedChunkIsLeftAndTheOthersAreThinned) {
   Append("a", 1, 2 * kChunk + 1);
-  Edit([](Database::Batch& batch) { batch.Put(ChunkKey(2), "\xff\xff"); });
+  Edit([](Batch& batch) { batch.Put(ChunkKey(2), "\xff\xff"); });
   Close();
   EXPECT_EQ(Thin(absl::InfiniteFuture()), 2);
   EXPECT_THAT(Findings(), ElementsAre(::testing::HasSubstr("no MetricChunk")));
@@ -358,7 +359,7 @@ TEST_P(MetricAgeOnDiskTest, AdminCheckKnowsThemAndFindsColumnsThatDoNotFit) {
   ASSERT_TRUE(chunk.ParseFromString(payload));
   chunk.mutable_rows(3)->mutable_maxs()->RemoveLast();
   database_.reset();
-  Edit([&](Database::Batch& batch) { batch.Put(ChunkKey(2), chunk.SerializeAsString()); });
+  Edit([&](Batch& batch) { batch.Put(ChunkKey(2), chunk); });
   database_.reset();
   EXPECT_THAT(Findings(), ElementsAre(::testing::HasSubstr("row 128 has 1 columns, 1 values, 1 counts, 1 minima, 0")));
 }

@@ -64,12 +64,12 @@ class StoreCheckTest : public ::testing::Test {
     database_ = *std::move(database);
   }
   void PutPayload(const Key& key, const std::string& payload) {
-    Database::Batch batch(*database_);
+    Batch batch;
     batch.Put(key, payload);
     ASSERT_TRUE(database_->Write(batch).ok());
   }
   void Delete(const Key& key) {
-    Database::Batch batch(*database_);
+    Batch batch;
     batch.Delete(key);
     ASSERT_TRUE(database_->Write(batch).ok());
   }
@@ -167,7 +167,7 @@ TEST_F(StoreCheckTest, FindsAFlippedByteInATable) {
 }
 
 TEST_F(StoreCheckTest, StopsWhenItsCallerLeaves) {
-  Database::Batch batch(*database_);
+  Batch batch;
   for (int i = 0; i < 3000; ++i) batch.Put(Key(kQuotas).Text(std::to_string(i)), "");
   ASSERT_TRUE(database_->Write(batch).ok());
   EXPECT_EQ(CheckStore(*database_, [] { return true; }).status().code(), absl::StatusCode::kCancelled);
