@@ -40,6 +40,16 @@ class LogLine {
   std::ostringstream stream_;
 };
 
+// While it lives, this thread's lines are kept; they are written all at once, in their order, when it goes. For a
+// thread that writes many at a time. Keep it short: what ends the process takes them along. Not one within another.
+class LogGroup {
+ public:
+  LogGroup();
+  ~LogGroup();
+  LogGroup(const LogGroup&) = delete;
+  LogGroup& operator=(const LogGroup&) = delete;
+};
+
 }  // namespace p2
 
 #define P2_LOG(level)                             \

@@ -1,8 +1,10 @@
 // The daemons' sink: spdlog, JSON lines on stderr.
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "common/log_line.h"
@@ -29,6 +31,14 @@ Sink& GetSink() {
   static Sink* const sink = new Sink;
   return *sink;
 }
+
+// This thread's lines, each with its end but the last, while a LogGroup lives.
+struct Group {
+  bool open = false;
+  spdlog::level::level_enum level = spdlog::level::debug;  // The highest of them.
+  std::string lines;
+};
+thread_local Group group;
 
 spdlog::level::level_enum ToSpdlog(LogLevel level) {
   switch (level) {
@@ -62,7 +72,16 @@ void WriteLog(LogLevel level, absl::string_view message) {
     absl::MutexLock lock(&sink.mutex);
     line = FormatLogLine(absl::Now(), level, sink.component, sink.fields, message);
   }
-  sink.logger->log(ToSpdlog(level), line);
+  if (!group.open) return sink.logger->log(ToSpdlog(level), line);
+  group.level = std::max(group.level, ToSpdlog(level));
+  absl::StrAppend(&group.lines, group.lines.empty() ? "" : "\n", line);
+}
+
+LogGroup::LogGroup() { group = {.open = true}; }
+
+LogGroup::~LogGroup() {
+  if (!group.lines.empty()) GetSink().logger->log(group.level, group.lines);
+  group = {};
 }
 
 void SetLogField(absl::string_view key, absl::string_view value) {

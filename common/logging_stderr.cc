@@ -20,6 +20,18 @@ struct Sink {
   std::atomic<LogLevel> level{LogLevel::kInfo};
 };
 
+// This thread's lines while a LogGroup lives.
+struct Group {
+  bool open = false;
+  std::string lines;
+};
+thread_local Group group;
+
+// One write keeps lines of several threads whole. A closed stderr is nobody's error here.
+void Write(const std::string& lines) {
+  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, lines.data(), lines.size());
+}
+
 Sink& GetSink() {
   static Sink* const sink = new Sink;
   return *sink;
@@ -40,8 +52,18 @@ void WriteLog(LogLevel level, absl::string_view message) {
   Sink& sink = GetSink();
   absl::MutexLock lock(&sink.mutex);
   const std::string line = FormatLogLine(absl::Now(), level, sink.component, sink.fields, message) + "\n";
-  // One write a line keeps lines of several threads whole. A closed stderr is nobody's error here.
-  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, line.data(), line.size());
+  if (group.open) {
+    group.lines += line;
+  } else {
+    Write(line);
+  }
+}
+
+LogGroup::LogGroup() { group = {.open = true, .lines = ""}; }
+
+LogGroup::~LogGroup() {
+  if (!group.lines.empty()) Write(group.lines);
+  group = {};
 }
 
 void SetLogField(absl::string_view key, absl::string_view value) {

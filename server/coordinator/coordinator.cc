@@ -63,11 +63,9 @@ void Coordinator::Stop() {
 }
 
 void Coordinator::Post(scheduler::Event command, Done done) {
-  // The callback is kept here as well: a refused item is gone.
-  auto shared = std::make_shared<Done>(std::move(done));
-  const absl::Status status = impl_->loop_.Push(
-      Loop::Command{std::move(command), [shared](absl::StatusOr<Answer> answer) { (*shared)(std::move(answer)); }});
-  if (!status.ok()) (*shared)(status);
+  Loop::Item item = Loop::Command{std::move(command), std::move(done)};
+  if (absl::Status status = impl_->loop_.Push(std::move(item)); !status.ok())
+    std::get<Loop::Command>(item).done(status);
 }
 
 absl::StatusOr<Coordinator::Answer> Coordinator::Execute(scheduler::Event command) {

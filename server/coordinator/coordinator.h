@@ -114,8 +114,8 @@ class Coordinator {
 
   // Reads of what is synced. A job that is not live is read from the store. NOT_FOUND.
   absl::StatusOr<scheduler::JobPtr> GetJob(absl::string_view id) const;
-  std::vector<scheduler::JobPtr> LiveJobs()
-      const;                     // By ID. List them before the store's finished ones: none is missed.
+  // In no order. List them before the store's finished ones: none is missed.
+  std::vector<scheduler::JobPtr> LiveJobs() const;
   WorkerList Workers() const;    // By ID; never null.
   DatasetList Datasets() const;  // The same.
   // Of live and finished jobs, newest first.

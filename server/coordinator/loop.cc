@@ -46,7 +46,7 @@ Loop::Loop(const Coordinator::Options& options, ReadView& view, WatchHub& hub)
 
 scheduler::Moment Loop::Now() const { return {options_.clock->Now(), options_.clock->Monotonic()}; }
 
-absl::Status Loop::Recover() {
+absl::Status Loop::LoadState() {
   P2_ASSIGN_OR_RETURN(store::PersistedState stored, options_.store->Load());
   for (auto& worker : stored.workers) state_.Apply(scheduler::PutWorker{std::move(worker)});
   for (auto& dataset : stored.datasets) state_.Apply(scheduler::PutDataset{std::move(dataset)});
@@ -58,8 +58,18 @@ absl::Status Loop::Recover() {
   for (auto& deletion : stored.deletions) state_.Apply(scheduler::PutDeletion{std::move(deletion)});
   state_.Apply(stored.counters);
   hub_.Reset({}, stored.counters.job_revision, stored.counters.event_revision);
+  return absl::OkStatus();
+}
+
+absl::Status Loop::Recover() {
+  P2_RETURN_IF_ERROR(LoadState());
+  {
+    Batch batch;
+    P2_RETURN_IF_ERROR(Step(batch, scheduler::Recovered{}).status());
+    P2_RETURN_IF_ERROR(options_.store->Apply(batch.mutations));
+  }
+  // In a batch of its own: both change every job that waits, and a batch holds what it changed.
   Batch batch;
-  P2_RETURN_IF_ERROR(Step(batch, scheduler::Recovered{}).status());
   Schedule(batch);
   P2_RETURN_IF_ERROR(options_.store->Apply(batch.mutations));
   view_.Reset(state_);
@@ -99,7 +109,7 @@ void Loop::Run() {
   for (auto& [worker, session] : sessions_) session->Close(Stopping());
 }
 
-absl::Status Loop::Push(Item item) {
+absl::Status Loop::Push(Item&& item) {
   absl::MutexLock lock(&mutex_);
   if (stopped_) return Stopping();
   inbox_.push_back(std::move(item));
@@ -170,10 +180,8 @@ void Loop::Take(Batch& batch, Command& command) {
   absl::StatusOr<std::string> answer;
   if (absl::Status prepared = PrepareCommand(batch, command.event); !prepared.ok()) {
     answer = prepared;
-  } else if (absl::StatusOr<scheduler::StepResult> result = Step(batch, command.event); result.ok()) {
-    answer = std::move(result->answer);
   } else {
-    answer = result.status();
+    answer = Step(batch, command.event);
   }
   batch.ticked |= std::holds_alternative<scheduler::Tick>(command.event);
   if (command.done) {
@@ -276,17 +284,16 @@ void Loop::TakeSpool(Batch& batch, const SessionPtr& session, const v1::SpoolRec
   batch.spools.insert(session->worker());
 }
 
-absl::StatusOr<scheduler::StepResult> Loop::Step(Batch& batch, const Event& event) {
+absl::StatusOr<std::string> Loop::Step(Batch& batch, const Event& event) {
   const absl::Time begin = absl::Now();
   absl::StatusOr<scheduler::StepResult> result = scheduler::Step(state_, event, Now(), options_.step);
-  if (!result.ok()) return result;
-  for (const Mutation& mutation : result->mutations) {
+  if (!result.ok()) return result.status();
+  for (Mutation& mutation : result->mutations) {
     state_.Apply(mutation);
     if (const auto* put = std::get_if<scheduler::PutRequest>(&mutation))
-      batch.requests[put->request.request_id] = put->request;
-    if (const auto* put = std::get_if<scheduler::PutJob>(&mutation)) batch.active_jobs.insert(put->job->id);
+      batch.requests[put->request.request_id] = batch.mutations.size();
     if (const auto* erase = std::get_if<scheduler::EraseJob>(&mutation)) batch.erased_jobs.insert(erase->job);
-    batch.mutations.push_back(mutation);
+    batch.mutations.push_back(std::move(mutation));
   }
   for (const scheduler::Action& action : result->actions) {
     const auto session =
@@ -299,7 +306,7 @@ absl::StatusOr<scheduler::StepResult> Loop::Step(Batch& batch, const Event& even
     options_.observer->OnRefused(report == nullptr ? "" : report->worker, result->refused);
   }
   step_time_ += absl::Now() - begin;
-  return result;
+  return std::move(result->answer);
 }
 
 void Loop::Load(const Batch& batch, absl::string_view id) {
@@ -339,7 +346,7 @@ absl::Status Loop::PrepareCommand(Batch& batch, Event& event) {
           scheduler::CommandInfo& info = command.info;
           if (!info.request_id.empty()) {
             if (auto it = batch.requests.find(info.request_id); it != batch.requests.end()) {
-              info.previous = it->second;
+              info.previous = std::get<scheduler::PutRequest>(batch.mutations[it->second]).request;
             } else {
               P2_ASSIGN_OR_RETURN(info.previous, options_.store->GetRequest(info.request_id));
             }
@@ -399,11 +406,12 @@ void Loop::LogMove(const scheduler::EventRecord& event) const {
                 << event.message.substr(0, event.message.find('\n')) << attempt;
 }
 
-void Loop::Publish(const Batch& batch) {
+void Loop::Publish(Batch& batch) {
+  const LogGroup one_write;
   view_.Apply(batch.mutations);
   std::vector<JobChange> jobs;
   std::vector<EventChange> events;
-  for (const Mutation& mutation : batch.mutations) {
+  for (Mutation& mutation : batch.mutations) {
     if (const auto* put = std::get_if<scheduler::PutJob>(&mutation)) {
       jobs.push_back({put->job->revision, put->job->id, put->job});
     } else if (const auto* erase = std::get_if<scheduler::EraseJob>(&mutation)) {
@@ -411,9 +419,9 @@ void Loop::Publish(const Batch& batch) {
       if (absl::Status status = options_.blobs->DeleteJob(erase->job); !status.ok()) {
         P2_LOG(kWarning) << "logs and artifacts of deleted job " << erase->job << " are left: " << status.message();
       }
-    } else if (const auto* append = std::get_if<scheduler::AppendEvent>(&mutation)) {
+    } else if (auto* append = std::get_if<scheduler::AppendEvent>(&mutation)) {
       LogMove(append->event);
-      events.push_back({append->event.revision, append->event});
+      events.push_back({append->event.revision, std::move(append->event)});
     }
   }
   hub_.Publish(std::move(jobs), std::move(events), batch.active_jobs);

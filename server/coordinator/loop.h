@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -62,8 +63,8 @@ class Loop {
   // Takes items until Stop. The loop thread's body.
   void Run();
 
-  // Thread-safe. UNAVAILABLE once stopped.
-  absl::Status Push(Item item);
+  // Thread-safe. UNAVAILABLE once stopped: the item is left as it is then.
+  absl::Status Push(Item&& item);
   // Thread-safe. Run returns after the batch in progress; what waits is answered with UNAVAILABLE, sessions are closed.
   void Stop();
 
@@ -71,15 +72,16 @@ class Loop {
   // What one round has done that is not yet synced, or not yet told.
   struct Batch {
     std::vector<scheduler::Mutation> mutations;
-    std::vector<std::function<void()>> after;  // In order: answers, and messages to workers.
-    std::map<std::string, scheduler::RequestRecord> requests;
-    std::set<std::string> spools;       // Workers whose records were taken.
-    std::set<std::string> active_jobs;  // Changed, or got bytes.
+    std::vector<std::function<void()>> after;           // In order: answers, and messages to workers.
+    absl::flat_hash_map<std::string, size_t> requests;  // By ID: which of the mutations puts it.
+    std::set<std::string> spools;                       // Workers whose records were taken.
+    std::set<std::string> active_jobs;                  // Got bytes.
     std::set<std::string> erased_jobs;
     bool bytes_written = false;
     bool ticked = false;
   };
 
+  absl::Status LoadState();
   void RunBatch(std::vector<Item> items);
   void Take(Batch& batch, Command& command);
   void Take(Batch& batch, Greeting& greeting);
@@ -88,8 +90,8 @@ class Loop {
   void Take(Batch& batch, Inquiry& inquiry);
   void TakeSpool(Batch& batch, const SessionPtr& session, const v1::SpoolRecord& record);
 
-  // Steps the event and applies what it decided; actions are queued behind the sync.
-  absl::StatusOr<scheduler::StepResult> Step(Batch& batch, const scheduler::Event& event);
+  // Steps the event and applies what it decided; actions are queued behind the sync. StepResult.answer.
+  absl::StatusOr<std::string> Step(Batch& batch, const scheduler::Event& event);
   // Gives away what the events of the batch have freed.
   void Schedule(Batch& batch);
   // Makes a job that is not live visible to Step.
@@ -105,7 +107,8 @@ class Loop {
   // A little of what is due, so that nobody waits long; the next tick goes on. Not while the disk is full.
   void ThinMetrics();
   void LogMove(const scheduler::EventRecord& event) const;
-  void Publish(const Batch& batch);
+  // Its events are gone then.
+  void Publish(Batch& batch);
   void Fail(const absl::Status& status);
   scheduler::Moment Now() const;
   v1::ConnectResponse Welcome(const std::string& worker) const;

@@ -18,7 +18,8 @@ std::vector<typename Map::mapped_type> ValuesOf(const Map& map) {
 void ReadView::Reset(const scheduler::ClusterState& state) {
   absl::MutexLock lock(&mutex_);
   jobs_.clear();
-  for (scheduler::JobPtr& job : state.live_jobs().Sorted()) jobs_.emplace_hint(jobs_.end(), job->id, std::move(job));
+  jobs_.reserve(state.live_jobs().size());
+  for (const auto& [id, job] : state.live_jobs()) jobs_.insert(job);
   workers_ = state.workers();
   datasets_ = state.datasets();
   worker_list_ = nullptr;
@@ -29,11 +30,8 @@ void ReadView::Apply(absl::Span<const scheduler::Mutation> mutations) {
   absl::MutexLock lock(&mutex_);
   for (const scheduler::Mutation& mutation : mutations) {
     if (const auto* job = std::get_if<scheduler::PutJob>(&mutation)) {
-      if (scheduler::IsTerminal(job->job->state)) {
-        jobs_.erase(job->job->id);
-      } else {
-        jobs_[job->job->id] = job->job;
-      }
+      jobs_.erase(job->job);  // The record before it, which is equal by its ID.
+      if (!scheduler::IsTerminal(job->job->state)) jobs_.insert(job->job);
     } else if (const auto* worker = std::get_if<scheduler::PutWorker>(&mutation)) {
       workers_[worker->worker->id] = worker->worker;
       worker_list_ = nullptr;
@@ -47,12 +45,12 @@ void ReadView::Apply(absl::Span<const scheduler::Mutation> mutations) {
 scheduler::JobPtr ReadView::FindJob(absl::string_view id) const {
   absl::MutexLock lock(&mutex_);
   auto it = jobs_.find(id);
-  return it == jobs_.end() ? nullptr : it->second;
+  return it == jobs_.end() ? nullptr : *it;
 }
 
 std::vector<scheduler::JobPtr> ReadView::Jobs() const {
   absl::MutexLock lock(&mutex_);
-  return ValuesOf(jobs_);
+  return {jobs_.begin(), jobs_.end()};
 }
 
 WorkerList ReadView::Workers() const {

@@ -129,6 +129,7 @@ absl::StatusOr<std::vector<std::string>> JobService::Select(const ControlJobsReq
     for (const scheduler::JobPtr& job : context_.coordinator.LiveJobs()) {
       if (wanted(*job)) ids.push_back(job->id);
     }
+    std::sort(ids.begin(), ids.end());
     return ids;
   }
   for (int64_t before = INT64_MAX; ids.size() < kMaxControlled;) {

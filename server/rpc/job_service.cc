@@ -38,7 +38,7 @@ absl::StatusOr<Admission> JobService::AdmitRequest(const p2::v1::CreateJobReques
 
 grpc::ServerUnaryReactor* JobService::CreateJob(grpc::CallbackServerContext* call, const grpc::ByteBuffer* bytes,
                                                 grpc::ByteBuffer* response) {
-  const absl::StatusOr<p2::v1::CreateJobRequest> request = FromBytes<p2::v1::CreateJobRequest>(*bytes);
+  absl::StatusOr<p2::v1::CreateJobRequest> request = FromBytes<p2::v1::CreateJobRequest>(*bytes);
   if (!request.ok()) return Reply<grpc::ByteBuffer>(call, response, request.status());
   if (!request->validate_only()) {
     if (absl::Status status = context_.submits.Take(Actor(*call, request->owner()), 1); !status.ok())
@@ -51,7 +51,10 @@ grpc::ServerUnaryReactor* JobService::CreateJob(grpc::CallbackServerContext* cal
     return Reply<grpc::ByteBuffer>(
         call, response, forecast.ok() ? ToBytes(*forecast) : absl::StatusOr<grpc::ByteBuffer>(forecast.status()));
   }
-  admission->command.info = MakeCommandInfo(*call, request->request_id(), *request, request->owner());
+  // Out of the request, so that its hash needs no copy without it.
+  const std::string request_id = std::move(*request->mutable_request_id());
+  request->clear_request_id();
+  admission->command.info = MakeCommandInfo(*call, request_id, *request, request->owner());
   auto pending = UnaryCall<grpc::ByteBuffer>::Start(call, response, context_.times.timeout);
   context_.coordinator.Post(
       std::move(admission->command),

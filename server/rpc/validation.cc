@@ -178,11 +178,14 @@ absl::Status ValidateCommand(absl::string_view request_id, absl::string_view rea
 }
 
 std::string PayloadSha256(const google::protobuf::Message& request) {
-  const std::unique_ptr<google::protobuf::Message> copy(request.New());
-  copy->CopyFrom(request);
-  if (const auto* field = copy->GetDescriptor()->FindFieldByName("request_id"))
+  const auto* field = request.GetDescriptor()->FindFieldByName("request_id");
+  if (field != nullptr && request.GetReflection()->HasField(request, field)) {
+    const std::unique_ptr<google::protobuf::Message> copy(request.New());
+    copy->CopyFrom(request);
     copy->GetReflection()->ClearField(copy.get(), field);
-  return Sha256Hex(absl::StrCat(copy->GetDescriptor()->full_name(), "\n", spec::DeterministicBytes(*copy)));
+    return PayloadSha256(*copy);
+  }
+  return Sha256Hex(absl::StrCat(request.GetDescriptor()->full_name(), "\n", spec::DeterministicBytes(request)));
 }
 
 }  // namespace p2::rpc

@@ -74,6 +74,10 @@ TEST(ValidationTest, HashesAPayloadWithoutItsRequestId) {
   b.set_name("jobs/a");
   b.set_request_id("2");
   EXPECT_EQ(PayloadSha256(a), PayloadSha256(b));
+  b.clear_request_id();
+  EXPECT_EQ(PayloadSha256(a), PayloadSha256(b));
+  // On disk for seven days, for an older or a newer p2d to compare with.
+  EXPECT_EQ(PayloadSha256(a), "4ebe5951e3154e75b52e594119140d6f14ede6b26975a87426a0b0a4a49d4ee3");
   b.set_reason("why");
   EXPECT_NE(PayloadSha256(a), PayloadSha256(b));
   p2::v1::KillJobRequest kill;
