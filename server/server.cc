@@ -1,5 +1,6 @@
 #include "server/server.h"
 
+#include <malloc.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -201,6 +202,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
   core.version = P2_VERSION;
   core.fatal = std::move(dependencies.fatal);
   P2_ASSIGN_OR_RETURN(impl.coordinator, coordinator::Coordinator::Start(std::move(core)));
+  // Recovery holds each job several times over; glibc would keep for itself what that took.
+  malloc_trim(0);
   impl.metrics->SetSources({.live_jobs = [&impl] { return impl.coordinator->LiveJobs(); },
                             .workers = [&impl] { return *impl.coordinator->Workers(); },
                             .watchers = [&impl] { return impl.coordinator->watches().watchers(); },

@@ -224,19 +224,19 @@ void ClusterGauges::AddJobs(std::vector<JobPtr> jobs, std::vector<MetricFamily>&
                               "How long training of a live job stood still for its last reported checkpoint.");
   MetricFamily lag = Family(metric::kCheckpointDurableLagSeconds,
                             "From the copy of a live job's state to its durable checkpoint, of the last reported one.");
+  const JobValues nothing;
   for (const JobPtr& job : jobs) {
     absl::MutexLock lock(&mutex_);  // Of each: who has news of a job does not wait for all.
     const std::pair<std::string, std::string> label = {"job_id", job->id};
     Add(images, {label}, static_cast<double>(job->progress.images_seen));
     if (job->state == JobState::kRunning) Add(rate, {label}, job->progress.images_per_second);
     const auto found = values_.find(job->id);
-    if (found == values_.end()) continue;
-    const JobValues& known = found->second;
+    const JobValues& known = found == values_.end() ? nothing : found->second;
     if (known.step.has_value()) {
       Add(steps, {label}, static_cast<double>(*known.step));
       Add(nonfinite, {label}, known.nonfinite_steps);
     }
-    if (known.checkpoint_bytes.has_value()) Add(checkpoints, {label}, static_cast<double>(*known.checkpoint_bytes));
+    Add(checkpoints, {label}, static_cast<double>(known.checkpoint_bytes));
     if (known.checkpoint_stall.has_value()) Add(stall, {label}, *known.checkpoint_stall);
     if (known.checkpoint_durable_lag.has_value()) Add(lag, {label}, *known.checkpoint_durable_lag);
     for (const auto& [cause, count] : known.restarts)

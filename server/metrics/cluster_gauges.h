@@ -52,6 +52,7 @@ class ClusterGauges : public prometheus::Collectable {
   void AddRow(const std::string& job, int64_t step, const std::map<std::string, double>& values);
   // `cause`: `out_of_memory`.
   void AddRestart(const std::string& job, const std::string& cause);
+  // Of a job that is not named here: 0.
   void SetCheckpointBytes(const std::string& job, int64_t bytes);
   // The job has ended.
   void Forget(absl::string_view job);
@@ -65,7 +66,7 @@ class ClusterGauges : public prometheus::Collectable {
     std::map<std::string, double> values;
     double nonfinite_steps = 0;
     std::map<std::string, int64_t> restarts;  // By cause.
-    std::optional<int64_t> checkpoint_bytes;
+    int64_t checkpoint_bytes = 0;
     std::optional<double> checkpoint_stall, checkpoint_durable_lag;  // Not in every row.
   };
 

@@ -89,7 +89,6 @@ void ServerMetrics::OnJob(const scheduler::JobRecord& job) {
     const bool known = !first && attempt.number == seen.attempt;
     // A job that finds its devices at once comes with its first attempt.
     if ((created || !first) && !known && attempt.number == 1) {
-      gauges_->SetCheckpointBytes(job.id, 0);
       queue_wait_.Observe(absl::ToDoubleSeconds(attempt.create_time - job.create_time));
     }
     if (started && !first && !(known && seen.started)) {
@@ -112,7 +111,10 @@ void ServerMetrics::CountCheckpoints(const scheduler::ClusterState& state,
                                      absl::Span<const scheduler::Mutation> mutations) {
   std::set<std::string> changed;
   if (!std::exchange(counted_checkpoints_, true)) {
-    for (const scheduler::JobPtr& job : state.live_jobs().Sorted()) changed.insert(job->id);
+    // Most that wait have none: there is nothing to keep for them.
+    for (const scheduler::JobPtr& job : state.live_jobs().All()) {
+      if (!state.CheckpointsOf(job->id).empty()) changed.insert(job->id);
+    }
   }
   for (const scheduler::Mutation& mutation : mutations) {
     if (const auto* put = std::get_if<scheduler::PutCheckpoint>(&mutation)) changed.insert(put->checkpoint->job);

@@ -188,6 +188,16 @@ TEST_F(ServerMetricsTest, CountsTheCheckpointsThatWereThereBeforeItStarted) {
   EXPECT_THAT(Scrape(), HasSubstr("p2_checkpoint_bytes{job_id=\"job-a\"} 100"));
 }
 
+TEST_F(ServerMetricsTest, AJobThatWaitedWhenP2dStartedHasItsSeriesOnceItStarts) {
+  state_.Apply(scheduler::PutJob{std::make_shared<const JobRecord>(Queued("job-a"))});
+  CommitAll({});
+  EXPECT_THAT(Scrape(), Not(HasSubstr("job-a")));
+  Commit(Running(WithAttempt(Queued("job-a"), 1)));
+  EXPECT_THAT(Scrape(), HasSubstr("p2_checkpoint_bytes{job_id=\"job-a\"} 0"));
+  CommitAll({Checkpoint("c1", 100)});
+  EXPECT_THAT(Scrape(), HasSubstr("p2_checkpoint_bytes{job_id=\"job-a\"} 100"));
+}
+
 TEST_F(ServerMetricsTest, KeepsTheTimesOfACheckpointUntilTheNext) {
   Commit(Running(WithAttempt(Queued("job-a"), 1)));
   CommitAll(
