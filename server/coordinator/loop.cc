@@ -366,7 +366,8 @@ Coordinator::Answer Loop::AnswerOf(const std::string& resources) const {
   for (absl::string_view id : absl::StrSplit(resources, ',', absl::SkipEmpty())) {
     answer.names.emplace_back(id);
     if (!absl::ConsumePrefix(&id, "jobs/")) continue;
-    answer.job = state_.FindJob(id);
+    answer.job = view_.FindJob(id);
+    if (answer.job == nullptr) answer.job = state_.FindJob(id);  // It has ended.
     if (answer.job != nullptr) answer.jobs.push_back(answer.job);
   }
   absl::string_view id = resources;
@@ -397,7 +398,9 @@ void Loop::LogMove(const scheduler::EventRecord& event) const {
     P2_LOG(kWarning) << event.resource << " " << event.reason << " " << event.message;
   }
   if (!absl::StartsWith(event.reason, "JOB_")) return;
-  const scheduler::JobPtr job = state_.FindJob(absl::StripPrefix(event.resource, "jobs/"));
+  const scheduler::JobPtr job = event.reason == "JOB_CREATED"
+                                    ? nullptr  // It has no attempt yet.
+                                    : state_.FindJob(absl::StripPrefix(event.resource, "jobs/"));
   const std::string attempt = job == nullptr || job->attempt_count == 0
                                   ? ""
                                   : absl::StrCat(" (attempt ", job->attempt_count, ", epoch ", job->epoch, ")");

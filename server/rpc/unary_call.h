@@ -39,7 +39,8 @@ class UnaryCall : public std::enable_shared_from_this<UnaryCall<Response>> {
                                           absl::Duration timeout) {
     std::shared_ptr<UnaryCall> call(new UnaryCall(context, response));
     if (context->deadline() == std::chrono::system_clock::time_point::max()) {
-      call->alarm_.Set(absl::ToChronoTime(absl::Now() + timeout), [call, timeout](bool expired) {
+      call->alarm_ = std::make_unique<grpc::Alarm>();
+      call->alarm_->Set(absl::ToChronoTime(absl::Now() + timeout), [call, timeout](bool expired) {
         if (expired) {
           call->Finish(absl::DeadlineExceededError(
               absl::StrCat("no answer within ", absl::FormatDuration(timeout),
@@ -59,7 +60,7 @@ class UnaryCall : public std::enable_shared_from_this<UnaryCall<Response>> {
       absl::MutexLock lock(&mutex_);
       if (std::exchange(finished_, true)) return;
     }
-    alarm_.Cancel();
+    if (alarm_ != nullptr) alarm_->Cancel();
     if (result.ok()) *response_ = *std::move(result);
     reactor_->Finish(ToGrpcStatus(result.status()));
   }
@@ -71,7 +72,7 @@ class UnaryCall : public std::enable_shared_from_this<UnaryCall<Response>> {
   // Constant after construction. gRPC's, valid until Finish.
   grpc::ServerUnaryReactor* const reactor_;
   Response* const response_;
-  grpc::Alarm alarm_;
+  std::unique_ptr<grpc::Alarm> alarm_;  // Null if the client set a deadline.
 
   absl::Mutex mutex_;
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;

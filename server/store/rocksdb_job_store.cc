@@ -85,11 +85,12 @@ class RocksDbJobStore : public JobStore {
         requests_(database_) {}
 
   absl::StatusOr<PersistedState> Load() override {
-    // What is read once need not be kept by RocksDB as well.
-    const View view(database_, View::Blocks::kForget);
+    const View view(database_);
     PersistedState state;
     scheduler::JobValues values;
-    P2_RETURN_IF_ERROR(ReadEach<pb::Job>(view, Key(kLiveJobs), [&](scheduler::JobRecord job) {
+    // Read once, in one go: RocksDB need not keep them as well.
+    const View once(database_, View::Blocks::kForget);
+    P2_RETURN_IF_ERROR(ReadEach<pb::Job>(once, Key(kLiveJobs), [&](scheduler::JobRecord job) {
       values.Unify(job);
       state.jobs.push_back(std::make_shared<const scheduler::JobRecord>(std::move(job)));
     }));
