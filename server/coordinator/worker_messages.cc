@@ -143,7 +143,7 @@ scheduler::Heartbeat FromHeartbeat(const v1::Heartbeat& heartbeat, absl::string_
   }
   for (const v1::StorageRoot& root : heartbeat.roots()) event.roots.push_back(FromRoot(root));
   for (const v1::DeviceFault& fault : heartbeat.device_faults()) {
-    event.device_faults.push_back({fault.slot(), fault.xid()});
+    event.device_faults.push_back({fault.slot(), fault.xid(), std::max<int64_t>(1, fault.count())});
   }
   return event;
 }

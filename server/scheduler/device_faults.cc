@@ -55,7 +55,8 @@ bool IsApplicationFault(int xid) {
 }
 
 std::string Describe(const DeviceFault& fault) {
-  return absl::StrCat("XID ", fault.xid, " on ", fault.slot, " (", NameOf(fault.xid), ")");
+  return absl::StrCat("XID ", fault.xid, " on ", fault.slot, " (", NameOf(fault.xid),
+                      fault.count > 1 ? absl::StrCat("; reported ", fault.count, " times") : "", ")");
 }
 
 }  // namespace p2::scheduler

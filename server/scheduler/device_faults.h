@@ -11,7 +11,7 @@ namespace p2::scheduler {
 // of NVIDIA/k8s-device-plugin, "Application errors: the GPU should still be healthy".
 bool IsApplicationFault(int xid);
 
-// "XID 79 on cuda:3 (GPU has fallen off the bus)".
+// "XID 79 on cuda:3 (GPU has fallen off the bus; reported 2 times)".
 std::string Describe(const DeviceFault& fault);
 
 }  // namespace p2::scheduler

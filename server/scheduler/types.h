@@ -296,10 +296,11 @@ struct Orphan {
 // On disk: do not change values. The numbers of p2.v1.Worker.State.
 enum class WorkerState { kUnspecified = 0, kReady = 1, kSuspect = 2, kLost = 3 };
 
-// A critical error that the driver reported of a GPU. device_faults.h.
+// A critical error that the driver reported of a GPU, `count` times since its worker started. device_faults.h.
 struct DeviceFault {
   std::string slot;
   int xid = 0;
+  int64_t count = 1;
   bool operator==(const DeviceFault&) const = default;
 };
 

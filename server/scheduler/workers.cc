@@ -104,17 +104,28 @@ void TakeProgress(Draft& draft, absl::string_view worker, const AttemptProgress&
   if (progress.images_per_second > 0) SetRate(job, progress.images_per_second);
 }
 
-// What its driver has reported and the node was not seen with before cordons it. An uncordon forgives what was seen.
+// How often the driver has reported it, as far as p2d has heard.
+int64_t TimesHeard(const WorkerRecord& worker, const DeviceFault& fault) {
+  for (const DeviceFault& heard : worker.device_faults) {
+    if (heard.slot == fault.slot && heard.xid == fault.xid) return heard.count;
+  }
+  return 0;
+}
+
+// What its driver has reported since the last report cordons the node. An uncordon forgives what was heard until then:
+// while the node is cordoned, more of the same is counted and makes no event.
 void TakeFaults(Draft& draft, absl::string_view id, const std::vector<DeviceFault>& faults) {
   std::vector<std::string> fresh;
   for (const DeviceFault& fault : faults) {
     const WorkerRecord& worker = *draft.Worker(id);
-    const bool known = std::count(worker.device_faults.begin(), worker.device_faults.end(), fault) > 0;
     const bool here = std::any_of(worker.slots.begin(), worker.slots.end(),
                                   [&fault](const SlotRecord& slot) { return slot.id == fault.slot; });
-    if (known || !here || IsApplicationFault(fault.xid)) continue;
-    draft.EditWorker(id).device_faults.push_back(fault);
-    fresh.push_back(Describe(fault));
+    const int64_t heard = TimesHeard(worker, fault);
+    if (fault.count <= heard || !here || IsApplicationFault(fault.xid)) continue;
+    if (heard == 0 || !worker.cordoned) fresh.push_back(Describe(fault));
+    std::vector<DeviceFault>& all = draft.EditWorker(id).device_faults;
+    std::erase_if(all, [&fault](const DeviceFault& old) { return old.slot == fault.slot && old.xid == fault.xid; });
+    all.push_back(fault);
   }
   if (fresh.empty()) return;
   const std::string what = absl::StrJoin(fresh, ", ");

@@ -1,5 +1,6 @@
 #include "server/store/record_codec.h"
 
+#include <algorithm>
 #include <map>
 #include <string>
 #include <vector>
@@ -318,6 +319,7 @@ pb::Worker ToStorage(const scheduler::WorkerRecord& record) {
     pb::DeviceFault* stored = m.add_device_faults();
     stored->set_slot(fault.slot);
     stored->set_xid(fault.xid);
+    stored->set_count(fault.count);
   }
   return m;
 }
@@ -357,7 +359,9 @@ scheduler::WorkerRecord FromStorage(const pb::Worker& m) {
   record.spool_acked = m.spool_acked();
   record.failed_jobs = Strings(m.failed_jobs());
   if (m.drain_within_ns() > 0) record.drain_within = absl::Nanoseconds(m.drain_within_ns());
-  for (const pb::DeviceFault& fault : m.device_faults()) record.device_faults.push_back({fault.slot(), fault.xid()});
+  for (const pb::DeviceFault& fault : m.device_faults()) {
+    record.device_faults.push_back({fault.slot(), fault.xid(), std::max<int64_t>(1, fault.count())});
+  }
   return record;
 }
 

@@ -91,6 +91,7 @@ class Cluster:
     def __init__(self, slots: int = 2, d_flags=(), worker_flags=(), defaults=False):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="p2-it-"))
         self.slots, self.d_flags, self.worker_flags = slots, list(d_flags), list(worker_flags)
+        self.devices = None  # None: `slots` of kind cpu.
         if not defaults:
             self.d_flags = ["--suspect-after", "1500ms", "--lost-after", "3s", "--heartbeat-interval", "200ms", *self.d_flags]
             self.worker_flags = ["--silence-timeout", "4s", "--log-interval", "50ms", *self.worker_flags]
@@ -148,7 +149,8 @@ class Cluster:
 
     def start_worker(self, name: str = "w0", slots: int | None = None, roots: dict[str, pathlib.Path] | None = None) -> None:
         root_flags = [flag for root, path in (roots or {"main": self.root}).items() for flag in ("--root", f"{root}={path}")]
-        ready = self._start(name, [BIN / "p2-worker", "--coordinator", self.env["P2_ADDR"], "--name", name, "--devices", f"cpu:{slots or self.slots}",
+        devices = self.devices or f"cpu:{slots or self.slots}"
+        ready = self._start(name, [BIN / "p2-worker", "--coordinator", self.env["P2_ADDR"], "--name", name, "--devices", devices,
                                    *root_flags, "--data-dir", self.dir / f"worker-{name}", "--http", "127.0.0.1:0",
                                    *self.worker_flags])
         self.ports[name] = int(ready["http_port"])

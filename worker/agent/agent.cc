@@ -7,6 +7,7 @@
 #include <uuid/uuid.h>
 
 #include <algorithm>
+#include <bit>
 #include <filesystem>
 
 #include "absl/strings/numbers.h"
@@ -300,9 +301,15 @@ void Agent::WatchFaults() {
   if (std::none_of(slots_.begin(), slots_.end(), [](const p2::v1::Slot& slot) { return slot.kind() == "cuda"; }))
     return;
   fault_watch_ = std::make_unique<FaultWatch>(slots_, options_.nvml_library, [this](p2::v1::DeviceFault fault) {
-    loop_.Post([this, fault = std::move(fault)]() mutable {
-      device_faults_.push_back(std::move(fault));
-      if (welcomed_) Heartbeat();
+    loop_.Post([this, fault = std::move(fault)] {
+      p2::v1::DeviceFault& known = device_faults_.try_emplace({fault.slot(), fault.xid()}, fault).first->second;
+      known.set_count(known.count() + 1);
+      // A device may report one error without end.
+      if (std::has_single_bit(static_cast<uint64_t>(known.count()))) {
+        P2_LOG(kWarning) << "the driver reports XID " << fault.xid() << " on " << fault.slot() << ", " << known.count()
+                         << " in all";
+      }
+      if (known.count() == 1 && welcomed_) Heartbeat();  // Further ones go with the next.
     });
   });
 }

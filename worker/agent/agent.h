@@ -108,7 +108,7 @@ class Agent {
   std::vector<p2::v1::StorageRoot> roots_;
   std::set<std::string> root_problems_;
   bool reading_roots_ = false;
-  std::vector<p2::v1::DeviceFault> device_faults_;  // All that the driver has reported.
+  std::map<std::pair<std::string, int>, p2::v1::DeviceFault> device_faults_;  // By slot and XID.
   std::map<Key, std::unique_ptr<Attempt>> attempts_;
   // Waiting for the coordinator to have their reports.
   std::vector<EndedAttempt> ended_;

@@ -110,7 +110,7 @@ void Agent::Heartbeat() {
   ConnectRequest message;
   p2::v1::Heartbeat& heartbeat = *message.mutable_heartbeat();
   heartbeat.mutable_roots()->Add(roots_.begin(), roots_.end());
-  heartbeat.mutable_device_faults()->Add(device_faults_.begin(), device_faults_.end());
+  for (const auto& [key, fault] : device_faults_) *heartbeat.add_device_faults() = fault;
   for (const auto& [key, attempt] : attempts_) {
     const std::optional<p2::trainer::v1::Progress> slowest = attempt->SlowestProgress();
     if (!slowest.has_value() || attempt->state() == Attempt::State::kEnded) continue;

@@ -1,6 +1,7 @@
 #include "worker/agent/fault_watch.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/status/status.h"
@@ -95,8 +96,7 @@ absl::Status FaultWatch::Run() {
 void FaultWatch::Take(NvmlHandle handle, int xid) {
   const auto device = std::find_if(devices_.begin(), devices_.end(),
                                    [handle](const Device& candidate) { return candidate.handle == handle; });
-  if (device == devices_.end() || !seen_.emplace(device->slot, xid).second) return;
-  P2_LOG(kWarning) << "the driver reports XID " << xid << " on " << device->slot;
+  if (device == devices_.end()) return;
   p2::v1::DeviceFault fault;
   fault.set_slot(device->slot);
   fault.set_xid(xid);

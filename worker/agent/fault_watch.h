@@ -2,10 +2,8 @@
 #pragma once
 
 #include <functional>
-#include <set>
 #include <string>
 #include <thread>
-#include <utility>
 #include <vector>
 
 #include "common/doorbell.h"
@@ -20,8 +18,8 @@ class FaultWatch {
   // On the watch's own thread, which must not wait for what destroys the watch.
   using OnFault = std::function<void(p2::v1::DeviceFault)>;
 
-  // Calls `on_fault` once for each slot and XID from now on. `nvml`: path of the library. Where it or its support is
-  // missing the log says so, once, and nothing else happens.
+  // Calls `on_fault` for each error from now on; its count stays 0. `nvml`: path of the library. Where it or its
+  // support is missing the log says so, once, and nothing else happens.
   FaultWatch(const std::vector<p2::v1::Slot>& slots, std::string nvml, OnFault on_fault);
   // No call comes afterwards. Waits for NVML, half a second at most.
   ~FaultWatch();
@@ -48,7 +46,6 @@ class FaultWatch {
 
   // Confined to the thread.
   std::vector<Device> devices_;
-  std::set<std::pair<std::string, int>> seen_;
 
   std::thread thread_;  // Last: it uses the others.
 };

@@ -414,7 +414,7 @@ TEST_F(CoordinatorTest, ADevicesFaultCordonsItsWorkerAlsoAfterARestart) {
   ASSERT_TRUE(coordinator_->Receive(session, heartbeat).ok());
   Sync();
   EXPECT_FALSE(coordinator_->Workers()->at(0)->cordoned) << "it was seen, and forgiven";
-  fault.set_xid(48);
+  fault.set_count(2);
   ASSERT_TRUE(coordinator_->Receive(session, heartbeat).ok());
   Sync();
   EXPECT_TRUE(coordinator_->Workers()->at(0)->cordoned);

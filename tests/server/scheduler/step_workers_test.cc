@@ -214,7 +214,7 @@ TEST_F(DeviceFaultTest, WhatAProgramDoesToItselfDoesNotCountAgainstTheNode) {
   EXPECT_FALSE(cluster_.Worker("w0").cordoned);
 }
 
-TEST_F(DeviceFaultTest, AfterAnUncordonOnlyAnotherFaultCordonsAgain) {
+TEST_F(DeviceFaultTest, AfterAnUncordonOnlyWhatHappensSinceCordonsAgain) {
   Beat({{"cuda:3", 79}});
   cluster_.Must(UncordonWorker{{"user:root"}, "w0"});
   Beat({{"cuda:3", 79}});
@@ -224,6 +224,22 @@ TEST_F(DeviceFaultTest, AfterAnUncordonOnlyAnotherFaultCordonsAgain) {
   EXPECT_TRUE(cluster_.Worker("w0").cordoned);
   EXPECT_THAT(cluster_.Worker("w0").cordon_reason, HasSubstr("XID 79 on cuda:2"));
   EXPECT_THAT(cluster_.Worker("w0").cordon_reason, ::testing::Not(HasSubstr("cuda:3")));
+  cluster_.Must(UncordonWorker{{"user:root"}, "w0"});
+  Beat({{"cuda:2", 79}, {"cuda:3", 79, 2}});
+  EXPECT_TRUE(cluster_.Worker("w0").cordoned);
+  EXPECT_THAT(cluster_.Worker("w0").cordon_reason,
+              HasSubstr("XID 79 on cuda:3 (GPU has fallen off the bus; reported 2 times)"));
+}
+
+TEST_F(DeviceFaultTest, WhatIsReportedOverAndOverMakesOneEventAndIsForgivenAsAWhole) {
+  for (int64_t count : {1, 2, 1000}) Beat({{"cuda:3", 79, count}});
+  EXPECT_THAT(cluster_.EventReasons(), ElementsAre("WORKER_READY", "DEVICE_FAULT", "WORKER_CORDONED"));
+  EXPECT_TRUE(WroteSomething()) << "the count outlives p2d";
+  cluster_.Must(UncordonWorker{{"user:root"}, "w0"});
+  Beat({{"cuda:3", 79, 1000}});
+  EXPECT_FALSE(cluster_.Worker("w0").cordoned);
+  Beat({{"cuda:3", 79, 1001}});
+  EXPECT_TRUE(cluster_.Worker("w0").cordoned);
 }
 
 TEST_F(DeviceFaultTest, FaultsOfACordonedNodeAreToldAndItsReasonStays) {

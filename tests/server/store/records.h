@@ -130,7 +130,7 @@ inline scheduler::WorkerRecord FullWorker(std::string id) {
   worker.spool_id = "s-1";
   worker.spool_acked = 12;
   worker.failed_jobs = {"job-c"};
-  worker.device_faults = {{.slot = "cuda:0", .xid = 79}};
+  worker.device_faults = {{.slot = "cuda:0", .xid = 79, .count = 3}};
   worker.drain_within = absl::Minutes(5);
   return worker;
 }

@@ -73,21 +73,23 @@ TEST_F(AgentTest, EveryHeartbeatTellsAllFaultsThatTheDriverReported) {
       if (seen.heartbeats.empty()) return false;
       std::vector<std::string> told;
       for (const p2::v1::DeviceFault& fault : seen.heartbeats.back().device_faults())
-        told.push_back(absl::StrCat(fault.slot(), " ", fault.xid()));
+        told.push_back(absl::StrCat(fault.slot(), " ", fault.xid(), " x", fault.count()));
       return told == faults;
     });
   };
   EXPECT_TRUE(awaited({}));
   std::ofstream(dir_ / "events", std::ios::app) << "xid GPU-fake-1 79\n";
-  EXPECT_TRUE(awaited({"cuda:1 79"}));
+  EXPECT_TRUE(awaited({"cuda:1 79 x1"}));
   std::ofstream(dir_ / "events", std::ios::app) << "xid GPU-fake-0 48\n";
-  EXPECT_TRUE(awaited({"cuda:1 79", "cuda:0 48"}));
+  EXPECT_TRUE(awaited({"cuda:0 48 x1", "cuda:1 79 x1"}));
+  std::ofstream(dir_ / "events", std::ios::app) << "xid GPU-fake-1 79\n";
+  EXPECT_TRUE(awaited({"cuda:0 48 x1", "cuda:1 79 x2"}));
   // Also those of a stream that begins later.
   coordinator_.StopServer();
   const size_t before = coordinator_.seen().heartbeats.size();
   coordinator_.StartServer();
   EXPECT_TRUE(coordinator_.WaitFor([&](const auto& seen) { return seen.heartbeats.size() > before; }));
-  EXPECT_TRUE(awaited({"cuda:1 79", "cuda:0 48"}));
+  EXPECT_TRUE(awaited({"cuda:0 48 x1", "cuda:1 79 x2"}));
 }
 
 TEST_F(AgentTest, SaysWhatItOffers) {
