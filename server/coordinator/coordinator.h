@@ -59,7 +59,7 @@ class Coordinator {
     scheduler::StepOptions step;
     WatchHub::Options watch;
     absl::Duration tick_interval = absl::Milliseconds(200);  // Real time.
-    // Metric rows that p2d has had for longer, by its wall clock, are thinned at ticks (JobStore::ThinMetrics).
+    // Metric rows that p2d has had for longer, by its wall clock, are thinned, some at each tick (JobStore).
     absl::Duration metrics_raw_for = absl::InfiniteDuration();
     absl::Duration heartbeat_interval = absl::Seconds(2);
     std::string version;   // p2d's, for Welcome.

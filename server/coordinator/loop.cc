@@ -24,7 +24,7 @@ using scheduler::Mutation;
 constexpr size_t kSpecsKept = 64;
 constexpr int kMaxPasses = 100;     // A batch; the next one goes on.
 constexpr size_t kMaxBatch = 1024;  // Items a round: bounds how long an answer waits for those behind it.
-constexpr absl::Duration kThinningBudget = absl::Milliseconds(2);  // A tick, before the write.
+constexpr absl::Duration kThinningBudget = absl::Milliseconds(2);  // A tick: bounds what the loop then has to write.
 constexpr absl::Duration kThinningPause = absl::Minutes(1);        // Once nothing was due.
 
 absl::Status Stopping() { return Error(ErrorReason::kShuttingDown, "p2d is stopping; try again"); }
@@ -162,13 +162,28 @@ void Loop::RunBatch(std::vector<Item> items) {
 void Loop::ThinMetrics() {
   const scheduler::Moment now = Now();
   if (options_.metrics_raw_for == absl::InfiniteDuration() || state_.disk_full() || now.mono < next_thinning_) return;
-  const absl::StatusOr<int> taken = options_.store->ThinMetrics(now.wall - options_.metrics_raw_for, kThinningBudget);
-  if (absl::IsDataLoss(taken.status())) {  // Nothing was changed; `admin check` tells more.
-    P2_LOG(kWarning) << "old metrics are not thinned: " << taken.status().message();
-  } else if (!taken.ok()) {
-    return Fail(taken.status());
+  if (std::exchange(thinning_, true)) return;
+  thinning_is_stale_ = false;
+  if (thinner_ == nullptr) {
+    thinner_ = std::make_unique<ThinningThread>(
+        *options_.store, [this](auto chunks) { Push(Thinned{std::move(chunks)}).IgnoreError(); });
   }
-  if (taken.value_or(0) == 0) next_thinning_ = now.mono + kThinningPause;
+  thinner_->Begin(now.wall - options_.metrics_raw_for, kThinningBudget);
+}
+
+void Loop::Take(Batch&, Thinned& thinned) {
+  thinning_ = false;
+  const absl::Status& read = thinned.chunks.status();
+  if (absl::IsDataLoss(read)) {  // `admin check` tells more.
+    P2_LOG(kWarning) << "old metrics are not thinned: " << read.message();
+  } else if (!read.ok()) {
+    return Fail(read);
+  } else if (thinning_is_stale_ || state_.disk_full()) {
+    return;
+  } else if (absl::Status written = options_.store->CommitThinning(*thinned.chunks); !written.ok()) {
+    return Fail(written);
+  }
+  if (!read.ok() || thinned.chunks->empty()) next_thinning_ = Now().mono + kThinningPause;
 }
 
 void Loop::Schedule(Batch& batch) {
@@ -293,6 +308,8 @@ absl::StatusOr<std::string> Loop::Step(Batch& batch, const Event& event) {
     if (const auto* put = std::get_if<scheduler::PutRequest>(&mutation))
       batch.requests[put->request.request_id] = batch.mutations.size();
     if (const auto* erase = std::get_if<scheduler::EraseJob>(&mutation)) batch.erased_jobs.insert(erase->job);
+    thinning_is_stale_ |= std::holds_alternative<scheduler::EraseJob>(mutation) ||
+                          std::holds_alternative<scheduler::SupersedeMetrics>(mutation);
     batch.mutations.push_back(std::move(mutation));
   }
   for (const scheduler::Action& action : result->actions) {

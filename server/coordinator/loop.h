@@ -20,6 +20,7 @@
 #include "server/coordinator/coordinator.h"
 #include "server/coordinator/job_ids.h"
 #include "server/coordinator/read_view.h"
+#include "server/coordinator/thinning_thread.h"
 #include "server/coordinator/watch_hub.h"
 #include "server/coordinator/worker_sessions.h"
 #include "server/scheduler/step.h"
@@ -52,7 +53,10 @@ class Loop {
     std::function<void(const Coordinator::Inside&)> look;
     std::function<void(const absl::Status&)> done;
   };
-  using Item = std::variant<Command, Greeting, Message, Farewell, Inquiry>;
+  struct Thinned {
+    absl::StatusOr<std::vector<store::ThinnedChunk>> chunks;
+  };
+  using Item = std::variant<Command, Greeting, Message, Farewell, Inquiry, Thinned>;
 
   // `view` and `hub` must outlive the loop.
   Loop(const Coordinator::Options& options, ReadView& view, WatchHub& hub);
@@ -88,6 +92,7 @@ class Loop {
   void Take(Batch& batch, Message& message);
   void Take(Batch& batch, Farewell& farewell);
   void Take(Batch& batch, Inquiry& inquiry);
+  void Take(Batch& batch, Thinned& thinned);
   void TakeSpool(Batch& batch, const SessionPtr& session, const v1::SpoolRecord& record);
 
   // Steps the event and applies what it decided; actions are queued behind the sync. StepResult.answer.
@@ -104,7 +109,7 @@ class Loop {
   absl::StatusOr<v1::TrainingSpec> SpecOf(const std::string& sha256);
   // Syncs the batch. False if the store failed: nothing of it may be told.
   bool Commit(Batch& batch);
-  // A little of what is due, so that nobody waits long; the next tick goes on. Not while the disk is full.
+  // Has a little of what is due prepared; once that is written the next tick goes on. Not while the disk is full.
   void ThinMetrics();
   void LogMove(const scheduler::EventRecord& event) const;
   // Its events are gone then.
@@ -127,11 +132,15 @@ class Loop {
   bool failed_ = false;
   absl::Duration step_time_;
   absl::Time next_thinning_ = absl::InfinitePast();  // Monotonic.
+  bool thinning_ = false;                            // Something is being prepared.
+  bool thinning_is_stale_ = false;                   // What CommitThinning requires is not so.
 
   Doorbell inbox_bell_;  // Rung for each item, and at the end.
   absl::Mutex mutex_;
   std::vector<Item> inbox_ ABSL_GUARDED_BY(mutex_);
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
+
+  std::unique_ptr<ThinningThread> thinner_;  // Last: it posts to the inbox. Null before it is first needed.
 };
 
 }  // namespace p2::coordinator

@@ -40,19 +40,20 @@ pb::MetricRow RowOf(const pb::MetricRow& last, const std::map<uint32_t, MetricSu
   return row;
 }
 
-// Of the chunk that a record of kThinningDue, with the key `due`, is about.
-absl::Status ThinOne(const Database::View& view, absl::string_view due, Batch& batch) {
-  const absl::string_view fields = due.substr(kLetter + kNumber);
-  const Key key = Key(kMetricChunks).Fields(fields);
-  P2_ASSIGN_OR_RETURN(const std::optional<std::string> payload, view.Get(key));
-  if (!payload.has_value()) return absl::OkStatus();
+// Fields of the key of the chunk that the key of a note is about.
+absl::string_view ChunkOf(absl::string_view note) { return note.substr(kLetter + kNumber); }
+
+// None if the chunk is gone.
+absl::StatusOr<std::optional<std::string>> ThinOne(const Database::View& view, absl::string_view note) {
+  const absl::string_view fields = ChunkOf(note);
+  P2_ASSIGN_OR_RETURN(const std::optional<std::string> payload, view.Get(Key(kMetricChunks).Fields(fields)));
+  if (!payload.has_value()) return std::nullopt;
   pb::MetricChunk chunk;
   if (!chunk.ParseFromString(*payload)) return absl::DataLossError("it is no MetricChunk");
   const absl::string_view job = fields.substr(0, fields.size() - 2 * kNumber);  // Before attempt and sequence.
   P2_ASSIGN_OR_RETURN(const Supersedes supersedes, Supersedes::Read(view, Key(kSupersedes).Fields(job)));
   ThinChunk(chunk, supersedes.LastGood(chunk.attempt()));
-  batch.Put(key, chunk);
-  return absl::OkStatus();
+  return chunk.SerializeAsString();
 }
 
 }  // namespace
@@ -77,29 +78,35 @@ void ThinChunk(pb::MetricChunk& chunk, int64_t last_good) {
   chunk.mutable_rows()->Swap(thinned.mutable_rows());
 }
 
-absl::StatusOr<int> ThinDueChunks(const Database::View& view, absl::Time older_than, absl::Duration budget,
-                                  std::string& front, Batch& batch) {
+absl::StatusOr<std::vector<ThinnedChunk>> ThinDueChunks(const Database::View& view, absl::Time older_than,
+                                                        absl::Duration budget, absl::string_view front) {
   const Clock& clock = Clock::Real();
   const absl::Time begin = clock.Monotonic();
   const uint64_t limit = Nanoseconds(older_than);
-  int taken = 0;
+  std::vector<ThinnedChunk> chunks;
   absl::Status failed;
-  std::string last;
-  P2_RETURN_IF_ERROR(view.Scan(Key(kThinningDue), front, [&](absl::string_view due, absl::string_view) {
-    if (LastNumber(due.substr(0, kLetter + kNumber)) >= limit) return false;
-    failed = ThinOne(view, due, batch);
-    if (absl::IsDataLoss(failed)) {
-      P2_LOG(kWarning) << "metrics under \"" << absl::CHexEscape(due) << "\" are not thinned: " << failed.message();
-      failed = absl::OkStatus();
+  P2_RETURN_IF_ERROR(view.Scan(Key(kThinningDue), front, [&](absl::string_view note, absl::string_view) {
+    if (LastNumber(note.substr(0, kLetter + kNumber)) >= limit) return false;
+    absl::StatusOr<std::optional<std::string>> rows = ThinOne(view, note);
+    if (absl::IsDataLoss(rows.status())) {
+      P2_LOG(kWarning) << "metrics under \"" << absl::CHexEscape(note)
+                       << "\" are not thinned: " << rows.status().message();
+      rows = std::nullopt;
     }
-    batch.Delete(Key(kThinningDue).Fields(due.substr(kLetter)));
-    last = std::string(due);
-    ++taken;
+    failed = rows.status();
+    if (failed.ok()) chunks.push_back({.note = std::string(note), .rows = *std::move(rows)});
     return failed.ok() && clock.Monotonic() - begin < budget;
   }));
   P2_RETURN_IF_ERROR(failed);
-  front = last;  // Empty if nothing was due: from the beginning, where p2d's clock may have been set back to.
-  return taken;
+  return chunks;
+}
+
+void PutThinned(const std::vector<ThinnedChunk>& chunks, Batch& batch) {
+  for (const ThinnedChunk& chunk : chunks) {
+    const absl::string_view note = chunk.note;
+    if (chunk.rows.has_value()) batch.Put(Key(kMetricChunks).Fields(ChunkOf(note)), *chunk.rows);
+    batch.Delete(Key(kThinningDue).Fields(note.substr(kLetter)));
+  }
 }
 
 }  // namespace p2::store

@@ -1,12 +1,15 @@
-// Old chunks of metric rows made smaller: JobStore::ThinMetrics. docs/storage-format.md says what becomes of them.
+// Old chunks of metric rows made smaller: JobStore::PrepareThinning. docs/storage-format.md says what becomes of them.
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "p2/storage/v1/records.pb.h"
 #include "server/store/database.h"
+#include "server/store/job_store.h"
 #include "server/store/keys.h"
 
 namespace p2::store {
@@ -19,10 +22,13 @@ Key ThinningDueKey(absl::Time since, const Key& chunk);
 // on both sides of `last_good` (Supersedes) do not mix. Changes nothing where that was done before.
 void ThinChunk(p2::storage::v1::MetricChunk& chunk, int64_t last_good);
 
-// JobStore::ThinMetrics up to the write: what it would write goes into `batch`. A chunk that is gone, with its job,
-// leaves its record behind only; one that cannot be read is left as it is, for `admin check` to find. `front`: empty at
-// first, then as the last call left it, so that RocksDB need not step over what that call took.
-absl::StatusOr<int> ThinDueChunks(const Database::View& view, absl::Time older_than, absl::Duration budget,
-                                  std::string& front, Batch& batch);
+// JobStore::PrepareThinning. A chunk that is gone, with its job, leaves its note behind only; one that cannot be read
+// is left as it is, for `admin check` to find. `front`: the last note that was taken before, so that RocksDB need not
+// step over those; empty: from the beginning.
+absl::StatusOr<std::vector<ThinnedChunk>> ThinDueChunks(const Database::View& view, absl::Time older_than,
+                                                        absl::Duration budget, absl::string_view front);
+
+// JobStore::CommitThinning up to the write.
+void PutThinned(const std::vector<ThinnedChunk>& chunks, Batch& batch);
 
 }  // namespace p2::store

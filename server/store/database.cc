@@ -166,7 +166,7 @@ absl::Status Database::CheckVersion(bool read_only) {
   Batch batch;
   if (version > 0) P2_RETURN_IF_ERROR(Migrate(View(*this), static_cast<int>(version), batch));
   batch.Put(SchemaKey(), absl::StrCat(kSchemaVersion));
-  return WriteSynced(batch);
+  return WriteLog(batch, /*sync=*/true);
 }
 
 absl::Status Database::CheckCommits(std::unique_ptr<CommitCounter> counter, bool read_only) {
@@ -188,23 +188,29 @@ absl::Status Database::SetCounter() {
   return counter_->Set(commits_, mark);
 }
 
-absl::Status Database::WriteSynced(const Batch& batch) {
-  rocksdb::WriteOptions sync;
-  sync.sync = true;
+absl::Status Database::WriteLog(const Batch& batch, bool sync) {
+  rocksdb::WriteOptions options;
+  options.sync = sync;
   rocksdb::WriteBatch ordered = batch.InOrder(families_);
-  return FromRocksDb(db_->Write(sync, &ordered), "write");
+  return FromRocksDb(db_->Write(options, &ordered), "write");
 }
 
 absl::Status Database::Write(Batch& batch) {
   if (!broken_.ok()) return broken_;
   batch.Put(CommitsKey(), absl::StrCat(commits_ + 1));
   broken_ = P2_FAILPOINT("store.before_write");
-  if (broken_.ok()) broken_ = WriteSynced(batch);
+  if (broken_.ok()) broken_ = WriteLog(batch, /*sync=*/true);
   if (broken_.ok()) broken_ = P2_FAILPOINT("store.before_commit_count");
   if (!broken_.ok()) return broken_;
   ++commits_;
   if (counter_ != nullptr) broken_ = SetCounter();
   if (broken_.ok()) broken_ = P2_FAILPOINT("store.after_commit_count");
+  return broken_;
+}
+
+// It is no commit: the counter does not wait for it.
+absl::Status Database::WriteUnsynced(Batch& batch) {
+  if (broken_.ok()) broken_ = WriteLog(batch, /*sync=*/false);
   return broken_;
 }
 

@@ -75,6 +75,9 @@ class Database {
 
   // All or nothing, durable when it returns. The first error is sticky.
   absl::Status Write(Batch& batch);
+  // The same for what can be made again: it waits for no disk and is durable with the next Write. A power cut before
+  // that takes it away, and nothing else.
+  absl::Status WriteUnsynced(Batch& batch);
 
   // Thread-safe.
   StoreHealth Health() const;
@@ -94,7 +97,7 @@ class Database {
   absl::Status CheckVersion(bool read_only);
   // The database's count against the counter's, which is brought up if the database is ahead.
   absl::Status CheckCommits(std::unique_ptr<CommitCounter> counter, bool read_only);
-  absl::Status WriteSynced(const Batch& batch);
+  absl::Status WriteLog(const Batch& batch, bool sync);
   absl::StatusOr<std::optional<std::string>> Get(const Key& key, const rocksdb::Snapshot* snapshot) const;
   // Of all that is synced, with the MANIFEST as it is.
   absl::Status SetCounter();

@@ -52,6 +52,12 @@ struct MetricPosition {
   auto operator<=>(const MetricPosition&) const = default;
 };
 
+// A full chunk of metric rows, made smaller.
+struct ThinnedChunk {
+  std::string note;                 // Of the chunk, in the store's list of those to be thinned.
+  std::optional<std::string> rows;  // Bytes of the chunk; none: it is gone, or cannot be read and stays as it is.
+};
+
 // For operators. Since the store was opened.
 struct StoreHealth {
   bool background_error = false;  // Flushing or compacting failed.
@@ -94,10 +100,15 @@ class JobStore {
   // Kept for 7 days, or as long as the job that it names.
   virtual absl::StatusOr<std::optional<scheduler::RequestRecord>> GetRequest(absl::string_view request_id) const = 0;
 
-  // Thins what was full for longest: takes chunks of metric rows that were full before `older_than`, oldest first, and
+  // Thins what was full for longest: reads chunks of metric rows that were full before `older_than`, oldest first, and
   // makes one row of every 16 neighbours (docs/storage-format.md), each chunk once. Goes on while `budget` of real time
-  // lasts, with one chunk at least, and then writes as Apply does. Returns how many were taken; 0: none is due.
-  virtual absl::StatusOr<int> ThinMetrics(absl::Time older_than, absl::Duration budget) = 0;
+  // lasts, with one chunk at least. None: none is due. From any thread, but in turns with CommitThinning.
+  virtual absl::StatusOr<std::vector<ThinnedChunk>> PrepareThinning(absl::Time older_than,
+                                                                    absl::Duration budget) const = 0;
+  // Writes what PrepareThinning gave last, all or none, and does not wait for the disk: it is durable with the next
+  // Apply, and after a crash before that it is due again. From the writing thread; an error is as one of Apply.
+  // REQUIRES: no EraseJob and no SupersedeMetrics was applied since that call began; else forget it and prepare anew.
+  virtual absl::Status CommitThinning(const std::vector<ThinnedChunk>& chunks) = 0;
 
   // Calls `visit` for every row after `after`, in order, until it returns false. No rows if there is no such job.
   virtual absl::Status ReadMetrics(absl::string_view job, MetricPosition after,

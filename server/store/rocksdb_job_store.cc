@@ -138,13 +138,19 @@ class RocksDbJobStore : public JobStore {
     return broken_ = database_.Write(batch);
   }
 
-  absl::StatusOr<int> ThinMetrics(absl::Time older_than, absl::Duration budget) override {
+  absl::StatusOr<std::vector<ThinnedChunk>> PrepareThinning(absl::Time older_than,
+                                                            absl::Duration budget) const override {
+    return ThinDueChunks(View(database_), older_than, budget, thinning_front_);
+  }
+
+  absl::Status CommitThinning(const std::vector<ThinnedChunk>& chunks) override {
     P2_RETURN_IF_ERROR(broken_);
+    // With nothing due the next look is from the beginning, where p2d's clock may have been set back to.
+    thinning_front_ = chunks.empty() ? "" : chunks.back().note;
+    if (chunks.empty()) return absl::OkStatus();
     Batch batch;
-    P2_ASSIGN_OR_RETURN(const int taken, ThinDueChunks(View(database_), older_than, budget, thinning_front_, batch));
-    if (taken > 0) broken_ = database_.Write(batch);
-    P2_RETURN_IF_ERROR(broken_);
-    return taken;
+    PutThinned(chunks, batch);
+    return broken_ = database_.WriteUnsynced(batch);
   }
 
   absl::StatusOr<scheduler::JobPtr> GetJob(absl::string_view id) const override {
@@ -386,8 +392,9 @@ class RocksDbJobStore : public JobStore {
   MetricAppender metrics_;
   RequestLog requests_;
   std::set<std::string> specs_put_;
-  std::string thinning_front_;
   absl::Status broken_;
+
+  std::string thinning_front_;  // The last note taken. Belongs to PrepareThinning and CommitThinning in turns.
 };
 
 }  // namespace

@@ -5,7 +5,9 @@
 #include <functional>
 #include <thread>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -37,7 +39,8 @@ class WatchedStore : public store::JobStore {
   explicit WatchedStore(store::JobStore& base) : base_(base) {}
 
   std::function<absl::Status(absl::Span<const scheduler::Mutation>)> before_write;
-  std::atomic<int> thinnings = 0;
+  // On the thread that has thinned, before its result is seen.
+  std::function<absl::Status()> before_thinning_ends;
 
   absl::StatusOr<store::PersistedState> Load() override { return base_.Load(); }
   absl::Status Apply(absl::Span<const scheduler::Mutation> mutations) override {
@@ -46,13 +49,27 @@ class WatchedStore : public store::JobStore {
     }
     return base_.Apply(mutations);
   }
-  absl::StatusOr<int> ThinMetrics(absl::Time older_than, absl::Duration budget) override {
-    ++thinnings;
+  absl::StatusOr<std::vector<store::ThinnedChunk>> PrepareThinning(absl::Time older_than,
+                                                                   absl::Duration budget) const override {
+    auto chunks = base_.PrepareThinning(older_than, budget);
+    const absl::Status status = before_thinning_ends ? before_thinning_ends() : absl::OkStatus();
+    absl::MutexLock lock(&mutex_);
+    ++looks_;
+    if (!status.ok()) return status;
+    return chunks;
+  }
+  absl::Status CommitThinning(const std::vector<store::ThinnedChunk>& chunks) override {
     if (before_write) {
       if (absl::Status status = before_write({}); !status.ok()) return status;
     }
-    return base_.ThinMetrics(older_than, budget);
+    const absl::Status status = base_.CommitThinning(chunks);
+    absl::MutexLock lock(&mutex_);
+    ++thinnings_;
+    return status;
   }
+  // How often was looked for something to thin, and that written; they wait for `least`.
+  int Looks(int least = 0) const { return AtLeast(least, looks_); }
+  int Thinnings(int least = 0) const { return AtLeast(least, thinnings_); }
   absl::StatusOr<scheduler::JobPtr> GetJob(absl::string_view id) const override { return base_.GetJob(id); }
   absl::StatusOr<std::vector<scheduler::JobPtr>> ListFinishedJobs(int64_t before, int limit) const override {
     return base_.ListFinishedJobs(before, limit);
@@ -81,7 +98,18 @@ class WatchedStore : public store::JobStore {
   store::StoreHealth Health() const override { return base_.Health(); }
 
  private:
+  int AtLeast(int least, const int& count) const {
+    absl::MutexLock lock(&mutex_);
+    const auto enough = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return count >= least; };
+    EXPECT_TRUE(mutex_.AwaitWithTimeout(absl::Condition(&enough), absl::Seconds(30)));
+    return count;
+  }
+
   store::JobStore& base_;
+
+  mutable absl::Mutex mutex_;
+  mutable int looks_ = 0;
+  int thinnings_ = 0;
 };
 
 class CoordinatorTest : public testing::Test {
@@ -164,7 +192,7 @@ class CoordinatorTest : public testing::Test {
     }
   }
   // Returns once the loop is done with everything before: also with what a round does after its answers (it
-  // acknowledges spools and thins metrics), for the second tick is taken in a later round than the first.
+  // acknowledges spools), for the second tick is taken in a later round than the first.
   void Sync() {
     EXPECT_TRUE(coordinator_->Execute(scheduler::Tick{}).ok());
     EXPECT_TRUE(coordinator_->Execute(scheduler::Tick{}).ok());
@@ -440,12 +468,13 @@ TEST_F(CoordinatorTest, MetricsAreThinnedOnceP2dHasHadThemForLongEnough) {
   Restart();
   clock_.Advance(absl::Hours(24));
   Sync();
-  EXPECT_EQ(MetricRows("job-a"), 129);
-  const int looks = store_->thinnings;
+  store_->Thinnings(1);
   Sync();
-  EXPECT_EQ(store_->thinnings, looks) << "nothing was due: the next look is in a minute";
+  EXPECT_EQ(MetricRows("job-a"), 129);
+  EXPECT_EQ(store_->Looks(), 1) << "nothing was due: the next look is in a minute";
   clock_.Advance(absl::Minutes(1));
   Sync();
+  store_->Thinnings(2);
   EXPECT_EQ(MetricRows("job-a"), 9);
   // And for ever where that was chosen.
   metrics_raw_for_ = absl::InfiniteDuration();
@@ -454,7 +483,7 @@ TEST_F(CoordinatorTest, MetricsAreThinnedOnceP2dHasHadThemForLongEnough) {
   clock_.Advance(absl::Hours(24 * 365));
   Sync();
   EXPECT_EQ(MetricRows("job-b"), 129);
-  EXPECT_EQ(store_->thinnings, 0);
+  EXPECT_EQ(store_->Looks(), 0);
 }
 
 TEST_F(CoordinatorTest, NothingIsThinnedWhileTheDiskIsFull) {
@@ -464,10 +493,33 @@ TEST_F(CoordinatorTest, NothingIsThinnedWhileTheDiskIsFull) {
   clock_.Advance(absl::Hours(25));
   ASSERT_TRUE(coordinator_->Execute(scheduler::DiskState{.full = true, .message = "full"}).ok());
   Sync();
-  EXPECT_EQ(MetricRows("job-a"), 129);
+  EXPECT_EQ(store_->Looks(), 0);
   ASSERT_TRUE(coordinator_->Execute(scheduler::DiskState{}).ok());
   Sync();
+  store_->Thinnings(1);
   EXPECT_EQ(MetricRows("job-a"), 9);
+}
+
+TEST_F(CoordinatorTest, MetricsOfAJobThatIsDeletedWhileTheyAreThinnedStayDeleted) {
+  const std::string job = Submit();
+  StoreMetrics(job);
+  metrics_raw_for_ = absl::Hours(24);
+  Restart();
+  clock_.Advance(absl::Hours(25));
+  absl::Notification thinned, deleted;
+  store_->before_thinning_ends = [&] {
+    if (!thinned.HasBeenNotified()) thinned.Notify();
+    deleted.WaitForNotification();
+    return absl::OkStatus();
+  };
+  coordinator_->Post(scheduler::Tick{}, [](auto) {});
+  thinned.WaitForNotification();
+  ASSERT_TRUE(coordinator_->Execute(scheduler::KillJob{{"user:ann"}, job}).ok());
+  ASSERT_TRUE(coordinator_->Execute(scheduler::DeleteJob{{"user:ann"}, job}).ok());
+  EXPECT_EQ(MetricRows(job), 0);
+  deleted.Notify();
+  while (store_->Thinnings() == 0) Sync();
+  EXPECT_EQ(MetricRows(job), 0);
 }
 
 TEST_F(CoordinatorTest, ThinningThatCannotBeWrittenIsFatalAsAnyWrite) {
@@ -482,13 +534,16 @@ TEST_F(CoordinatorTest, ThinningThatCannotBeWrittenIsFatalAsAnyWrite) {
 TEST_F(CoordinatorTest, OldMetricsThatCannotBeReadEndNothing) {
   metrics_raw_for_ = absl::Hours(24);
   Restart();
-  store_->before_write = [](auto mutations) {
-    return mutations.empty() ? absl::DataLossError("a record does not match its checksum") : absl::OkStatus();
-  };
+  store_->before_thinning_ends = [] { return absl::DataLossError("a record does not match its checksum"); };
   Sync();
+  store_->Looks(1);
   Submit();
   Sync();
-  EXPECT_EQ(store_->thinnings, 1) << "and the next look is in a minute";
+  EXPECT_EQ(store_->Looks(), 1) << "and the next look is in a minute";
+  while (store_->Looks() == 1) {
+    clock_.Advance(absl::Minutes(1));
+    Sync();
+  }
 }
 
 TEST_F(CoordinatorTest, StopAnswersWhatWaits) {

@@ -1,5 +1,7 @@
-// Metric rows that have become old: JobStore::ThinMetrics, on both stores.
+// Metric rows that have become old: JobStore::PrepareThinning and CommitThinning, on both stores.
+#include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <memory>
 #include <random>
 #include <set>
@@ -60,9 +62,11 @@ class MetricAgeTest : public ::testing::TestWithParam<std::string> {
     Apply(std::move(rows));
   }
   int Thin(absl::Time older_than, absl::Duration budget = kAll) {
-    const absl::StatusOr<int> taken = store_->ThinMetrics(older_than, budget);
-    EXPECT_TRUE(taken.ok()) << taken.status();
-    return taken.value_or(-1);
+    const absl::StatusOr<std::vector<ThinnedChunk>> chunks = store_->PrepareThinning(older_than, budget);
+    EXPECT_TRUE(chunks.ok()) << chunks.status();
+    if (!chunks.ok()) return -1;
+    EXPECT_TRUE(store_->CommitThinning(*chunks).ok());
+    return static_cast<int>(chunks->size());
   }
   std::vector<MetricRow> Read(const std::string& job, MetricPosition after = {}) {
     std::vector<MetricRow> rows;
@@ -125,6 +129,14 @@ TEST_P(MetricAgeTest, ChunksThatBecameFullBeforeThoseThatWereTakenAreNotForgotte
   const int first = Thin(kStart + kDay);
   EXPECT_EQ(first + Thin(kStart + kDay), 1);
   EXPECT_THAT(Read("a"), SizeIs(kThinned + 1));
+}
+
+TEST_P(MetricAgeTest, WhatWasPreparedAndNotCommittedIsDueAgain) {
+  Append("a", 1, 2 * kChunk + 1);
+  EXPECT_THAT(*store_->PrepareThinning(kStart + kDay, kAll), SizeIs(2));
+  EXPECT_THAT(Read("a"), SizeIs(2 * kChunk + 1));
+  EXPECT_EQ(Thin(kStart + kDay), 2);
+  EXPECT_THAT(Read("a"), SizeIs(2 * kThinned + 1));
 }
 
 TEST_P(MetricAgeTest, NothingIsThinnedTwiceAndTheChunkThatGrowsNotAtAll) {
@@ -310,6 +322,14 @@ class MetricAgeOnDiskTest : public MetricAgeTest {
     database_.reset();
     Reopen();
   }
+  // RocksDB's write-ahead log that grows.
+  std::string Log() const {
+    std::string newest;
+    for (const auto& file : std::filesystem::directory_iterator(directory_.path() + "/db")) {
+      if (file.path().extension() == ".log") newest = std::max(newest, file.path().string());
+    }
+    return newest;
+  }
   static Key ChunkKey(uint64_t sequence) { return Key(kMetricChunks).Text("a").Number(1).Number(sequence); }
 
   std::unique_ptr<Database> database_;
@@ -328,6 +348,54 @@ TEST_P(MetricAgeOnDiskTest, ARestartBetweenRowsOrBetweenTwoCallsChangesNothing) 
   Append("a", 2 * kChunk + 2, 2 * kChunk + 2);
   EXPECT_EQ(Thin(kStart + kDay), 0);
   EXPECT_THAT(Read("a"), SizeIs(2 * kThinned + 2));
+}
+
+// Nobody syncs what thinning writes: a power cut may leave any part of it behind in the log.
+TEST_P(MetricAgeOnDiskTest, AfterAPowerCutAThinningIsThereAsAWholeOrDueAgain) {
+  Append("a", 1, 2 * kChunk + 1);
+  const std::string log = Log();
+  const size_t before = std::filesystem::file_size(log);
+  EXPECT_EQ(Thin(kStart + kDay), 2);
+  const size_t after = std::filesystem::file_size(log);
+  ASSERT_GT(after, before + 100);
+  const std::string saved = directory_.path() + "/saved";
+  std::filesystem::create_directory(saved);
+  for (const char* part : {"/db", "/c"}) {
+    std::filesystem::copy(directory_.path() + part, saved + part, std::filesystem::copy_options::recursive);
+  }
+  std::set<size_t> rows_seen;
+  for (size_t left = before; left <= after; left += (left < after ? std::min<size_t>(37, after - left) : 1)) {
+    store_.reset();
+    for (const char* part : {"/db", "/c"}) {
+      std::filesystem::remove_all(directory_.path() + part);
+      std::filesystem::copy(saved + part, directory_.path() + part, std::filesystem::copy_options::recursive);
+    }
+    std::filesystem::resize_file(log, left);
+    Reopen();
+    const size_t rows = Read("a").size();
+    rows_seen.insert(rows);
+    EXPECT_EQ(Thin(kStart + kDay), rows == 2 * kChunk + 1 ? 2 : 0)
+        << "of " << after - before << " bytes " << left - before << " are there";
+    EXPECT_THAT(Read("a"), SizeIs(2 * kThinned + 1));
+  }
+  EXPECT_THAT(rows_seen, ElementsAre(2 * kThinned + 1, 2 * kChunk + 1));
+}
+
+TEST_P(MetricAgeOnDiskTest, WhatIsCommittedBehindAThinningMakesItDurable) {
+  Append("a", 1, kChunk + 1);
+  EXPECT_EQ(Thin(kStart + kDay), 1);
+  const size_t thinned = std::filesystem::file_size(Log());
+  Append("b", 1, 1);
+  std::filesystem::copy(directory_.path() + "/db", directory_.path() + "/cut",
+                        std::filesystem::copy_options::recursive);
+  const std::string cut = directory_.path() + "/cut/" + std::filesystem::path(Log()).filename().string();
+  std::filesystem::resize_file(cut, thinned);
+  EXPECT_TRUE(absl::IsDataLoss(
+      OpenRocksDbJobStore({.database_path = directory_.path() + "/cut", .commits_path = directory_.path() + "/c"})
+          .status()))
+      << "the commit behind it is missed";
+  Reopen();
+  EXPECT_THAT(Read("a"), SizeIs(kThinned + 1));
 }
 
 TEST_P(MetricAgeOnDiskTest, ChunksOfAnOlderP2dHaveNoReminderAndStayAsTheyAre) {
