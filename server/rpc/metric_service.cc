@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <set>
 #include <string>
 #include <utility>
@@ -88,12 +89,11 @@ absl::StatusOr<p2::v1::QueryMetricsResponse> MetricService::Query(const p2::v1::
   P2_RETURN_IF_ERROR(BadRequestError(violations));
 
   store::MetricThinner thinner({request.metrics().begin(), request.metrics().end()});
-  P2_RETURN_IF_ERROR(context_.store.ReadMetrics(job->id, {}, [&](const store::MetricRow& row) {
-    const bool in_range = row.images_seen >= request.from_images() &&
-                          (request.to_images() == 0 || row.images_seen <= request.to_images());
-    if (in_range && (!row.superseded || request.include_superseded())) thinner.Add(row);
-    return true;
-  }));
+  const int64_t last = request.to_images() == 0 ? std::numeric_limits<int64_t>::max() : request.to_images();
+  P2_RETURN_IF_ERROR(
+      context_.store.ReadMetricsBetween(job->id, request.from_images(), last, [&](const store::MetricRow& row) {
+        if (!row.superseded || request.include_superseded()) thinner.Add(row);
+      }));
   return FittingResponse(thinner, static_cast<size_t>(request.max_points()));
 }
 

@@ -113,6 +113,10 @@ class JobStore {
   // Calls `visit` for every row after `after`, in order, until it returns false. No rows if there is no such job.
   virtual absl::Status ReadMetrics(absl::string_view job, MetricPosition after,
                                    absl::FunctionRef<bool(const MetricRow&)> visit) const = 0;
+  // Calls `visit` for every row with first_images <= images_seen <= last_images, in order. Reads little else, since the
+  // rows of an attempt are reported by position.
+  virtual absl::Status ReadMetricsBetween(absl::string_view job, int64_t first_images, int64_t last_images,
+                                          absl::FunctionRef<void(const MetricRow&)> visit) const = 0;
 
   virtual StoreHealth Health() const = 0;
 };

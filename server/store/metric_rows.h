@@ -49,4 +49,9 @@ class MetricAppender {
 absl::Status ReadMetricRows(const Database::View& view, absl::string_view job, MetricPosition after,
                             absl::FunctionRef<bool(const MetricRow&)> visit);
 
+// JobStore::ReadMetricsBetween. Of each attempt it looks for the first chunk by bisection: a few chunks are read for
+// their first row, about as many as the number of rows has binary digits.
+absl::Status ReadMetricRowsBetween(const Database::View& view, absl::string_view job, int64_t first_images,
+                                   int64_t last_images, absl::FunctionRef<void(const MetricRow&)> visit);
+
 }  // namespace p2::store

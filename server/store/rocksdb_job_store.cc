@@ -235,6 +235,11 @@ class RocksDbJobStore : public JobStore {
     return ReadMetricRows(View(database_), job, after, visit);
   }
 
+  absl::Status ReadMetricsBetween(absl::string_view job, int64_t first_images, int64_t last_images,
+                                  absl::FunctionRef<void(const MetricRow&)> visit) const override {
+    return ReadMetricRowsBetween(View(database_), job, first_images, last_images, visit);
+  }
+
   StoreHealth Health() const override { return database_.Health(); }
 
  private:

@@ -95,6 +95,10 @@ class WatchedStore : public store::JobStore {
                            absl::FunctionRef<bool(const store::MetricRow&)> visit) const override {
     return base_.ReadMetrics(job, after, visit);
   }
+  absl::Status ReadMetricsBetween(absl::string_view job, int64_t first_images, int64_t last_images,
+                                  absl::FunctionRef<void(const store::MetricRow&)> visit) const override {
+    return base_.ReadMetricsBetween(job, first_images, last_images, visit);
+  }
   store::StoreHealth Health() const override { return base_.Health(); }
 
  private:

@@ -3,12 +3,16 @@
 #include <cmath>
 #include <map>
 #include <memory>
+#include <random>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "server/store/database.h"
+#include "server/store/keys.h"
 #include "server/store/metric_thinning.h"
 #include "server/store/rocksdb_job_store.h"
 #include "tests/server/store/records.h"
@@ -128,6 +132,89 @@ TEST_F(MetricStoreTest, MarksTheAbandonedTailAsSuperseded) {
   Apply({scheduler::SupersedeMetrics{.job = "job-a", .attempt = 3, .images_seen = 100}, Row(3, 1, 150)});
   EXPECT_THAT(Positions(), ElementsAre(std::tuple(1, 1, false), std::tuple(1, 2, true), std::tuple(1, 3, true),
                                        std::tuple(2, 1, true), std::tuple(2, 2, true), std::tuple(3, 1, false)));
+}
+
+TEST_F(MetricStoreTest, RowsBetweenTwoPositionsAreThoseOfTheFullRead) {
+  std::mt19937 random(20261128);
+  const auto draw = [&random](int64_t from, int64_t to) {
+    return std::uniform_int_distribution<int64_t>(from, to)(random);
+  };
+  int64_t images = 1, highest = 1;
+  bool grows = true;
+  for (int attempt = 1; attempt <= 12; ++attempt) {
+    std::vector<Mutation> batch;
+    if (attempt > 1) {
+      images = draw(1, images);  // From a checkpoint before.
+      batch.push_back(scheduler::SupersedeMetrics{.job = "job-a", .attempt = attempt, .images_seen = images});
+    }
+    uint64_t sequence = static_cast<uint64_t>(draw(1, 1000));
+    for (int64_t rows = draw(0, 3) * draw(0, 300); rows > 0; --rows) {
+      batch.push_back(Row(attempt, sequence, images));
+      sequence += static_cast<uint64_t>(draw(1, draw(0, 9) == 0 ? 1000 : 3));
+      grows ^= draw(0, 100) == 0;
+      images += grows ? draw(0, 3) * draw(0, 20) : 0;  // Rows at one position, also beyond a chunk, and gaps.
+    }
+    highest = std::max(highest, images);
+    Apply(std::move(batch));
+  }
+  for (const bool thinned : {false, true}) {
+    if (thinned) {
+      const auto chunks = store_->PrepareThinning(absl::InfiniteFuture(), absl::InfiniteDuration());
+      ASSERT_GT(chunks->size(), 5u);
+      ASSERT_TRUE(store_->CommitThinning({chunks->begin(), chunks->begin() + 5}).ok());  // The others are raw.
+    }
+    const std::vector<MetricRow> all = Read();
+    ASSERT_GT(all.size(), 1000u);
+    const auto position = [&] {
+      const MetricRow& row = all[static_cast<size_t>(draw(0, static_cast<int64_t>(all.size()) - 1))];
+      return row.images_seen + draw(-1, 1);
+    };
+    std::vector<std::pair<int64_t, int64_t>> ranges = {
+        {0, highest + 1}, {0, 0}, {highest + 1, 1 << 30}, {highest, highest}};
+    while (ranges.size() < 200) {
+      const int64_t a = position(), b = position();
+      ranges.emplace_back(std::min(a, b), std::max(a, b));
+      ranges.emplace_back(a, 1 << 30);
+    }
+    for (const auto& [from, to] : ranges) {
+      std::vector<std::tuple<int, uint64_t, bool>> expected, got;
+      for (const MetricRow& row : all) {
+        if (row.images_seen >= from && row.images_seen <= to)
+          expected.emplace_back(row.attempt, row.sequence, row.superseded);
+      }
+      ASSERT_TRUE(store_
+                      ->ReadMetricsBetween(
+                          "job-a", from, to,
+                          [&](const MetricRow& row) { got.emplace_back(row.attempt, row.sequence, row.superseded); })
+                      .ok());
+      ASSERT_EQ(got, expected) << from << " to " << to;
+    }
+  }
+}
+
+TEST_F(MetricStoreTest, RowsOfTheEndAreReadWithoutThoseBeforeThem) {
+  std::vector<Mutation> batch;
+  for (int n = 1; n <= 100 * 128; ++n) batch.push_back(Row(1, static_cast<uint64_t>(n), n));
+  Apply(std::move(batch));
+  store_.reset();
+  {
+    auto database =
+        *Database::Open({.database_path = directory_.path() + "/db", .commits_path = directory_.path() + "/c"});
+    Database::Batch damage(*database);
+    damage.Put(Key(kMetricChunks).Text("job-a").Number(1).Number(1 + 128), "no chunk");
+    ASSERT_TRUE(database->Write(damage).ok());
+  }
+  Reopen();
+  int rows = 0;
+  const auto read = [&](int64_t from, int64_t to) {
+    rows = 0;
+    return store_->ReadMetricsBetween("job-a", from, to, [&rows](const MetricRow&) { ++rows; });
+  };
+  EXPECT_TRUE(absl::IsDataLoss(read(1, 1 << 30)));
+  EXPECT_TRUE(read(12'000, 1 << 30).ok());
+  EXPECT_EQ(rows, 801);
+  EXPECT_TRUE(read(1, 100).ok()) << "nor those behind them";
+  EXPECT_EQ(rows, 100);
 }
 
 MetricRow RowOf(int64_t images, std::map<std::string, double> values) {
