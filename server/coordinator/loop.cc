@@ -57,7 +57,7 @@ absl::Status Loop::LoadState() {
   for (auto& quota : stored.quotas) state_.Apply(scheduler::PutQuota{std::move(quota)});
   for (auto& deletion : stored.deletions) state_.Apply(scheduler::PutDeletion{std::move(deletion)});
   state_.Apply(stored.counters);
-  hub_.Reset({}, stored.counters.job_revision, stored.counters.event_revision);
+  hub_.Reset(stored.counters.job_revision, stored.counters.event_revision);
   return absl::OkStatus();
 }
 
@@ -73,8 +73,7 @@ absl::Status Loop::Recover() {
   Schedule(batch);
   P2_RETURN_IF_ERROR(options_.store->Apply(batch.mutations));
   view_.Reset(state_);
-  std::vector<scheduler::JobPtr> live = view_.Jobs();
-  hub_.Reset(std::move(live), state_.counters().job_revision, state_.counters().event_revision);
+  hub_.Reset(state_.counters().job_revision, state_.counters().event_revision);
   return absl::OkStatus();
 }
 

@@ -125,15 +125,25 @@ absl::StatusOr<std::shared_ptr<EventWatch>> WatchHub::WatchEvents(std::string re
   return watch;
 }
 
-int64_t WatchHub::AwaitActivity(absl::string_view job, int64_t seen, absl::Duration timeout) {
+std::shared_ptr<const std::function<void()>> WatchHub::WatchActivity(absl::string_view job,
+                                                                     std::function<void()> ready) {
+  auto reader = std::make_shared<const std::function<void()>>(std::move(ready));
   absl::MutexLock lock(&mutex_);
-  auto count = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    auto it = activity_.find(job);
-    return it == activity_.end() ? 0 : it->second;
-  };
-  auto changed = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return stopped_ || count() != seen; };
-  mutex_.AwaitWithTimeout(absl::Condition(&changed), timeout);
-  return count();
+  ActivityReaders& readers = activity_readers_[job];
+  std::erase_if(readers, [](const auto& other) { return other.expired(); });
+  readers.push_back(reader);
+  return reader;
+}
+
+void WatchHub::TellActivity(absl::string_view job) {
+  const auto found = activity_readers_.find(job);
+  if (found == activity_readers_.end()) return;
+  std::erase_if(found->second, [](const auto& weak) {
+    const auto reader = weak.lock();
+    if (reader != nullptr) (*reader)();
+    return reader == nullptr;
+  });
+  if (found->second.empty()) activity_readers_.erase(found);
 }
 
 int64_t WatchHub::job_revision() const {
@@ -148,10 +158,8 @@ int WatchHub::watchers() const {
                           std::count_if(event_readers_.begin(), event_readers_.end(), alive));
 }
 
-void WatchHub::Reset(std::vector<scheduler::JobPtr> live_jobs, int64_t job_revision, int64_t event_revision) {
+void WatchHub::Reset(int64_t job_revision, int64_t event_revision) {
   absl::MutexLock lock(&mutex_);
-  activity_.clear();
-  for (const scheduler::JobPtr& job : live_jobs) activity_[job->id] = ++activity_count_;
   job_floor_ = job_revision_ = job_revision;
   event_floor_ = event_revision_ = event_revision;
 }
@@ -159,15 +167,10 @@ void WatchHub::Reset(std::vector<scheduler::JobPtr> live_jobs, int64_t job_revis
 void WatchHub::Publish(std::vector<JobChange> jobs, std::vector<EventChange> events,
                        const std::set<std::string>& active_jobs) {
   absl::MutexLock lock(&mutex_);
-  for (const std::string& job : active_jobs) {
-    if (const auto live = activity_.find(job); live != activity_.end()) live->second = ++activity_count_;
-  }
+  for (const std::string& job : active_jobs) TellActivity(job);
   for (JobChange& change : jobs) {
-    if (change.record == nullptr || scheduler::IsTerminal(change.record->state)) {
-      activity_.erase(change.job);
-    } else {
-      activity_[change.job] = ++activity_count_;
-    }
+    if (active_jobs.count(change.job) == 0) TellActivity(change.job);
+    if (change.record == nullptr || scheduler::IsTerminal(change.record->state)) activity_readers_.erase(change.job);
     job_revision_ = change.revision;
     std::erase_if(job_readers_, [&](JobReader& reader) {
       const std::shared_ptr<JobWatch> watch = reader.watch.lock();

@@ -82,16 +82,16 @@ class WatchHub {
   // caller may read them from the store first).
   absl::StatusOr<std::shared_ptr<EventWatch>> WatchEvents(std::string resource, int64_t start_revision);
 
-  // A count that changes whenever something of the job was stored (metrics, log bytes, artifacts, its record); 0 while
-  // a job is not live. Waits until it differs from `seen`, at most `timeout` (real time). For readers that then look
-  // into the store.
-  int64_t AwaitActivity(absl::string_view job, int64_t seen, absl::Duration timeout);
+  // For readers that then look into the store: from now on `ready` is called whenever something of the job was stored
+  // (metrics, log bytes, artifacts, its record), until its end or until what is returned is gone. On any thread, under
+  // the hub's lock: it must be quick and call no hub.
+  std::shared_ptr<const std::function<void()>> WatchActivity(absl::string_view job, std::function<void()> ready);
 
   int64_t job_revision() const;
   int watchers() const;
 
   // --- For the coordinator. ---
-  void Reset(std::vector<scheduler::JobPtr> live_jobs, int64_t job_revision, int64_t event_revision);
+  void Reset(int64_t job_revision, int64_t event_revision);
   void Publish(std::vector<JobChange> jobs, std::vector<EventChange> events, const std::set<std::string>& active_jobs);
   // Ends every watch with UNAVAILABLE.
   void Stop();
@@ -106,6 +106,10 @@ class WatchHub {
     std::weak_ptr<EventWatch> watch;
   };
 
+  using ActivityReaders = std::vector<std::weak_ptr<const std::function<void()>>>;
+
+  void TellActivity(absl::string_view job) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
   // Constant after construction.
   const Options options_;
 
@@ -117,8 +121,7 @@ class WatchHub {
   int64_t job_revision_ ABSL_GUARDED_BY(mutex_) = 0, event_revision_ ABSL_GUARDED_BY(mutex_) = 0;
   std::vector<JobReader> job_readers_ ABSL_GUARDED_BY(mutex_);
   std::vector<EventReader> event_readers_ ABSL_GUARDED_BY(mutex_);
-  absl::flat_hash_map<std::string, int64_t> activity_ ABSL_GUARDED_BY(mutex_);  // Of each live job.
-  int64_t activity_count_ ABSL_GUARDED_BY(mutex_) = 0;
+  absl::flat_hash_map<std::string, ActivityReaders> activity_readers_ ABSL_GUARDED_BY(mutex_);  // By job.
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
 };
 

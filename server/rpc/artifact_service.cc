@@ -1,6 +1,8 @@
 #include "server/rpc/artifact_service.h"
 
 #include <algorithm>
+#include <memory>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -17,7 +19,36 @@
 namespace p2::rpc {
 namespace {
 
-constexpr int64_t kChunkBytes = 256 * 1024;
+// What a stream holds while a slow client reads.
+constexpr int64_t kChunkBytes = 64 * 1024;
+
+// The artifact's record with the first bytes, then the other ones.
+class ArtifactSource : public StreamSource {
+ public:
+  ArtifactSource(const ServiceContext& context, const scheduler::ArtifactRecord& artifact)
+      : context_(context), job_(artifact.job), id_(artifact.id) {
+    *message_.mutable_artifact() = ToProto(artifact);
+  }
+
+  absl::StatusOr<std::optional<grpc::ByteBuffer>> Next() override {
+    if (at_end_) return std::nullopt;
+    P2_ASSIGN_OR_RETURN(*message_.mutable_data(), context_.blobs.ReadArtifact(job_, id_, offset_, kChunkBytes));
+    at_end_ = message_.data().empty();
+    if (at_end_ && offset_ > 0) return std::nullopt;
+    offset_ += static_cast<int64_t>(message_.data().size());
+    grpc::ByteBuffer bytes = ToBytes(message_);
+    message_.Clear();
+    return bytes;
+  }
+  bool AtEnd() const override { return at_end_; }
+
+ private:
+  const ServiceContext& context_;
+  const std::string job_, id_;
+  p2::v1::GetArtifactResponse message_;  // The next one.
+  int64_t offset_ = 0;
+  bool at_end_ = false;
+};
 
 }  // namespace
 
@@ -43,8 +74,7 @@ absl::StatusOr<p2::v1::ListArtifactsResponse> ArtifactService::List(const p2::v1
   return response;
 }
 
-absl::Status ArtifactService::Send(const grpc::ServerContext& call, const std::string& name,
-                                   grpc::ServerWriter<p2::v1::GetArtifactResponse>& writer) const {
+PushStreams::Opened ArtifactService::Open(const std::string& name) const {
   P2_ASSIGN_OR_RETURN(const auto ids, ParseChildName(kArtifacts, name));
   const auto& [job, id] = ids;
   P2_RETURN_IF_ERROR(context_.FindJob(ResourceName(kJobs, job)).status());
@@ -54,17 +84,7 @@ absl::Status ArtifactService::Send(const grpc::ServerContext& call, const std::s
   if (found == artifacts.end()) {
     return ResourceNotFoundError("Artifact", name, absl::StrCat("`p2ctl artifact list ", job, "` shows them"));
   }
-  p2::v1::GetArtifactResponse response;
-  *response.mutable_artifact() = ToProto(*found);
-  for (int64_t offset = 0; !context_.Ended(call);) {
-    P2_ASSIGN_OR_RETURN(*response.mutable_data(), context_.blobs.ReadArtifact(job, id, offset, kChunkBytes));
-    if (response.data().empty() && offset > 0) return absl::OkStatus();
-    offset += static_cast<int64_t>(response.data().size());
-    if (!writer.Write(response)) return absl::CancelledError("the client is gone");
-    if (response.data().empty()) return absl::OkStatus();
-    response.clear_artifact();
-  }
-  return context_.EndStatus(call);
+  return std::make_unique<ArtifactSource>(context_, *found);
 }
 
 grpc::ServerUnaryReactor* ArtifactService::ListArtifacts(grpc::CallbackServerContext* call,
@@ -73,9 +93,10 @@ grpc::ServerUnaryReactor* ArtifactService::ListArtifacts(grpc::CallbackServerCon
   return Reply(call, response, List(*request));
 }
 
-grpc::Status ArtifactService::GetArtifact(grpc::ServerContext* call, const p2::v1::GetArtifactRequest* request,
-                                          grpc::ServerWriter<p2::v1::GetArtifactResponse>* writer) {
-  return ToGrpcStatus(Send(*call, request->name(), *writer));
+grpc::ServerWriteReactor<grpc::ByteBuffer>* ArtifactService::GetArtifact(grpc::CallbackServerContext*,
+                                                                         const grpc::ByteBuffer* request) {
+  return context_.readers.Start<p2::v1::GetArtifactRequest>(
+      *request, [this](const auto& parsed, auto) { return Open(parsed.name()); });
 }
 
 }  // namespace p2::rpc

@@ -5,7 +5,8 @@
 
 namespace p2::rpc {
 
-using ArtifactServiceBase = p2::v1::ArtifactService::WithCallbackMethod_ListArtifacts<p2::v1::ArtifactService::Service>;
+using ArtifactServiceBase = p2::v1::ArtifactService::WithCallbackMethod_ListArtifacts<
+    p2::v1::ArtifactService::WithRawCallbackMethod_GetArtifact<p2::v1::ArtifactService::Service>>;
 
 // Thread-safe.
 class ArtifactService final : public ArtifactServiceBase {
@@ -15,13 +16,12 @@ class ArtifactService final : public ArtifactServiceBase {
   grpc::ServerUnaryReactor* ListArtifacts(grpc::CallbackServerContext* call,
                                           const p2::v1::ListArtifactsRequest* request,
                                           p2::v1::ListArtifactsResponse* response) override;
-  grpc::Status GetArtifact(grpc::ServerContext* call, const p2::v1::GetArtifactRequest* request,
-                           grpc::ServerWriter<p2::v1::GetArtifactResponse>* writer) override;
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* GetArtifact(grpc::CallbackServerContext* call,
+                                                          const grpc::ByteBuffer* request) override;
 
  private:
   absl::StatusOr<p2::v1::ListArtifactsResponse> List(const p2::v1::ListArtifactsRequest& request) const;
-  absl::Status Send(const grpc::ServerContext& call, const std::string& name,
-                    grpc::ServerWriter<p2::v1::GetArtifactResponse>& writer) const;
+  PushStreams::Opened Open(const std::string& name) const;
 
   ServiceContext& context_;
 };

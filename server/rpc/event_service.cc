@@ -55,8 +55,6 @@ class EventSource : public StreamSource {
     }
   }
 
-  std::optional<grpc::ByteBuffer> Idle() override { return std::nullopt; }
-
  private:
   absl::Status Read() {
     P2_ASSIGN_OR_RETURN(const std::vector<scheduler::EventRecord> events,
@@ -116,8 +114,7 @@ absl::StatusOr<p2::v1::ListEventsResponse> EventService::List(const p2::v1::List
   }
 }
 
-absl::StatusOr<std::unique_ptr<StreamSource>> EventService::Follow(const p2::v1::FollowEventsRequest& request,
-                                                                   PushStreams::Wake wake) const {
+PushStreams::Opened EventService::Follow(const p2::v1::FollowEventsRequest& request, PushStreams::Wake wake) const {
   if (request.start_revision() < 0) return BadRequestError({{"start_revision", "is negative"}});
   auto source = std::make_unique<EventSource>(context_, request, std::move(wake));
   // New ones are not to be missed, from now on.
@@ -133,10 +130,8 @@ grpc::ServerUnaryReactor* EventService::ListEvents(grpc::CallbackServerContext* 
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>* EventService::FollowEvents(grpc::CallbackServerContext*,
                                                                        const grpc::ByteBuffer* request) {
-  return context_.streams.Start([&](PushStreams::Wake wake) -> absl::StatusOr<std::unique_ptr<StreamSource>> {
-    P2_ASSIGN_OR_RETURN(const auto parsed, FromBytes<p2::v1::FollowEventsRequest>(*request));
-    return Follow(parsed, std::move(wake));
-  });
+  return context_.streams.Start<p2::v1::FollowEventsRequest>(
+      *request, [this](const auto& parsed, auto wake) { return Follow(parsed, std::move(wake)); });
 }
 
 }  // namespace p2::rpc

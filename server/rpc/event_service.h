@@ -1,7 +1,5 @@
 #pragma once
 
-#include <memory>
-
 #include "p2/v1/event_service.grpc.pb.h"
 #include "server/rpc/service_context.h"
 
@@ -22,8 +20,7 @@ class EventService final : public EventServiceBase {
 
  private:
   absl::StatusOr<p2::v1::ListEventsResponse> List(const p2::v1::ListEventsRequest& request) const;
-  absl::StatusOr<std::unique_ptr<StreamSource>> Follow(const p2::v1::FollowEventsRequest& request,
-                                                       PushStreams::Wake wake) const;
+  PushStreams::Opened Follow(const p2::v1::FollowEventsRequest& request, PushStreams::Wake wake) const;
 
   ServiceContext& context_;
 };

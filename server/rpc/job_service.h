@@ -69,8 +69,7 @@ class JobService final : public JobServiceBase {
   absl::StatusOr<std::vector<std::string>> Select(const p2::v1::ControlJobsRequest& request) const;
   absl::StatusOr<p2::v1::JobExplanation> Explain(const p2::v1::ExplainJobRequest& request) const;
   absl::StatusOr<p2::v1::ListJobsResponse> List(const p2::v1::ListJobsRequest& request) const;
-  absl::StatusOr<std::unique_ptr<StreamSource>> Watch(const p2::v1::WatchJobsRequest& request,
-                                                      PushStreams::Wake wake) const;
+  PushStreams::Opened Watch(const p2::v1::WatchJobsRequest& request, PushStreams::Wake wake) const;
   // A command on one job whose answer is that job; `command` with all but its job and info.
   template <typename Command, typename Request>
   grpc::ServerUnaryReactor* Run(grpc::CallbackServerContext* call, const Request& request, const std::string& reason,

@@ -113,8 +113,7 @@ class JobWatchSource : public StreamSource {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<StreamSource>> JobService::Watch(const p2::v1::WatchJobsRequest& request,
-                                                                PushStreams::Wake wake) const {
+PushStreams::Opened JobService::Watch(const p2::v1::WatchJobsRequest& request, PushStreams::Wake wake) const {
   std::set<std::string> ids;
   std::vector<FieldViolation> violations;
   for (const std::string& name : request.names()) {
@@ -143,10 +142,8 @@ absl::StatusOr<std::unique_ptr<StreamSource>> JobService::Watch(const p2::v1::Wa
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>* JobService::WatchJobs(grpc::CallbackServerContext*,
                                                                   const grpc::ByteBuffer* request) {
-  return context_.streams.Start([&](PushStreams::Wake wake) -> absl::StatusOr<std::unique_ptr<StreamSource>> {
-    P2_ASSIGN_OR_RETURN(const auto parsed, FromBytes<p2::v1::WatchJobsRequest>(*request));
-    return Watch(parsed, std::move(wake));
-  });
+  return context_.streams.Start<p2::v1::WatchJobsRequest>(
+      *request, [this](const auto& parsed, auto wake) { return Watch(parsed, std::move(wake)); });
 }
 
 }  // namespace p2::rpc

@@ -1,11 +1,16 @@
 #include "server/rpc/log_service.h"
 
+#include <deque>
+#include <functional>
 #include <map>
+#include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "common/resource_name.h"
 #include "common/rpc/grpc_status.h"
 #include "common/status_macros.h"
 #include "server/rpc/log_reader.h"
@@ -13,7 +18,8 @@
 namespace p2::rpc {
 namespace {
 
-constexpr int64_t kMessageBytes = 256 * 1024;
+// A message ends with the line that reaches it: what a stream holds while a slow client reads.
+constexpr int64_t kMessageBytes = 64 * 1024;
 
 // Proto strings are UTF-8; whatever else a rank wrote is shown as '?'.
 std::string CleanLine(absl::string_view line) {
@@ -45,90 +51,99 @@ std::string CleanLine(absl::string_view line) {
   return clean;
 }
 
-// Collects lines into messages of a comfortable size.
-class Sender {
+// Lines of the job's logs, round by round: what is there of each, and once more when something was stored.
+class LogSource : public StreamSource {
  public:
-  explicit Sender(grpc::ServerWriter<p2::v1::ReadLogsResponse>& writer) : writer_(writer) {}
+  LogSource(const ServiceContext& context, std::string job, p2::v1::ReadLogsRequest request, PushStreams::Wake wake)
+      : context_(context),
+        job_(std::move(job)),
+        request_(std::move(request)),
+        activity_(context.coordinator.watches().WatchActivity(job_, std::move(wake))) {}
 
-  bool Add(int attempt, int rank, absl::string_view line, int64_t offset) {
-    p2::v1::LogEntry* entry = message_.add_entries();
-    entry->set_attempt(attempt);
-    entry->set_rank(rank);
-    entry->set_line(CleanLine(line));
-    entry->set_offset(offset);
-    bytes_ += static_cast<int64_t>(line.size()) + 32;
-    return bytes_ < kMessageBytes || Flush();
+  absl::StatusOr<std::optional<grpc::ByteBuffer>> Next() override {
+    p2::v1::ReadLogsResponse message;
+    for (bool looked = false;; looked = true) {
+      int64_t bytes = 0;
+      while (!round_.empty() && bytes < kMessageBytes) {
+        P2_RETURN_IF_ERROR(Read(round_.front(), message, bytes));
+        if (bytes < kMessageBytes) round_.pop_front();
+      }
+      if (message.entries_size() > 0) return ToBytes(message);
+      if (looked || at_end_) return std::nullopt;
+      P2_RETURN_IF_ERROR(BeginRound());
+    }
   }
-
-  // False once the client is gone.
-  bool Flush() {
-    if (message_.entries_size() > 0) alive_ = alive_ && writer_.Write(message_);
-    message_.Clear();
-    bytes_ = 0;
-    return alive_;
-  }
+  bool AtEnd() const override { return at_end_; }
 
  private:
-  grpc::ServerWriter<p2::v1::ReadLogsResponse>& writer_;
-  p2::v1::ReadLogsResponse message_;
-  int64_t bytes_ = 0;
-  bool alive_ = true;
+  absl::Status BeginRound() {
+    // The job's state is read before its logs: once it has ended, what is there is all.
+    P2_ASSIGN_OR_RETURN(const scheduler::JobPtr job, context_.FindJob(ResourceName(kJobs, job_)));
+    at_end_ = scheduler::IsTerminal(job->state) || !request_.follow();
+    P2_ASSIGN_OR_RETURN(const std::vector<store::LogFile> logs, context_.blobs.ListLogs(job_));
+    newest_ = logs.empty() ? 0 : logs.back().attempt;
+    for (const store::LogFile& log : logs) {
+      const bool of_attempt = request_.attempt() == -1 || log.attempt == request_.attempt() ||
+                              (request_.attempt() == 0 && log.attempt == newest_);
+      if (!of_attempt || (request_.has_rank() && request_.rank() != log.rank)) continue;
+      const auto [found, added] =
+          readers_.try_emplace({log.attempt, log.rank}, context_.blobs, job_, log.attempt, log.rank);
+      if (added && first_round_) P2_RETURN_IF_ERROR(found->second.SeekToTail(request_.tail_lines()));
+      round_.push_back(&found->second);
+    }
+    first_round_ = false;
+    return absl::OkStatus();
+  }
+
+  // Goes on with the log until the message is long enough.
+  absl::Status Read(LogReader* log, p2::v1::ReadLogsResponse& message, int64_t& bytes) const {
+    const bool complete = at_end_ || log->attempt() < newest_;
+    return log->Read(complete, [&](absl::string_view line, int64_t offset) {
+      p2::v1::LogEntry* entry = message.add_entries();
+      entry->set_attempt(log->attempt());
+      entry->set_rank(log->rank());
+      entry->set_line(CleanLine(line));
+      entry->set_offset(offset);
+      bytes += static_cast<int64_t>(line.size()) + 32;
+      return bytes < kMessageBytes;
+    });
+  }
+
+  const ServiceContext& context_;
+  const std::string job_;
+  const p2::v1::ReadLogsRequest request_;
+  const std::shared_ptr<const std::function<void()>> activity_;
+  std::map<std::pair<int, int>, LogReader> readers_;  // By attempt and rank.
+  std::deque<LogReader*> round_;                      // Of readers_: those that this round has yet to read.
+  int newest_ = 0;                                    // Attempt: only its logs grow.
+  bool first_round_ = true;
+  bool at_end_ = false;  // With this round all is said.
 };
 
 }  // namespace
 
-absl::Status LogService::Send(const grpc::ServerContext& call, const p2::v1::ReadLogsRequest& request,
-                              grpc::ServerWriter<p2::v1::ReadLogsResponse>& writer) const {
+PushStreams::Opened LogService::Read(const p2::v1::ReadLogsRequest& request, PushStreams::Wake wake) const {
   std::vector<FieldViolation> violations;
   if (request.attempt() < -1) violations.emplace_back("attempt", "must be a number from 1, 0 (newest) or -1 (all)");
   if (request.tail_lines() < 0) violations.emplace_back("tail_lines", "is negative");
   if (request.has_rank() && request.rank() < 0) violations.emplace_back("rank", "is negative");
   P2_RETURN_IF_ERROR(BadRequestError(violations));
-  P2_ASSIGN_OR_RETURN(const scheduler::JobPtr first_look, context_.FindJob(request.job()));
-  if (request.attempt() > first_look->attempt_count) {
+  P2_ASSIGN_OR_RETURN(const scheduler::JobPtr job, context_.FindJob(request.job()));
+  if (request.attempt() > job->attempt_count) {
     return BadRequestError(
-        {{"attempt", absl::StrCat("is ", request.attempt(), ", but the job has made ", first_look->attempt_count)}});
+        {{"attempt", absl::StrCat("is ", request.attempt(), ", but the job has made ", job->attempt_count)}});
   }
-  if (request.has_rank() && request.rank() >= first_look->needs->devices) {
-    return BadRequestError({{"rank", absl::StrCat("is ", request.rank(), ", but the job has the ranks 0 to ",
-                                                  first_look->needs->devices - 1)}});
+  if (request.has_rank() && request.rank() >= job->needs->devices) {
+    return BadRequestError(
+        {{"rank", absl::StrCat("is ", request.rank(), ", but the job has the ranks 0 to ", job->needs->devices - 1)}});
   }
-  const std::string id = first_look->id;
-  std::map<std::pair<int, int>, LogReader> readers;
-  Sender sender(writer);
-  int64_t activity = 0;
-  for (bool first_round = true; !context_.Ended(call); first_round = false) {
-    // The job's state is read before its logs: once it has ended, what is there is all.
-    P2_ASSIGN_OR_RETURN(const scheduler::JobPtr job, context_.FindJob(request.job()));
-    const bool ended = scheduler::IsTerminal(job->state);
-    P2_ASSIGN_OR_RETURN(const std::vector<store::LogFile> logs, context_.blobs.ListLogs(id));
-    const int newest = logs.empty() ? 0 : logs.back().attempt;
-    for (const store::LogFile& log : logs) {
-      const bool of_attempt = request.attempt() == -1 || log.attempt == request.attempt() ||
-                              (request.attempt() == 0 && log.attempt == newest);
-      if (!of_attempt || (request.has_rank() && request.rank() != log.rank)) continue;
-      const auto [found, added] =
-          readers.try_emplace({log.attempt, log.rank}, context_.blobs, id, log.attempt, log.rank);
-      LogReader& reader = found->second;
-      if (added && first_round) P2_RETURN_IF_ERROR(reader.SeekToTail(request.tail_lines()));
-      const bool complete = ended || !request.follow() || log.attempt < newest;
-      bool alive = true;
-      P2_RETURN_IF_ERROR(reader.Read(complete, [&](absl::string_view line, int64_t offset) {
-        alive = sender.Add(log.attempt, log.rank, line, offset);
-        return alive;
-      }));
-      if (!alive) return absl::CancelledError("the client is gone");
-    }
-    if (!sender.Flush()) return absl::CancelledError("the client is gone");
-    if (ended || !request.follow()) return absl::OkStatus();
-    activity = context_.coordinator.watches().AwaitActivity(id, activity, kStreamPoll);
-  }
-  return context_.EndStatus(call);
+  return std::make_unique<LogSource>(context_, job->id, request, std::move(wake));
 }
 
-grpc::Status LogService::ReadLogs(grpc::ServerContext* call, const p2::v1::ReadLogsRequest* request,
-                                  grpc::ServerWriter<p2::v1::ReadLogsResponse>* writer) {
-  return ToGrpcStatus(Send(*call, *request, *writer));
+grpc::ServerWriteReactor<grpc::ByteBuffer>* LogService::ReadLogs(grpc::CallbackServerContext*,
+                                                                 const grpc::ByteBuffer* request) {
+  return context_.readers.Start<p2::v1::ReadLogsRequest>(
+      *request, [this](const auto& parsed, auto wake) { return Read(parsed, std::move(wake)); });
 }
 
 }  // namespace p2::rpc

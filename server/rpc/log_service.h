@@ -5,17 +5,16 @@
 
 namespace p2::rpc {
 
-// Thread-safe. A reader holds one of gRPC's threads.
-class LogService final : public p2::v1::LogService::Service {
+// Thread-safe.
+class LogService final : public p2::v1::LogService::WithRawCallbackMethod_ReadLogs<p2::v1::LogService::Service> {
  public:
   explicit LogService(ServiceContext& context) : context_(context) {}
 
-  grpc::Status ReadLogs(grpc::ServerContext* call, const p2::v1::ReadLogsRequest* request,
-                        grpc::ServerWriter<p2::v1::ReadLogsResponse>* writer) override;
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* ReadLogs(grpc::CallbackServerContext* call,
+                                                       const grpc::ByteBuffer* request) override;
 
  private:
-  absl::Status Send(const grpc::ServerContext& call, const p2::v1::ReadLogsRequest& request,
-                    grpc::ServerWriter<p2::v1::ReadLogsResponse>& writer) const;
+  PushStreams::Opened Read(const p2::v1::ReadLogsRequest& request, PushStreams::Wake wake) const;
 
   ServiceContext& context_;
 };

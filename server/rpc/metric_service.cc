@@ -2,7 +2,11 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <deque>
+#include <functional>
 #include <limits>
+#include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -25,8 +29,9 @@ namespace {
 constexpr int kMaxPoints = 100'000;
 // Below the 4 MiB that a gRPC client takes.
 constexpr size_t kMaxResponseBytes = 3'900'000;
-// Rows read at once for a stream, so that no snapshot of the store is held while a slow client reads.
-constexpr size_t kStreamBatch = 500;
+// Read at once for a stream, which holds no more of them while a slow client reads, and no snapshot of the store.
+constexpr int kStreamRows = 500;
+constexpr size_t kStreamBytes = size_t{32} << 10;
 
 std::string CursorList(absl::string_view job) { return absl::StrCat("metrics?", job); }
 
@@ -74,6 +79,72 @@ p2::v1::QueryMetricsResponse FittingResponse(const store::MetricThinner& thinner
   }
 }
 
+// Rows behind a position, until the job has ended.
+class MetricSource : public StreamSource {
+ public:
+  MetricSource(const ServiceContext& context, std::string job, std::set<std::string> wanted,
+               store::MetricPosition position, PushStreams::Wake wake)
+      : context_(context),
+        job_(std::move(job)),
+        wanted_(std::move(wanted)),
+        activity_(context.coordinator.watches().WatchActivity(job_, std::move(wake))),
+        position_(position) {}
+
+  absl::StatusOr<std::optional<grpc::ByteBuffer>> Next() override {
+    while (messages_.empty() && !at_end_) {
+      // The job's state is read before its rows: once it has ended, those that are there are all.
+      P2_ASSIGN_OR_RETURN(const scheduler::JobPtr job, context_.FindJob(ResourceName(kJobs, job_)));
+      P2_ASSIGN_OR_RETURN(const bool all, Read());
+      if (!all) continue;
+      at_end_ = scheduler::IsTerminal(job->state);
+      break;
+    }
+    if (messages_.empty()) return std::nullopt;
+    grpc::ByteBuffer next = std::move(messages_.front());
+    messages_.pop_front();
+    return next;
+  }
+  bool AtEnd() const override { return at_end_; }
+
+ private:
+  // False if there may be more.
+  absl::StatusOr<bool> Read() {
+    int rows = 0;
+    size_t bytes = 0;
+    bool all = true;
+    P2_RETURN_IF_ERROR(context_.store.ReadMetrics(job_, position_, [&](const store::MetricRow& row) {
+      position_ = {.attempt = row.attempt, .sequence = row.sequence};
+      if (const p2::v1::StreamMetricsResponse message = Message(row); !row.superseded && !message.values().empty()) {
+        messages_.push_back(ToBytes(message));
+        bytes += messages_.back().Length();
+      }
+      return all = ++rows < kStreamRows && bytes < kStreamBytes;
+    }));
+    return all;
+  }
+
+  p2::v1::StreamMetricsResponse Message(const store::MetricRow& row) const {
+    p2::v1::StreamMetricsResponse message;
+    message.set_images_seen(row.images_seen);
+    message.set_step(row.step);
+    *message.mutable_time() = ToTimestamp(row.time);
+    message.set_attempt(row.attempt);
+    for (const auto& [name, value] : row.values) {
+      if (wanted_.empty() || wanted_.count(name) > 0) (*message.mutable_values())[name] = value.mean();
+    }
+    message.set_cursor(EncodePageToken(CursorList(job_), absl::StrCat(row.attempt, ":", row.sequence)));
+    return message;
+  }
+
+  const ServiceContext& context_;
+  const std::string job_;
+  const std::set<std::string> wanted_;  // Empty: all.
+  const std::shared_ptr<const std::function<void()>> activity_;
+  store::MetricPosition position_;         // Of the last row that was read.
+  std::deque<grpc::ByteBuffer> messages_;  // Read and not yet sent.
+  bool at_end_ = false;                    // With messages_ all is said.
+};
+
 }  // namespace
 
 absl::StatusOr<p2::v1::QueryMetricsResponse> MetricService::Query(const p2::v1::QueryMetricsRequest& request) const {
@@ -97,40 +168,12 @@ absl::StatusOr<p2::v1::QueryMetricsResponse> MetricService::Query(const p2::v1::
   return FittingResponse(thinner, static_cast<size_t>(request.max_points()));
 }
 
-absl::Status MetricService::Stream(const grpc::ServerContext& call, const p2::v1::StreamMetricsRequest& request,
-                                   grpc::ServerWriter<p2::v1::StreamMetricsResponse>& writer) const {
-  P2_ASSIGN_OR_RETURN(const scheduler::JobPtr first_look, context_.FindJob(request.job()));
-  const std::string& id = first_look->id;
-  P2_ASSIGN_OR_RETURN(store::MetricPosition position, ParseCursor(id, request.cursor()));
-  const std::set<std::string> wanted(request.metrics().begin(), request.metrics().end());
-  int64_t activity = 0;
-  while (!context_.Ended(call)) {
-    // The job's state is read before its rows: once it has ended, those that are there are all.
-    P2_ASSIGN_OR_RETURN(const scheduler::JobPtr job, context_.FindJob(request.job()));
-    std::vector<store::MetricRow> rows;
-    P2_RETURN_IF_ERROR(context_.store.ReadMetrics(id, position, [&](const store::MetricRow& row) {
-      rows.push_back(row);
-      return rows.size() < kStreamBatch;
-    }));
-    for (const store::MetricRow& row : rows) {
-      position = {.attempt = row.attempt, .sequence = row.sequence};
-      if (row.superseded) continue;
-      p2::v1::StreamMetricsResponse message;
-      message.set_images_seen(row.images_seen);
-      message.set_step(row.step);
-      *message.mutable_time() = ToTimestamp(row.time);
-      message.set_attempt(row.attempt);
-      for (const auto& [name, value] : row.values) {
-        if (wanted.empty() || wanted.count(name) > 0) (*message.mutable_values())[name] = value.mean();
-      }
-      message.set_cursor(EncodePageToken(CursorList(id), absl::StrCat(position.attempt, ":", position.sequence)));
-      if (!message.values().empty() && !writer.Write(message)) return absl::CancelledError("the client is gone");
-    }
-    if (rows.size() == kStreamBatch) continue;
-    if (scheduler::IsTerminal(job->state)) return absl::OkStatus();
-    activity = context_.coordinator.watches().AwaitActivity(id, activity, kStreamPoll);
-  }
-  return context_.EndStatus(call);
+PushStreams::Opened MetricService::Follow(const p2::v1::StreamMetricsRequest& request, PushStreams::Wake wake) const {
+  P2_ASSIGN_OR_RETURN(const scheduler::JobPtr job, context_.FindJob(request.job()));
+  P2_ASSIGN_OR_RETURN(const store::MetricPosition position, ParseCursor(job->id, request.cursor()));
+  return std::make_unique<MetricSource>(context_, job->id,
+                                        std::set<std::string>(request.metrics().begin(), request.metrics().end()),
+                                        position, std::move(wake));
 }
 
 grpc::ServerUnaryReactor* MetricService::QueryMetrics(grpc::CallbackServerContext* call,
@@ -139,9 +182,10 @@ grpc::ServerUnaryReactor* MetricService::QueryMetrics(grpc::CallbackServerContex
   return Reply(call, response, Query(*request));
 }
 
-grpc::Status MetricService::StreamMetrics(grpc::ServerContext* call, const p2::v1::StreamMetricsRequest* request,
-                                          grpc::ServerWriter<p2::v1::StreamMetricsResponse>* writer) {
-  return ToGrpcStatus(Stream(*call, *request, *writer));
+grpc::ServerWriteReactor<grpc::ByteBuffer>* MetricService::StreamMetrics(grpc::CallbackServerContext*,
+                                                                         const grpc::ByteBuffer* request) {
+  return context_.readers.Start<p2::v1::StreamMetricsRequest>(
+      *request, [this](const auto& parsed, auto wake) { return Follow(parsed, std::move(wake)); });
 }
 
 }  // namespace p2::rpc

@@ -5,7 +5,8 @@
 
 namespace p2::rpc {
 
-using MetricServiceBase = p2::v1::MetricService::WithCallbackMethod_QueryMetrics<p2::v1::MetricService::Service>;
+using MetricServiceBase = p2::v1::MetricService::WithCallbackMethod_QueryMetrics<
+    p2::v1::MetricService::WithRawCallbackMethod_StreamMetrics<p2::v1::MetricService::Service>>;
 
 // Thread-safe.
 class MetricService final : public MetricServiceBase {
@@ -14,13 +15,12 @@ class MetricService final : public MetricServiceBase {
 
   grpc::ServerUnaryReactor* QueryMetrics(grpc::CallbackServerContext* call, const p2::v1::QueryMetricsRequest* request,
                                          p2::v1::QueryMetricsResponse* response) override;
-  grpc::Status StreamMetrics(grpc::ServerContext* call, const p2::v1::StreamMetricsRequest* request,
-                             grpc::ServerWriter<p2::v1::StreamMetricsResponse>* writer) override;
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* StreamMetrics(grpc::CallbackServerContext* call,
+                                                            const grpc::ByteBuffer* request) override;
 
  private:
   absl::StatusOr<p2::v1::QueryMetricsResponse> Query(const p2::v1::QueryMetricsRequest& request) const;
-  absl::Status Stream(const grpc::ServerContext& call, const p2::v1::StreamMetricsRequest& request,
-                      grpc::ServerWriter<p2::v1::StreamMetricsResponse>& writer) const;
+  PushStreams::Opened Follow(const p2::v1::StreamMetricsRequest& request, PushStreams::Wake wake) const;
 
   ServiceContext& context_;
 };

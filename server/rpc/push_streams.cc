@@ -22,15 +22,15 @@ class PushStreams::Stream : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
  public:
   explicit Stream(PushStreams& owner) : owner_(owner) {}
 
-  void Begin(const Open& open) {
+  void Begin(const std::function<Opened(Wake)>& open) {
     // Weak: who wakes may outlive the stream.
     const auto wake = [&owner = owner_, self = weak_from_this()] { owner.MakeReady(self); };
-    absl::StatusOr<std::unique_ptr<StreamSource>> source = open(wake);
+    Opened source = open(wake);
     {
       absl::MutexLock lock(&mutex_);
       if (source.ok()) {
         source_ = *std::move(source);
-      } else if (end_.ok()) {
+      } else if (!end_.has_value()) {
         end_ = source.status();
       }
       opened_ = true;
@@ -45,30 +45,33 @@ class PushStreams::Stream : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   // Sends what is next unless a message is under way.
   void Continue() {
     ready_ = false;
-    absl::Status end;
+    std::optional<absl::Status> end;
     {
       absl::MutexLock lock(&mutex_);
       if (!opened_ || writing_ || finished_) return;
-      if (end_.ok()) {
+      if (!end_.has_value()) {
         absl::StatusOr<std::optional<grpc::ByteBuffer>> next = source_->Next();
-        if (next.ok() && !next->has_value()) return;
-        if (next.ok()) {
-          TakeUp(**std::move(next));
-        } else {
+        if (!next.ok()) {
           end_ = next.status();
+        } else if (next->has_value()) {
+          TakeUp(**std::move(next));
+        } else if (source_->AtEnd()) {
+          end_ = absl::OkStatus();
+        } else {
+          return;
         }
       }
-      finished_ = !end_.ok();
+      finished_ = end_.has_value();
       end = end_;
     }
     // Unlocked: gRPC may react on this thread.
-    end.ok() ? StartWrite(&message_) : Finish(ToGrpcStatus(end));
+    end.has_value() ? Finish(ToGrpcStatus(*end)) : StartWrite(&message_);
   }
 
   void SayIdle(absl::Time now, absl::Duration after) {
     {
       absl::MutexLock lock(&mutex_);
-      if (!opened_ || writing_ || !end_.ok() || now - last_sent_ < after) return;
+      if (!opened_ || writing_ || end_.has_value() || now - last_sent_ < after) return;
       std::optional<grpc::ByteBuffer> message = source_->Idle();
       if (!message.has_value()) return;
       TakeUp(*std::move(message));
@@ -80,7 +83,7 @@ class PushStreams::Stream : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   void End(const absl::Status& status) {
     {
       absl::MutexLock lock(&mutex_);
-      if (end_.ok()) end_ = status;
+      if (!end_.has_value()) end_ = status;
     }
     Continue();
   }
@@ -89,7 +92,7 @@ class PushStreams::Stream : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     {
       absl::MutexLock lock(&mutex_);
       writing_ = false;
-      if (!ok && end_.ok()) end_ = Left();
+      if (!ok && !end_.has_value()) end_ = Left();
     }
     Continue();
   }
@@ -112,7 +115,7 @@ class PushStreams::Stream : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   absl::Mutex mutex_;
   std::unique_ptr<StreamSource> source_ ABSL_GUARDED_BY(mutex_);
   absl::Time last_sent_ ABSL_GUARDED_BY(mutex_);  // At first: when it was opened.
-  absl::Status end_ ABSL_GUARDED_BY(mutex_);
+  std::optional<absl::Status> end_ ABSL_GUARDED_BY(mutex_);
   bool opened_ ABSL_GUARDED_BY(mutex_) = false;
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
@@ -130,14 +133,14 @@ PushStreams::~PushStreams() {
   thread_.join();
 }
 
-grpc::ServerWriteReactor<grpc::ByteBuffer>* PushStreams::Start(const Open& open) {
+grpc::ServerWriteReactor<grpc::ByteBuffer>* PushStreams::Start(const std::function<Opened(Wake)>& open) {
   auto stream = std::make_shared<Stream>(*this);
   absl::Status stopped;
   {
     absl::MutexLock lock(&mutex_);
     if (streams_.size() >= kMaxStreams) {
       stopped = absl::ResourceExhaustedError(
-          absl::StrCat("p2d has ", kMaxStreams, " open watches, its limit; close some, or watch several jobs in one"));
+          absl::StrCat("p2d has ", kMaxStreams, " open streams, its limit; close some, or watch several jobs in one"));
     } else {
       stopped = stopped_;
     }

@@ -146,7 +146,8 @@ void RpcServer::Stop(absl::Duration grace) {
   impl_->listener->StopAccepting();
   impl_->server->GetHealthCheckService()->SetServingStatus(false);
   impl_->workers.Stop();
-  impl_->context.streams.Stop(Error(ErrorReason::kShuttingDown, "p2d stops; try again"));
+  for (PushStreams* streams : {&impl_->context.streams, &impl_->context.readers})
+    streams->Stop(Error(ErrorReason::kShuttingDown, "p2d stops; try again"));
   impl_->server->Shutdown(absl::ToChronoTime(absl::Now() + grace));
   impl_->server->Wait();
 }

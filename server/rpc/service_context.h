@@ -21,8 +21,6 @@
 
 namespace p2::rpc {
 
-// How long an open stream waits for news before it looks whether its client is still there.
-inline constexpr absl::Duration kStreamPoll = absl::Milliseconds(250);
 // A page of a list ends early when it has grown to this: clients take 4 MiB.
 inline constexpr size_t kMaxPageBytes = size_t{2} << 20;
 
@@ -43,6 +41,7 @@ struct ServiceContext {
   JobViews views;
   SubmitLimiter submits;
   PushStreams streams{times.watch_interval};
+  PushStreams readers{times.watch_interval};  // Those that read files and old rows: watches do not wait for the disk.
   // Set before the server shuts down: open streams end with UNAVAILABLE.
   std::atomic<bool> stopping = false;
 

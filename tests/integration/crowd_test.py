@@ -19,6 +19,7 @@ from world import ChaosCluster, quick_wait, spec  # noqa: E402
 IDLE = 10_000
 SLOW_READERS = 1_000
 READERS_A_CONNECTION = 50
+FOLLOWERS = 1_200
 LIMIT_S = 0.1  # p99 of somebody who does nothing wrong.
 LEAST_FILES = IDLE + 2_000
 # The preface of HTTP/2 and an empty SETTINGS frame: what every client sends first.
@@ -98,6 +99,20 @@ class CrowdTest(unittest.TestCase):
         except grpc.RpcError as error:
             self.assertEqual(error.code(), grpc.StatusCode.RESOURCE_EXHAUSTED, error)
             self.assertIn("READER_TOO_SLOW", str(error.trailing_metadata()))
+
+    def test_followers_of_logs_and_metrics_hold_no_threads(self):
+        """More of them than gRPC may have threads (1,024): they wait, others are served, and each hears of the job's end."""
+        streams = []
+        for _ in range(FOLLOWERS // READERS_A_CONNECTION):
+            api = Api(self.p2.env["P2_ADDR"])
+            self.addCleanup(api.close)
+            for _ in range(READERS_A_CONNECTION // 2):
+                streams.append(api.call("LogService/ReadLogs", timeout=600, job=self.job, follow=True))
+                streams.append(api.call("MetricService/StreamMetrics", timeout=600, job=self.job))
+        self.assert_good(f"{FOLLOWERS} followers")
+        self.p2.api.call("JobService/KillJob", name=self.job)
+        for stream in streams:
+            self.assertEqual(list(stream), [])
 
     def test_what_is_no_http2_is_cut_off(self):
         dice = random.Random(5)

@@ -24,7 +24,7 @@ int64_t NextRevision(JobWatch& watch) {
 
 TEST(WatchHubTest, BeginsNowAndGoesOnWithEveryChange) {
   WatchHub hub({});
-  hub.Reset({Change(5, "a").record}, 7, 0);
+  hub.Reset(7, 0);
   const auto watch = hub.WatchJobs({}, 0);
   ASSERT_TRUE(watch.ok());
   EXPECT_EQ(NextRevision(**watch), -1);
@@ -111,15 +111,22 @@ TEST(WatchHubTest, EventsComeByResource) {
   EXPECT_EQ((*change)->revision, 2);
 }
 
-TEST(WatchHubTest, ActivityOfALiveJobIsCounted) {
+TEST(WatchHubTest, ActivityOfAJobIsToldUntilItsEndOrTheReaders) {
   WatchHub hub({});
-  EXPECT_EQ(hub.AwaitActivity("a", 0, absl::ZeroDuration()), 0);
-  hub.Publish({Change(1, "a")}, {}, {});
-  const int64_t seen = hub.AwaitActivity("a", 0, absl::Seconds(10));
+  int told = 0, left = 0;
+  const auto reader = hub.WatchActivity("a", [&told] { ++told; });
+  auto leaving = hub.WatchActivity("a", [&left] { ++left; });
+  hub.Publish({Change(1, "a")}, {}, {"a"});
+  EXPECT_EQ(told, 1);
+  hub.Publish({Change(2, "b")}, {}, {"a", "b"});
+  EXPECT_EQ(told, 2);
+  EXPECT_EQ(left, 2);
+  leaving.reset();
+  hub.Publish({Change(3, "a", scheduler::JobState::kFailed)}, {}, {});
+  EXPECT_EQ(told, 3);
+  EXPECT_EQ(left, 2);
   hub.Publish({}, {}, {"a"});
-  EXPECT_GT(hub.AwaitActivity("a", seen, absl::Seconds(10)), seen);
-  hub.Publish({Change(2, "a", scheduler::JobState::kFailed)}, {}, {});
-  EXPECT_EQ(hub.AwaitActivity("a", seen + 1, absl::Seconds(10)), 0);
+  EXPECT_EQ(told, 3) << "nothing follows the end";
 }
 
 TEST(WatchHubTest, StopEndsEveryWatch) {

@@ -129,8 +129,7 @@ TEST_F(ServerTest, WritesItsAddressesWhenReady) {
 
 TEST_F(ServerTest, EndsWatchesWithUnavailableWhenItStops) {
   StopServer();
-  options_.shutdown_grace =
-      absl::Seconds(20);  // Else gRPC may be faster than the watch, which looks every kStreamPoll.
+  options_.shutdown_grace = absl::Seconds(20);  // Else gRPC may be faster than the watch.
   StartServer();
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
