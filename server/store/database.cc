@@ -200,6 +200,7 @@ absl::Status Database::Write(Batch& batch) {
   batch.Put(CommitsKey(), absl::StrCat(commits_ + 1));
   broken_ = P2_FAILPOINT("store.before_write");
   if (broken_.ok()) broken_ = WriteLog(batch, /*sync=*/true);
+  unsynced_ = false;
   if (broken_.ok()) broken_ = P2_FAILPOINT("store.before_commit_count");
   if (!broken_.ok()) return broken_;
   ++commits_;
@@ -211,7 +212,14 @@ absl::Status Database::Write(Batch& batch) {
 // It is no commit: the counter does not wait for it.
 absl::Status Database::WriteUnsynced(Batch& batch) {
   if (broken_.ok()) broken_ = WriteLog(batch, /*sync=*/false);
+  unsynced_ = true;
   return broken_;
+}
+
+absl::Status Database::SyncUnsynced() {
+  if (!unsynced_.exchange(false)) return absl::OkStatus();
+  const rocksdb::Status synced = db_->SyncWAL();
+  return synced.IsNotSupported() ? absl::OkStatus() : FromRocksDb(synced, "sync");  // It lives in memory.
 }
 
 StoreHealth Database::Health() const {

@@ -1,6 +1,7 @@
 // RocksDB as the store uses it: checked values by key, scans, and one synced batch at a time with its commit counter.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -75,9 +76,12 @@ class Database {
 
   // All or nothing, durable when it returns. The first error is sticky.
   absl::Status Write(Batch& batch);
-  // The same for what can be made again: it waits for no disk and is durable with the next Write. A power cut before
-  // that takes it away, and nothing else.
+  // The same for what can be made again: it waits for no disk and is durable with the next Write or SyncUnsynced. A
+  // power cut before that takes it away, and nothing else. But where the file system then keeps a later part of it
+  // without an earlier one, the log counts as damaged: see that it is synced soon.
   absl::Status WriteUnsynced(Batch& batch);
+  // Syncs the log if WriteUnsynced was called since it last was. Thread-safe.
+  absl::Status SyncUnsynced();
 
   // Thread-safe.
   StoreHealth Health() const;
@@ -106,6 +110,8 @@ class Database {
   const std::string path_;
   const std::unique_ptr<rocksdb::DB> db_;
   const std::vector<rocksdb::ColumnFamilyHandle*> families_;
+
+  std::atomic<bool> unsynced_ = false;  // The log has something of WriteUnsynced.
 
   // Confined to the writing thread.
   std::unique_ptr<CommitCounter> counter_;

@@ -102,12 +102,14 @@ class JobStore {
 
   // Thins what was full for longest: reads chunks of metric rows that were full before `older_than`, oldest first, and
   // makes one row of every 16 neighbours (docs/storage-format.md), each chunk once. Goes on while `budget` of real time
-  // lasts, with one chunk at least. None: none is due. From any thread, but in turns with CommitThinning.
+  // lasts, with one chunk at least. None: none is due. Syncs what CommitThinning wrote before if no Apply has since.
+  // From any thread, but in turns with CommitThinning.
   virtual absl::StatusOr<std::vector<ThinnedChunk>> PrepareThinning(absl::Time older_than,
                                                                     absl::Duration budget) const = 0;
   // Writes what PrepareThinning gave last, all or none, and does not wait for the disk: it is durable with the next
-  // Apply, and after a crash before that it is due again. From the writing thread; an error is as one of Apply.
-  // REQUIRES: no EraseJob and no SupersedeMetrics was applied since that call began; else forget it and prepare anew.
+  // Apply or PrepareThinning, and after a power cut before that it is due again. From the writing thread; an error is
+  // as one of Apply. REQUIRES: no EraseJob and no SupersedeMetrics was applied since that call began; else forget it
+  // and prepare anew.
   virtual absl::Status CommitThinning(const std::vector<ThinnedChunk>& chunks) = 0;
 
   // Calls `visit` for every row after `after`, in order, until it returns false. No rows if there is no such job.

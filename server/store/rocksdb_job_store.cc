@@ -140,6 +140,7 @@ class RocksDbJobStore : public JobStore {
 
   absl::StatusOr<std::vector<ThinnedChunk>> PrepareThinning(absl::Time older_than,
                                                             absl::Duration budget) const override {
+    P2_RETURN_IF_ERROR(database_.SyncUnsynced());
     return ThinDueChunks(View(database_), older_than, budget, thinning_front_);
   }
 

@@ -1,17 +1,21 @@
 // Metric rows that have become old: JobStore::PrepareThinning and CommitThinning, on both stores.
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <filesystem>
 #include <memory>
 #include <random>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "p2/storage/v1/records.pb.h"
+#include "rocksdb/env.h"
 #include "server/store/chunk_thinning.h"
 #include "server/store/keys.h"
 #include "server/store/memory_job_store.h"
@@ -379,6 +383,50 @@ TEST_P(MetricAgeOnDiskTest, AfterAPowerCutAThinningIsThereAsAWholeOrDueAgain) {
     EXPECT_THAT(Read("a"), SizeIs(2 * kThinned + 1));
   }
   EXPECT_THAT(rows_seen, ElementsAre(2 * kThinned + 1, 2 * kChunk + 1));
+}
+
+// Counts how often a log of RocksDB's is synced.
+class SyncCounter : public rocksdb::EnvWrapper {
+ public:
+  SyncCounter() : rocksdb::EnvWrapper(rocksdb::Env::Default()) {}
+  rocksdb::Status NewWritableFile(const std::string& path, std::unique_ptr<rocksdb::WritableFile>* file,
+                                  const rocksdb::EnvOptions& options) override {
+    std::unique_ptr<rocksdb::WritableFile> base;
+    const rocksdb::Status made = target()->NewWritableFile(path, &base, options);
+    const bool log = absl::EndsWith(path, ".log");
+    if (made.ok()) *file = log ? std::make_unique<Log>(std::move(base), syncs) : std::move(base);
+    return made;
+  }
+  std::atomic<int> syncs = 0;
+
+ private:
+  class Log : public rocksdb::WritableFileWrapper {
+   public:
+    Log(std::unique_ptr<rocksdb::WritableFile> base, std::atomic<int>& syncs)
+        : rocksdb::WritableFileWrapper(base.get()), base_(std::move(base)), syncs_(syncs) {}
+    rocksdb::Status Sync() override { return ++syncs_, base_->Sync(); }
+    rocksdb::Status Fsync() override { return ++syncs_, base_->Fsync(); }
+
+   private:
+    const std::unique_ptr<rocksdb::WritableFile> base_;
+    std::atomic<int>& syncs_;
+  };
+};
+
+TEST_P(MetricAgeOnDiskTest, ThinningWaitsForNoSyncAndTheNextCommitOrPreparationSyncsIt) {
+  SyncCounter env;
+  store_ = *OpenRocksDbJobStore({.database_path = directory_.path() + "/counted", .env = &env});
+  Append("a", 1, 2 * kChunk + 1);
+  const int before = env.syncs;
+  EXPECT_EQ(Thin(kStart + kDay, absl::ZeroDuration()), 1);
+  EXPECT_EQ(env.syncs, before);
+  EXPECT_EQ(Thin(kStart + kDay, absl::ZeroDuration()), 1);
+  EXPECT_EQ(env.syncs, before + 1) << "what the first wrote";
+  Append("b", 1, 1);
+  EXPECT_EQ(env.syncs, before + 2);
+  EXPECT_EQ(Thin(kStart + kDay), 0);
+  EXPECT_EQ(env.syncs, before + 2) << "a commit has synced what the second wrote";
+  store_.reset();  // Before `env`.
 }
 
 TEST_P(MetricAgeOnDiskTest, WhatIsCommittedBehindAThinningMakesItDurable) {
