@@ -17,9 +17,7 @@ std::vector<typename Map::mapped_type> ValuesOf(const Map& map) {
 
 void ReadView::Reset(const scheduler::ClusterState& state) {
   absl::MutexLock lock(&mutex_);
-  jobs_.clear();
-  jobs_.reserve(state.live_jobs().size());
-  for (const auto& [id, job] : state.live_jobs()) jobs_.insert(job);
+  jobs_ = state.live_jobs();
   workers_ = state.workers();
   datasets_ = state.datasets();
   worker_list_ = nullptr;
@@ -30,8 +28,11 @@ void ReadView::Apply(absl::Span<const scheduler::Mutation> mutations) {
   absl::MutexLock lock(&mutex_);
   for (const scheduler::Mutation& mutation : mutations) {
     if (const auto* job = std::get_if<scheduler::PutJob>(&mutation)) {
-      jobs_.erase(job->job);  // The record before it, which is equal by its ID.
-      if (!scheduler::IsTerminal(job->job->state)) jobs_.insert(job->job);
+      if (scheduler::IsTerminal(job->job->state)) {
+        jobs_.Erase(job->job->id);
+      } else {
+        jobs_.Put(job->job);
+      }
     } else if (const auto* worker = std::get_if<scheduler::PutWorker>(&mutation)) {
       workers_[worker->worker->id] = worker->worker;
       worker_list_ = nullptr;
@@ -44,13 +45,12 @@ void ReadView::Apply(absl::Span<const scheduler::Mutation> mutations) {
 
 scheduler::JobPtr ReadView::FindJob(absl::string_view id) const {
   absl::MutexLock lock(&mutex_);
-  auto it = jobs_.find(id);
-  return it == jobs_.end() ? nullptr : *it;
+  return jobs_.Find(id);
 }
 
 std::vector<scheduler::JobPtr> ReadView::Jobs() const {
   absl::MutexLock lock(&mutex_);
-  return {jobs_.begin(), jobs_.end()};
+  return jobs_.All();
 }
 
 WorkerList ReadView::Workers() const {

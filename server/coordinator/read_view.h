@@ -6,12 +6,11 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/container/flat_hash_set.h"
-#include "absl/hash/hash.h"
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/types/span.h"
 #include "server/scheduler/cluster_state.h"
+#include "server/scheduler/job_table.h"
 
 namespace p2::coordinator {
 
@@ -32,24 +31,8 @@ class ReadView {
   DatasetList Datasets() const;
 
  private:
-  // Records know their IDs: a queued job need not have it here once more.
-  struct IdHash {
-    using is_transparent = void;
-    size_t operator()(absl::string_view id) const { return absl::Hash<absl::string_view>()(id); }
-    size_t operator()(const scheduler::JobPtr& job) const { return (*this)(job->id); }
-  };
-  struct IdEqual {
-    using is_transparent = void;
-    static absl::string_view IdOf(absl::string_view id) { return id; }
-    static absl::string_view IdOf(const scheduler::JobPtr& job) { return job->id; }
-    template <typename A, typename B>
-    bool operator()(const A& a, const B& b) const {
-      return IdOf(a) == IdOf(b);
-    }
-  };
-
   mutable absl::Mutex mutex_;
-  absl::flat_hash_set<scheduler::JobPtr, IdHash, IdEqual> jobs_ ABSL_GUARDED_BY(mutex_);
+  scheduler::JobTable jobs_ ABSL_GUARDED_BY(mutex_);
   scheduler::ClusterState::Workers workers_ ABSL_GUARDED_BY(mutex_);
   scheduler::ClusterState::Datasets datasets_ ABSL_GUARDED_BY(mutex_);
   // Null after a change.

@@ -1,4 +1,4 @@
-// Jobs by ID, found without a walk down a tree whose every node is another cache line.
+// Jobs by ID. Their records know their IDs: none is kept beside them.
 #pragma once
 
 #include <algorithm>
@@ -11,7 +11,7 @@
 
 namespace p2::scheduler {
 
-// Thread-compatible; a value. Has no order of its own, so that nothing can depend on it: Sorted() makes one.
+// Thread-compatible; a value. Has no order of its own: what decides, or is shown, by order asks for Sorted().
 class JobTable {
  public:
   // Null if there is none. Valid until the next change.
@@ -30,11 +30,14 @@ class JobTable {
 
   bool empty() const { return jobs_.empty(); }
   size_t size() const { return jobs_.size(); }
-  // By ID. Looks at all of them.
-  std::vector<JobPtr> Sorted() const {
-    std::vector<JobPtr> sorted;
-    sorted.reserve(jobs_.size());
-    for (const Entry& entry : jobs_) sorted.push_back(entry.job);
+  std::vector<JobPtr> All() const {  // In no order.
+    std::vector<JobPtr> all;
+    all.reserve(jobs_.size());
+    for (const Entry& entry : jobs_) all.push_back(entry.job);
+    return all;
+  }
+  std::vector<JobPtr> Sorted() const {  // By ID.
+    std::vector<JobPtr> sorted = All();
     std::sort(sorted.begin(), sorted.end(), [](const JobPtr& a, const JobPtr& b) { return a->id < b->id; });
     return sorted;
   }

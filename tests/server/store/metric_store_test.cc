@@ -200,7 +200,7 @@ TEST_F(MetricStoreTest, RowsOfTheEndAreReadWithoutThoseBeforeThem) {
   {
     auto database =
         *Database::Open({.database_path = directory_.path() + "/db", .commits_path = directory_.path() + "/c"});
-    Database::Batch damage(*database);
+    Batch damage;
     damage.Put(Key(kMetricChunks).Text("job-a").Number(1).Number(1 + 128), "no chunk");
     ASSERT_TRUE(database->Write(damage).ok());
   }
