@@ -57,8 +57,13 @@ void CallAsync(Method method, Request request, std::function<void(const absl::St
   call->context.set_deadline(absl::ToChronoTime(absl::Now() + kCallTimeout));
   call->context.AddMetadata("p2-user", "loadgen");
   method(&call->context, &call->request, &call->response, [call](const grpc::Status& status) {
-    const std::unique_ptr<Call> owned(call);  // gRPC is done with it.
-    owned->done(FromGrpcStatus(status), owned->response);
+    std::unique_ptr<Call> owned(call);  // gRPC is done with it.
+    const Response response = std::move(owned->response);
+    const auto done = std::move(owned->done);
+    // Before the caller hears of it: the context holds the channel, and if this thread of gRPC's were the last to let
+    // go of that, it would wait for its own end and go on in freed memory.
+    owned.reset();
+    done(FromGrpcStatus(status), response);
   });
 }
 
