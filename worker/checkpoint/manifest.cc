@@ -35,15 +35,11 @@ std::string ManifestToJson(const Manifest& manifest) {
       .dump(2);
 }
 
-absl::StatusOr<Manifest> ManifestFromJson(absl::string_view text) {
+namespace {
+
+// Of this version.
+absl::StatusOr<Manifest> FromJson(const Json& json) {
   try {
-    const Json json = Json::parse(text.begin(), text.end());
-    if (json.at("format") != kFormat) return absl::DataLossError("its format is not p2-checkpoint");
-    P2_ASSIGN_OR_RETURN(const int64_t version, WholeNumber(json.at("version"), "version"));
-    if (version > kFormatVersion) {
-      return absl::FailedPreconditionError(absl::StrCat(
-          "format version ", version, " is newer than this p2, which knows ", kFormatVersion, "; upgrade p2"));
-    }
     Manifest manifest;
     P2_ASSIGN_OR_RETURN(manifest.images_seen, WholeNumber(json.at("images_seen"), "images_seen"));
     P2_ASSIGN_OR_RETURN(manifest.epoch, WholeNumber(json.at("epoch"), "epoch"));
@@ -56,6 +52,32 @@ absl::StatusOr<Manifest> ManifestFromJson(absl::string_view text) {
       manifest.files.push_back(std::move(entry));
     }
     return manifest;
+  } catch (const Json::exception& e) {
+    return absl::DataLossError(e.what());
+  }
+}
+
+// Whether only the number makes it one of another version.
+bool IsOfThisVersionButForTheNumber(Json json) {
+  json["version"] = kFormatVersion;
+  const absl::StatusOr<Manifest> manifest = FromJson(json);
+  return manifest.ok() && ManifestToJson(*manifest) == json.dump(2);
+}
+
+}  // namespace
+
+absl::StatusOr<Manifest> ManifestFromJson(absl::string_view text) {
+  try {
+    const Json json = Json::parse(text.begin(), text.end());
+    if (json.at("format") != kFormat) return absl::DataLossError("its format is not p2-checkpoint");
+    P2_ASSIGN_OR_RETURN(const int64_t version, WholeNumber(json.at("version"), "version"));
+    if (version <= kFormatVersion) return FromJson(json);
+    if (IsOfThisVersionButForTheNumber(json)) {
+      return absl::DataLossError(
+          absl::StrCat("its version is ", version, ", and all else in it is of version ", kFormatVersion));
+    }
+    return absl::FailedPreconditionError(absl::StrCat(
+        "format version ", version, " is newer than this p2, which knows ", kFormatVersion, "; upgrade p2"));
   } catch (const Json::exception& e) {
     return absl::DataLossError(e.what());
   }

@@ -10,6 +10,8 @@
 
 namespace p2::checkpoint {
 
+// A manifest that differs from one of this version in the number alone is a damaged one: raise it with a change of
+// keys.
 inline constexpr int kFormatVersion = 1;
 inline constexpr char kManifestFile[] = "manifest.json";
 inline constexpr char kModelFile[] = "model.safetensors";

@@ -218,9 +218,20 @@ TEST_F(CheckpointTest, WhatMayBeGoodTomorrowIsAnErrorAndNoDamage) {
   const std::string version = "\"version\": 1";
   const size_t at = manifest.find(version);
   ASSERT_NE(at, std::string::npos) << manifest;
-  manifest[at + version.size() - 1] = '9';
-  std::ofstream(Path("000000000160-e1", kManifestFile)) << manifest;
+  std::string newer = manifest;
+  newer.replace(at, version.size(), "\"version\": 2, \"shards\": 1");
+  std::ofstream(Path("000000000160-e1", kManifestFile)) << newer;
   EXPECT_TRUE(absl::IsFailedPrecondition(OpenFirstGood(parent_, candidates).status()));
+  // But for the number it is one of this version: damage, and the one before is good.
+  for (const char* number : {"11", "9"}) {
+    std::string damaged = manifest;
+    damaged.replace(at, version.size(), absl::StrCat("\"version\": ", number));
+    std::ofstream(Path("000000000160-e1", kManifestFile)) << damaged;
+    const auto opened = OpenFirstGood(parent_, candidates);
+    ASSERT_TRUE(opened.ok()) << opened.status();
+    ASSERT_THAT(opened->passed_over, testing::SizeIs(1));
+    EXPECT_THAT(std::string(opened->passed_over[0].message()), HasSubstr(absl::StrCat("its version is ", number)));
+  }
 }
 
 TEST_F(CheckpointTest, KeepsAGoodCheckpointOfTheSameNameAndReplacesADamagedOne) {
