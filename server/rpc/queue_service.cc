@@ -51,7 +51,7 @@ p2::v1::Queue ToProto(const std::string& id, const scheduler::QueueRecord* recor
   }
   m.set_devices(devices);
   m.set_free_devices(free);
-  for (const scheduler::JobPtr& job : state.live_jobs().Sorted()) {
+  for (const scheduler::JobPtr& job : state.live_jobs().All()) {
     if (job->details->queue != id) continue;
     if (job->state == scheduler::JobState::kQueued) m.set_queued_jobs(m.queued_jobs() + 1);
     if (job->live_attempt() != nullptr) m.set_running_jobs(m.running_jobs() + 1);
@@ -134,7 +134,7 @@ absl::StatusOr<p2::v1::QueueDescription> QueueService::Describe(const std::strin
       }
     }
     std::set<std::string> shares;
-    for (const scheduler::JobPtr& job : state.live_jobs().Sorted()) {
+    for (const scheduler::JobPtr& job : state.live_jobs().All()) {
       shares.insert(scheduler::ProjectShare(job->details->project));
       shares.insert(scheduler::OwnerShare(job->details->project, job->details->owner));
     }
@@ -236,7 +236,7 @@ grpc::ServerUnaryReactor* QueueService::ListQuotas(grpc::CallbackServerContext* 
   const absl::Status status = context_.coordinator.Inquire("", [&](const Coordinator::Inside& inside) {
     const ClusterState& state = inside.state;
     std::map<std::string, const scheduler::QuotaRecord*> accounts;
-    for (const scheduler::JobPtr& job : state.live_jobs().Sorted()) {
+    for (const scheduler::JobPtr& job : state.live_jobs().All()) {
       accounts[absl::StrCat("projects/", job->details->project)] = nullptr;
       if (!job->details->owner.empty()) accounts[absl::StrCat("users/", job->details->owner)] = nullptr;
     }

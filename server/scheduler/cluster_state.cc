@@ -228,7 +228,7 @@ void ClusterState::LoadFinished(JobPtr job, const std::vector<CheckpointPtr>& ch
 
 void ClusterState::DropFinished() {
   if (finished_jobs_.empty()) return;
-  for (const JobPtr& job : finished_jobs_.Sorted()) checkpoints_.erase(job->id);
+  for (const JobPtr& job : finished_jobs_.All()) checkpoints_.erase(job->id);
   finished_jobs_.Clear();
 }
 

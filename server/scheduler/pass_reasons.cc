@@ -71,9 +71,9 @@ void SchedulingPass::Explain() {
       for (const auto& [project, owners] : projects) {
         for (const auto& [owner, lines] : owners) {
           for (const auto& [shape, line] : lines) {
-            const auto blocked =
-                any_line || changed.count(shape) > 0 ? blocked_shapes_.find(shape) : blocked_shapes_.end();
-            if (blocked != blocked_shapes_.end() && reasons_.count(&line) == 0) ExplainLine(line, blocked->second);
+            if ((!any_line && changed.count(shape) == 0) || reasons_.count(&line) > 0) continue;
+            const auto blocked = blocked_shapes_.find(shape);
+            if (blocked != blocked_shapes_.end()) ExplainLine(line, blocked->second);
           }
         }
       }

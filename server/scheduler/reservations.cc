@@ -196,13 +196,14 @@ int SchedulingPass::Reserve(const JobRecord& job, const JobShape& wants, const S
   } else {
     plan = Forecast(draft_, job, suitable, free_);
   }
-  KeepClasses(suitable);
-  plans_missing_ |= !plan.has_value();
-  if (plan.has_value()) {  // None: an orphan, of which nobody knows when it ends, holds what is needed.
+  if (plan.has_value()) {
     plan->made_mono = now();
     draft_.Mutate(PutReservation{*plan});
     kept_[id] = *std::move(plan);
     Hide(id);
+  } else {  // An orphan, of which nobody knows when it ends, holds what is needed.
+    KeepClasses(suitable);
+    plans_missing_ = true;
   }
   return Block(waiting);
 }
