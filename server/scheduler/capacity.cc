@@ -1,25 +1,28 @@
 #include "server/scheduler/capacity.h"
 
 #include <algorithm>
+#include <memory>
 
 #include "absl/strings/str_cat.h"
 #include "server/scheduler/decisions.h"
 
 namespace p2::scheduler {
 
-ShapeClasses ClassesFor(const ClusterState& state, const JobShape& shape) {
+std::shared_ptr<const ShapeClasses> ClassesFor(const ClusterState& state, const JobShape& shape) {
   const std::map<std::string, std::string>& queue = state.SelectorOf(shape.queue);
-  ShapeClasses found;
+  auto found = std::make_shared<ShapeClasses>();
   for (const auto& [id, in] : state.slots().classes()) {
     if (!SuitsButForRoots(shape, queue, in.traits)) continue;
-    found.but_for_roots.push_back(id);
-    if (Suits(shape, queue, in.traits)) found.classes.push_back(id);
+    found->but_for_roots.push_back(id);
+    if (Suits(shape, queue, in.traits)) found->classes.push_back(id);
   }
   return found;
 }
 
-Suitable Count(const ClusterState& state, const ShapeClasses& classes) {
-  return {classes.classes, state.slots().MostOfAll(classes.classes), state.slots().MostOfAll(classes.but_for_roots)};
+Suitable Count(const ClusterState& state, std::shared_ptr<const ShapeClasses> classes) {
+  const int exist = state.slots().MostOfAll(classes->classes);
+  const bool same = classes->classes.size() == classes->but_for_roots.size();
+  return {classes, exist, same ? exist : state.slots().MostOfAll(classes->but_for_roots)};
 }
 
 Suitable SuitableFor(const ClusterState& state, const JobShape& shape) {
@@ -113,13 +116,13 @@ std::vector<const JobRecord*> HoldersOf(const Draft& draft, const std::vector<Sl
 
 std::optional<Reservation> Forecast(const Draft& draft, const JobRecord& job, const Suitable& suitable,
                                     const FreeSlots& free) {
-  const HoldsSlotOf holds_slot(draft.base().slots(), suitable.classes);
+  const HoldsSlotOf holds_slot(draft.base().slots(), suitable.classes());
   EndingsOf endings(draft);
   FreeSlots then = free;
   Reservation plan{job.id, draft.now().mono, {}, false};
   const int least = job.needs->least_devices();
   while (true) {
-    if (auto ranks = then.Place(least, least, suitable.classes)) {
+    if (auto ranks = then.Place(least, least, suitable.classes())) {
       plan.ranks = *std::move(ranks);
       return plan;
     }
@@ -180,7 +183,7 @@ std::optional<Preemption> FindVictims(const Draft& draft, const JobRecord& job, 
   std::vector<Victim> candidates;
   FreeSlots then = free;
   absl::Time start = draft.now().mono;
-  for (const JobRecord* holder : HoldersOf(draft, suitable.classes)) {
+  for (const JobRecord* holder : HoldersOf(draft, suitable.classes())) {
     if (holder->live_attempt()->stop_mode != StopMode::kNone) {
       then.Give(HeldRanks(*holder));  // On its way out already.
       start = std::max(start, PredictedEnd(*holder, draft.now().mono));
@@ -190,7 +193,7 @@ std::optional<Preemption> FindVictims(const Draft& draft, const JobRecord& job, 
       candidates.push_back({PreemptionPrice(*holder, draft), holder});
     }
   }
-  if (then.Place(least, least, suitable.classes).has_value()) return std::nullopt;
+  if (then.Place(least, least, suitable.classes()).has_value()) return std::nullopt;
   std::sort(candidates.begin(), candidates.end(), [](const Victim& a, const Victim& b) {
     return std::tie(a.price, a.job->id) < std::tie(b.price, b.job->id);
   });
@@ -204,7 +207,7 @@ std::optional<Preemption> FindVictims(const Draft& draft, const JobRecord& job, 
     with_all.Give(held);
     for (const std::string& account : AccountsOf(*victim.job)) reclaimed[account] += static_cast<int>(held.size());
     chosen.push_back(victim.job);
-    if ((ranks = with_all.Place(least, least, suitable.classes)).has_value()) break;
+    if ((ranks = with_all.Place(least, least, suitable.classes())).has_value()) break;
   }
   if (!ranks.has_value()) return std::nullopt;
   // Those that the later ones made needless are spared, the dearest first.
@@ -213,7 +216,7 @@ std::optional<Preemption> FindVictims(const Draft& draft, const JobRecord& job, 
     for (size_t other = 0; other < chosen.size(); ++other) {
       if (other != i) without.Give(HeldRanks(*chosen[other]));
     }
-    if (auto fewer = without.Place(least, least, suitable.classes); fewer.has_value()) {
+    if (auto fewer = without.Place(least, least, suitable.classes()); fewer.has_value()) {
       ranks = std::move(fewer);
       chosen.erase(chosen.begin() + static_cast<ptrdiff_t>(i));
     }
@@ -254,7 +257,7 @@ bool FitsElsewhere(const Draft& draft, const JobRecord& job) {
   const Suitable suitable = SuitableFor(draft.base(), ShapeOf(job));
   FreeSlots free(draft.base().slots());
   free.Give(HeldRanks(job));
-  return free.Place(job.needs->devices, job.needs->least_devices(), suitable.classes).has_value();
+  return free.Place(job.needs->devices, job.needs->least_devices(), suitable.classes()).has_value();
 }
 
 }  // namespace p2::scheduler

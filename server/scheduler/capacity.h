@@ -3,6 +3,7 @@
 
 #include <array>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -16,14 +17,16 @@ namespace p2::scheduler {
 
 // Classes of slots for one shape of job.
 struct Suitable {
-  std::vector<SlotIndex::ClassId> classes;
+  std::shared_ptr<const ShapeClasses> of;  // Never null.
   // Slots of one kind that exist there, busy ones included; and those there would be if all workers saw its roots.
   int exist = 0, exist_but_for_roots = 0;
+
+  const std::vector<SlotIndex::ClassId>& classes() const { return of->classes; }
 };
 Suitable SuitableFor(const ClusterState& state, const JobShape& shape);
 // The two halves of it: what changes with classes and queues only, and the numbers of now.
-ShapeClasses ClassesFor(const ClusterState& state, const JobShape& shape);
-Suitable Count(const ClusterState& state, const ShapeClasses& classes);
+std::shared_ptr<const ShapeClasses> ClassesFor(const ClusterState& state, const JobShape& shape);
+Suitable Count(const ClusterState& state, std::shared_ptr<const ShapeClasses> classes);
 
 // Ranks of the job's live attempt whose slots are held.
 std::vector<RankPlacement> HeldRanks(const JobRecord& job);

@@ -117,6 +117,13 @@ bool StandAlike(const JobRecord& a, const JobRecord& b) {
          a.numerics_device == b.numerics_device && a.numerics_version == b.numerics_version && a.needs == b.needs;
 }
 
+// The same of a job with devices: whether they differ in nothing but how far it has come.
+bool RunAlike(const JobRecord& a, const JobRecord& b) {
+  return a.state == b.state && a.live_attempt() != nullptr && HoldSameSlots(a, b) && a.priority == b.priority &&
+         a.details == b.details && a.latest_checkpoint == b.latest_checkpoint && a.may_grow == b.may_grow &&
+         a.needs == b.needs;
+}
+
 bool OfferSameSlots(const WorkerRecord& a, const WorkerRecord& b) {
   const auto same_root = [](const RootRecord& x, const RootRecord& y) { return x.name == y.name && x.id == y.id; };
   return TakesGangs(a) == TakesGangs(b) && a.slots == b.slots && a.orphans == b.orphans && a.version == b.version &&
@@ -131,6 +138,13 @@ void ClusterState::PutJobRecord(const JobPtr& job) {
     if (StandAlike(*old, *job)) {
       live_jobs_.Put(job);
       return queue_.Told(*job);
+    }
+    if (RunAlike(*old, *job)) {
+      endings_.erase(Ending::Of(old));
+      endings_.insert(Ending::Of(job));
+      holding_jobs_.find(job->id)->second = job;
+      live_jobs_.Put(job);
+      return;
     }
     Index(old, false);
   } else if (!IsTerminal(job->state)) {

@@ -121,8 +121,8 @@ const Blocked* KnownToBeBlocked(const ClusterState& state, const JobRecord& job)
   }
   const std::optional<QueueIndex::ShapeId> shape = state.queue().FindShape(ShapeOf(job));
   if (!shape.has_value()) return nullptr;
-  const auto blocked = memo->shapes.find(*shape);
-  return blocked == memo->shapes.end() ? nullptr : &blocked->second;
+  const PassMemo::Shape* known = memo->Find(*shape, state.queue().shapes()[*shape].serial);
+  return known == nullptr ? nullptr : known->blocked.get();
 }
 
 }  // namespace

@@ -30,7 +30,7 @@ std::string Count(int count, absl::string_view what) { return absl::StrCat(count
 int FreeOf(const FreeSlots& free, const Suitable& suitable) {
   std::map<std::string, int> by_kind;
   int most = 0;
-  for (const SlotIndex::ClassId id : suitable.classes)
+  for (const SlotIndex::ClassId id : suitable.classes())
     most = std::max(most, by_kind[free.index().classes().at(id).traits.kind] += free.Free(id));
   return most;
 }
@@ -126,7 +126,7 @@ class WaitExplainer {
   }
 
   void ExplainWaiting(const std::vector<std::string>& ahead) {
-    if (free_.Place(least(), least(), suitable_.classes).has_value()) out_.reason = StatusReason::kReserved;
+    if (free_.Place(least(), least(), suitable_.classes()).has_value()) out_.reason = StatusReason::kReserved;
     absl::StrAppend(&out_.message, "; ", out_.devices_free, " of ", out_.devices_exist, " are free");
     if (!ahead.empty())
       absl::StrAppend(&out_.message, ", and ", Count(static_cast<int>(ahead.size()), "job"), " before it");
@@ -135,7 +135,7 @@ class WaitExplainer {
       if (id != job_.id)
         Block(JobName(id), absl::StrCat("is before it; ", reservation.ranks.size(), " devices are kept for it"));
     }
-    std::vector<const JobRecord*> holders = HoldersOf(draft_, suitable_.classes);
+    std::vector<const JobRecord*> holders = HoldersOf(draft_, suitable_.classes());
     std::sort(holders.begin(), holders.end(), [&](const JobRecord* a, const JobRecord* b) {
       return std::make_tuple(PredictedEnd(*a, now_.mono), a->id) < std::make_tuple(PredictedEnd(*b, now_.mono), b->id);
     });
@@ -179,7 +179,7 @@ ShareNumbers NumbersOf(const ClusterState& state, const std::string& id, const M
                        const StepOptions& options) {
   const ShareRecord share = state.ShareOf(id);
   return {id, UsageAt(share, now.mono, options.share_half_life), share.weight,
-          ShareScore(share, now.mono, options.share_half_life, options.share_horizon), share.devices};
+          ShareScore(share, 0, now.mono, options.share_half_life, options.share_horizon), share.devices};
 }
 
 absl::StatusOr<Explanation> Explain(const ClusterState& state, absl::string_view id, const Moment& now,

@@ -30,6 +30,10 @@ class JobTable {
 
   bool empty() const { return jobs_.empty(); }
   size_t size() const { return jobs_.size(); }
+  template <typename Visit>
+  void ForEach(const Visit& visit) const {  // In no order.
+    for (const Entry& entry : jobs_) visit(entry.job);
+  }
   std::vector<JobPtr> All() const {  // In no order.
     std::vector<JobPtr> all;
     all.reserve(jobs_.size());

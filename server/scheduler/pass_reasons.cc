@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <set>
+#include <tuple>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -55,25 +56,43 @@ Blocked OverQuota(const JobShape& wants, const Allowance& allowance) {
           absl::StrCat("needs ", Devices(wants), ", more than the quota of ", allowance.limit, " leaves")};
 }
 
+bool SchedulingPass::WasTold(ShapeId id, StatusReason reason) const {
+  const PassMemo::Shape* known = shapes_[id].known;
+  return known != nullptr && known->blocked != nullptr && known->blocked->reason == reason;
+}
+
+SchedulingPass::BlockedPtr SchedulingPass::WaitsForDevices(ShapeId id) const {
+  if (WasTold(id, StatusReason::kWaitingForDevices)) return shapes_[id].known->blocked;
+  return std::make_shared<const Blocked>(Waiting(state_.queue().Wants(id)));
+}
+
+SchedulingPass::BlockedPtr SchedulingPass::WaitsForWorkers(ShapeId id, const JobRecord& job,
+                                                           const Suitable& suitable) const {
+  const JobShape& wants = state_.queue().Wants(id);
+  if (WasTold(id, TooFewExist(suitable, wants.least_devices))) return shapes_[id].known->blocked;
+  return std::make_shared<const Blocked>(TooFewExist(job, wants, suitable));
+}
+
 void SchedulingPass::Explain() {
   const PassMemo* before = state_.pass_memo();
-  std::set<ShapeId> changed;
-  for (const auto& [shape, blocked] : blocked_shapes_) {
-    const bool known = before != nullptr && before->shapes.count(shape) > 0 && before->shapes.at(shape) == blocked;
-    if (!known) changed.insert(shape);
-  }
+  const auto changed = [](const ShapeState& shape) {
+    return shape.blocked != nullptr && (shape.known == nullptr || shape.known->blocked != shape.blocked);
+  };
   if (!state_.quotas().empty()) FindOverQuota();
   for (const auto& [line, blocked] : reasons_) ExplainLine(*line, blocked);
-  // A line that a quota held back may have the reason of its shape now, which has not changed.
-  const bool any_line = before != nullptr && before->over_quota;
-  if (any_line || !changed.empty()) {
+  const bool any_over_quota = before != nullptr && !before->over_quota.empty();
+  if (any_over_quota || std::any_of(shapes_.begin(), shapes_.end(), changed)) {
     for (const auto& [priority, projects] : state_.queue().ready()) {
       for (const auto& [project, owners] : projects) {
         for (const auto& [owner, lines] : owners) {
+          // A line that a quota held back may have the reason of its shape now, which has not changed.
+          const bool was_over_quota =
+              any_over_quota && std::binary_search(before->over_quota.begin(), before->over_quota.end(),
+                                                   std::tie(priority, project, owner));
           for (const auto& [shape, line] : lines) {
-            if ((!any_line && changed.count(shape) == 0) || reasons_.count(&line) > 0) continue;
-            const auto blocked = blocked_shapes_.find(shape);
-            if (blocked != blocked_shapes_.end()) ExplainLine(line, blocked->second);
+            if (!was_over_quota && !changed(shapes_[shape])) continue;
+            const Blocked* blocked = BlockedOf(shape);
+            if (blocked != nullptr && reasons_.count(&line) == 0) ExplainLine(line, *blocked);
           }
         }
       }
@@ -82,11 +101,10 @@ void SchedulingPass::Explain() {
   for (const std::string& id : state_.queue().unexplained()) {
     const JobPtr& job = state_.FindJob(id);
     const auto line = reasons_.empty() ? reasons_.end() : reasons_.find(&state_.queue().LineOf(*job));
-    const auto shape = blocked_shapes_.find(state_.queue().ShapeIdOf(*job));
     if (line != reasons_.end()) {
       SetReason(job, line->second);
-    } else if (shape != blocked_shapes_.end()) {
-      SetReason(job, shape->second);
+    } else if (const Blocked* blocked = BlockedOf(state_.queue().ShapeIdOf(*job)); blocked != nullptr) {
+      SetReason(job, *blocked);
     }
   }
 }
@@ -99,9 +117,9 @@ void SchedulingPass::FindOverQuota() {
             AllowanceOf(state_, *state_.FindJob(lines.begin()->second.begin()->job), more_held_);
         if (!allowance.borrowed.has_value()) continue;
         for (const auto& [shape, line] : lines) {
-          const auto blocked = blocked_shapes_.find(shape);
-          const JobShape& needs = state_.queue().Shape(shape);
-          if (blocked != blocked_shapes_.end() && blocked->second.reason == StatusReason::kWaitingForDevices &&
+          const Blocked* blocked = BlockedOf(shape);
+          const JobShape& needs = state_.queue().Wants(shape);
+          if (blocked != nullptr && blocked->reason == StatusReason::kWaitingForDevices &&
               *allowance.borrowed < needs.least_devices) {
             reasons_[&line] = OverQuota(needs, allowance);
           }

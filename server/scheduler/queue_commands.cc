@@ -17,12 +17,13 @@ constexpr size_t kMaxLabels = 32;  // As p2.v1.Job.labels.
 // Of one owner, project and priority, in their order.
 std::vector<const JobRecord*> LineOf(const Draft& draft, const JobRecord& job) {
   std::vector<const JobRecord*> line;
-  for (const JobRecord* other : draft.LiveJobs()) {
+  draft.base().live_jobs().ForEach([&](const JobPtr& base) {
+    const JobRecord* other = draft.Now(base);
     const bool waits = other->state == JobState::kQueued || other->state == JobState::kPaused;
     if (waits && other->priority == job.priority && other->details->project == job.details->project &&
         other->details->owner == job.details->owner)
       line.push_back(other);
-  }
+  });
   std::sort(line.begin(), line.end(), [](const JobRecord* a, const JobRecord* b) { return PlaceOf(*a) < PlaceOf(*b); });
   return line;
 }
@@ -74,10 +75,12 @@ absl::Status Handle(Draft& draft, const UpdateJob& command) {
     after.push_back(absl::StrCat("note \"", edited.details->note, "\""));
   }
   if (before.empty()) return absl::OkStatus();
+  const bool moved = edited.priority != job->priority;
   edited.update_time = draft.now().wall;
   draft.EditJob(command.job) = std::move(edited);
   draft.Event(JobName(command.job), "JOB_UPDATED", absl::StrJoin(after, ", "), command.info.actor,
               absl::StrJoin(before, ", "), absl::StrJoin(after, ", "));
+  if (!moved) return absl::OkStatus();
   // It may stand elsewhere now: what was reserved for it was found for its old place.
   if (draft.base().reservations().count(command.job) > 0) draft.Mutate(EraseReservation{command.job});
   draft.RequestPass();

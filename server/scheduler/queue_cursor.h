@@ -2,11 +2,12 @@
 // project, then along the owner's line.
 #pragma once
 
-#include <map>
+#include <cstddef>
+#include <limits>
 #include <optional>
-#include <set>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/time/time.h"
 #include "server/scheduler/cluster_state.h"
@@ -30,8 +31,8 @@ class QueueCursor {
 
   // The job whose turn it is, of those whose shape is not `blocked`; nullopt when none is left. After each, one of the
   // three below says what became of it. What is blocked once must stay so.
-  using Blocked = std::map<QueueIndex::ShapeId, scheduler::Blocked>;
-  std::optional<Turn> Next(const Blocked& blocked = {});
+  using Blocked = std::vector<bool>;  // By ShapeId.
+  std::optional<Turn> Next(const Blocked& blocked);
   // It got so many devices, which count for its owner and project from now on.
   void Started(int devices);
   // It did not, nor would any job behind it in its line.
@@ -43,38 +44,56 @@ class QueueCursor {
 
  private:
   struct LineState {
-    const QueueIndex::Line* jobs = nullptr;
+    QueueIndex::ShapeId shape;
+    const QueueIndex::Line* jobs;
     QueueIndex::Line::const_iterator next;
-    bool rests = false;
+    bool rests;
   };
-  using Order = std::set<std::pair<double, std::string>>;  // By score, the lowest first.
+  // A share, and what it has got here.
+  struct Claim {
+    const ShareRecord* record;
+    int devices = 0;  // Beyond those of the record.
+  };
+  // Those who have something to offer: (score, index); whose score is the lowest comes first, then whose ID is.
+  class Order {
+   public:
+    void Put(double score, size_t index);
+    void Pop();
+    void Clear() { heap_.clear(); }
+    bool empty() const { return heap_.empty(); }
+    size_t first() const { return heap_.front().second; }
+
+   private:
+    std::vector<std::pair<double, size_t>> heap_;
+  };
   struct OwnerState {
-    ShareRecord share;
-    const QueueIndex::Lines* all = nullptr;          // Null once they stand in `lines`.
-    std::map<QueueIndex::ShapeId, LineState> lines;  // Made when the owner has its first turn.
+    Claim claim;
+    const QueueIndex::Lines* all;  // Null once they stand in `lines`.
+    std::vector<LineState> lines;  // Made when the owner has its first turn.
   };
   struct ProjectState {
-    ShareRecord share;
-    std::map<std::string, OwnerState> owners;
+    Claim claim;
+    std::vector<OwnerState> owners;  // By ID.
     Order order;
   };
+  static constexpr size_t kNone = std::numeric_limits<size_t>::max();
 
-  double Score(const ShareRecord& share) const;
-  // Of the owner whose turn it is; end() if all of its lines rest.
-  std::map<QueueIndex::ShapeId, LineState>::iterator FirstLine(OwnerState& owner) const;
+  double Score(const Claim& claim) const;
+  // Index of the line whose turn it is; kNone if all rest.
+  static size_t FirstLine(const OwnerState& owner);
   // Makes the lines at the owner's first turn, and drops those of blocked shapes.
   static void OpenLines(OwnerState& owner, const Blocked& blocked);
   // Puts owner and project back into their orders, if they have jobs to offer.
   void Return();
+  void CloseLine();
 
   const ClusterState& state_;
   const absl::Time now_;
   const StepOptions& options_;
-  std::map<std::string, ProjectState> projects_;
+  std::vector<ProjectState> projects_;  // By ID.
   Order order_;
-  // Of the turn in progress; taken out of the orders.
-  std::string project_, owner_;
-  QueueIndex::ShapeId shape_ = 0;
+  // Of the turn in progress; project and owner are taken out of the orders.
+  size_t project_ = 0, owner_ = 0, line_ = 0;
 };
 
 // All ready jobs in the order in which devices would be offered to them if each got its own.

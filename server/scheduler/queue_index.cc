@@ -1,5 +1,7 @@
 #include "server/scheduler/queue_index.h"
 
+#include <utility>
+
 namespace p2::scheduler {
 
 LinePlace PlaceOf(const JobRecord& job) { return {job.order_key, job.create_order, job.id}; }
@@ -17,17 +19,30 @@ bool ExplainsWaiting(StatusReason reason) {
   }
 }
 
+QueueIndex::ShapeId QueueIndex::IdOf(JobShape wants) {
+  const auto [it, added] = ids_.emplace(std::move(wants), static_cast<ShapeId>(shapes_.size()));
+  if (!added) return it->second;
+  if (unused_.empty()) {
+    shapes_.emplace_back();
+  } else {
+    it->second = unused_.back();
+    unused_.pop_back();
+  }
+  shapes_[it->second] = {it->first, ++last_serial_, 0, 0};
+  return it->second;
+}
+
 void QueueIndex::Add(const JobRecord& job) {
-  const auto [shape, added] = ids_.emplace(ShapeOf(job), std::make_pair(last_shape_ + 1, 0));
-  if (added) shapes_[++last_shape_] = shape->first;
-  ++shape->second.second;
-  shape_of_[job.id] = shape->second.first;
+  const ShapeId id = IdOf(ShapeOf(job));
+  Shape& shape = shapes_[id];
+  ++shape.queued;
+  shape_of_[job.id] = id;
   if (job.ready_mono != absl::InfinitePast()) {
     backing_off_.emplace(job.ready_mono, job.id);
     return;
   }
-  ready_[job.priority][job.details->project][job.details->owner][shape->second.first].insert(PlaceOf(job));
-  ++ready_shapes_[shape->second.first];
+  ready_[job.priority][job.details->project][job.details->owner][id].insert(PlaceOf(job));
+  if (++shape.ready == 1) ++ready_shapes_;
   if (!ExplainsWaiting(job.reason)) unexplained_.insert(job.id);
 }
 
@@ -42,7 +57,8 @@ void QueueIndex::Told(const JobRecord& job) {
 
 void QueueIndex::Remove(const JobRecord& job) {
   const auto of = shape_of_.find(job.id);
-  const ShapeId shape = of->second;
+  const ShapeId id = of->second;
+  Shape& shape = shapes_[id];
   shape_of_.erase(of);
   if (job.ready_mono != absl::InfinitePast()) {
     backing_off_.erase({job.ready_mono, job.id});
@@ -51,19 +67,19 @@ void QueueIndex::Remove(const JobRecord& job) {
     const auto projects = ready_.find(job.priority);
     const auto owners = projects->second.find(job.details->project);
     const auto lines = owners->second.find(job.details->owner);
-    const auto line = lines->second.find(shape);
+    const auto line = lines->second.find(id);
     line->second.erase(PlaceOf(job));
-    if (const auto ready = ready_shapes_.find(shape); --ready->second == 0) ready_shapes_.erase(ready);
+    if (--shape.ready == 0) --ready_shapes_;
     if (line->second.empty()) lines->second.erase(line);
     if (lines->second.empty()) owners->second.erase(lines);
     if (owners->second.empty()) projects->second.erase(owners);
     if (projects->second.empty()) ready_.erase(projects);
     unexplained_.erase(job.id);
   }
-  const auto count = ids_.find(shapes_.at(shape));
-  if (--count->second.second > 0) return;
-  ids_.erase(count);
-  shapes_.erase(shape);
+  if (--shape.queued > 0) return;
+  ids_.erase(shape.wants);
+  shape = {};
+  unused_.push_back(id);
 }
 
 }  // namespace p2::scheduler

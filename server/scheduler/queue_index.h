@@ -9,6 +9,7 @@
 #include <set>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/container/btree_set.h"
 #include "absl/container/flat_hash_map.h"
@@ -29,7 +30,12 @@ LinePlace PlaceOf(const JobRecord& job);
 // Thread-compatible; a value.
 class QueueIndex {
  public:
-  using ShapeId = int;
+  using ShapeId = int;  // From 0 without large gaps; one that no queued job has is given to another.
+  struct Shape {
+    JobShape wants;
+    int64_t serial = 0;         // Of no other shape, ever.
+    int queued = 0, ready = 0;  // How many jobs have it. queued == 0: none, and the rest means nothing.
+  };
   using Line = absl::btree_set<LinePlace>;
   // Jobs of one owner and priority, apart by shape: if the first of a line does not fit, none of it does.
   using Lines = std::map<ShapeId, Line>;
@@ -44,8 +50,9 @@ class QueueIndex {
 
   // Jobs that wait for nothing but devices, by descending priority.
   const std::map<int, Projects, std::greater<int>>& ready() const { return ready_; }
-  // Shapes of ready jobs, and how many have them.
-  const std::map<ShapeId, int>& ready_shapes() const { return ready_shapes_; }
+  // By ShapeId, and how many of them ready jobs have.
+  const std::vector<Shape>& shapes() const { return shapes_; }
+  int ready_shapes() const { return ready_shapes_; }
   // Jobs that wait for their backoff to pass (JobRecord.ready_mono).
   const std::set<std::pair<absl::Time, std::string>>& backing_off() const { return backing_off_; }
   // Ready jobs whose record does not say yet why they wait.
@@ -60,18 +67,20 @@ class QueueIndex {
   // nullopt: no queued job has it.
   std::optional<ShapeId> FindShape(const JobShape& shape) const {
     const auto it = ids_.find(shape);
-    return it == ids_.end() ? std::nullopt : std::make_optional(it->second.first);
+    return it == ids_.end() ? std::nullopt : std::make_optional(it->second);
   }
-  const JobShape& Shape(ShapeId id) const { return shapes_.at(id); }
+  const JobShape& Wants(ShapeId id) const { return shapes_[id].wants; }
 
  private:
-  // Shape -> ID, and how many queued jobs have it.
-  std::map<JobShape, std::pair<ShapeId, int>> ids_;
-  std::map<ShapeId, JobShape> shapes_;
+  ShapeId IdOf(JobShape wants);
+
+  std::map<JobShape, ShapeId> ids_;
+  std::vector<Shape> shapes_;
+  std::vector<ShapeId> unused_;                         // IDs that no queued job has.
   absl::flat_hash_map<std::string, ShapeId> shape_of_;  // By job.
-  ShapeId last_shape_ = 0;
+  int64_t last_serial_ = 0;
   std::map<int, Projects, std::greater<int>> ready_;
-  std::map<ShapeId, int> ready_shapes_;
+  int ready_shapes_ = 0;
   std::set<std::pair<absl::Time, std::string>> backing_off_;
   absl::btree_set<std::string> unexplained_;
 };

@@ -66,20 +66,26 @@ void SchedulingPass::Hide(const std::string& id) {
 // them, and in a long queue they are nearly all.
 void SchedulingPass::KeepClasses(const Suitable& suitable) {
   const size_t before = reserved_classes_.size();
-  reserved_classes_.insert(suitable.classes.begin(), suitable.classes.end());
+  for (const ClassId id : suitable.classes()) {
+    const auto at = std::lower_bound(reserved_classes_.begin(), reserved_classes_.end(), id);
+    if (at == reserved_classes_.end() || *at != id) reserved_classes_.insert(at, id);
+  }
   if (reserved_classes_.size() == before || state_.disk_full()) return;
-  for (const auto& [shape, jobs] : state_.queue().ready_shapes()) {
-    if (blocked_shapes_.count(shape) > 0) continue;
-    const int least = state_.queue().Shape(shape).least_devices;
-    const Suitable& other = SuitableOf(shape);
-    if (other.exist >= least && IsReserved(other) && state_.slots().MostFree(other.classes) < least)
-      blocked_shapes_[shape] = Waiting(state_.queue().Shape(shape));
+  for (ShapeId id = 0; id < static_cast<ShapeId>(shapes_.size()); ++id) {
+    if (state_.queue().shapes()[id].ready == 0 || BlockedOf(id) != nullptr) continue;
+    const JobShape& wants = state_.queue().Wants(id);
+    const Suitable& other = SuitableOf(id);
+    if (other.exist >= wants.least_devices && IsReserved(other) &&
+        state_.slots().MostFree(other.classes()) < wants.least_devices) {
+      BlockShape(id, WaitsForDevices(id));
+    }
   }
 }
 
 bool SchedulingPass::IsReserved(const Suitable& suitable) const {
-  return std::any_of(suitable.classes.begin(), suitable.classes.end(),
-                     [&](ClassId id) { return reserved_classes_.count(id) > 0; });
+  return std::any_of(suitable.classes().begin(), suitable.classes().end(), [&](ClassId id) {
+    return std::binary_search(reserved_classes_.begin(), reserved_classes_.end(), id);
+  });
 }
 
 void SchedulingPass::Drop(const std::string& id) {
@@ -185,9 +191,8 @@ void SchedulingPass::YieldTo(const Reservation& reservation) {
   draft_.Mutate(PutReservation{std::move(firm)});
 }
 
-int SchedulingPass::Reserve(const JobRecord& job, const JobShape& wants, const Suitable& suitable) {
-  const Blocked waiting = Waiting(wants);
-  if (IsReserved(suitable)) return Block(waiting);
+void SchedulingPass::Reserve(const JobRecord& job, const Suitable& suitable) {
+  if (IsReserved(suitable)) return;
   const std::string id = job.id;
   std::optional<Reservation> plan;
   if (std::optional<Preemption> preemption = FindVictims(draft_, job, suitable, free_)) {
@@ -205,7 +210,6 @@ int SchedulingPass::Reserve(const JobRecord& job, const JobShape& wants, const S
     KeepClasses(suitable);
     plans_missing_ = true;
   }
-  return Block(waiting);
 }
 
 void SchedulingPass::Preempt(const std::string& id, const JobRecord& by) {

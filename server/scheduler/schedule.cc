@@ -14,6 +14,18 @@ constexpr absl::Duration kPlanAgain = absl::Seconds(10);
 
 }  // namespace
 
+SchedulingPass::SchedulingPass(Draft& draft)
+    : draft_(draft),
+      state_(draft.base()),
+      free_(state_.slots()),
+      shapes_(state_.queue().shapes().size()),
+      is_blocked_(shapes_.size()) {
+  const PassMemo* memo = state_.pass_memo();
+  if (memo == nullptr) return;
+  for (size_t id = 0; id < shapes_.size(); ++id)
+    shapes_[id].known = memo->Find(static_cast<ShapeId>(id), state_.queue().shapes()[id].serial);
+}
+
 // Nothing changed but that devices came. All who wait are still blocked if for every shape there are too few of them
 // even when those that are reserved count as free, and if what it was told of how many exist is still true.
 bool SchedulingPass::NothingToDo() {
@@ -21,22 +33,24 @@ bool SchedulingPass::NothingToDo() {
   const QueueIndex& queue = state_.queue();
   if (state_.pass_need() != PassNeed::kIfDevicesSuit || memo == nullptr || memo->plans_missing) return false;
   if (!state_.growing_jobs().empty() || !queue.unexplained().empty()) return false;
-  if (!queue.backing_off().empty() && queue.backing_off().begin()->first <= now()) return false;
-  return std::all_of(queue.ready_shapes().begin(), queue.ready_shapes().end(), [&](const auto& entry) {
-    const auto blocked = memo->shapes.find(entry.first);
-    if (blocked == memo->shapes.end()) return true;  // A quota holds all of them back.
-    const int least = queue.Shape(entry.first).least_devices;
-    const Suitable& suitable = SuitableOf(entry.first);
-    const bool told_too_few = blocked->second.reason == StatusReason::kNotEnoughDevices ||
-                              blocked->second.reason == StatusReason::kRootNotVisible;
-    if (suitable.exist < least) return told_too_few && blocked->second.reason == TooFewExist(suitable, least);
-    return !told_too_few && state_.slots().MostFree(suitable.classes) < least;
-  });
+  for (ShapeId id = 0; id < static_cast<ShapeId>(shapes_.size()); ++id) {
+    const PassMemo::Shape* known = shapes_[id].known;
+    if (queue.shapes()[id].ready == 0 || known == nullptr || known->blocked == nullptr) {
+      continue;  // If any are ready, a quota holds all of them back.
+    }
+    const int least = queue.Wants(id).least_devices;
+    const Suitable& suitable = SuitableOf(id);
+    const StatusReason told = known->blocked->reason;
+    const bool told_too_few = told == StatusReason::kNotEnoughDevices || told == StatusReason::kRootNotVisible;
+    const bool stays = suitable.exist < least ? told_too_few && told == TooFewExist(suitable, least)
+                                              : !told_too_few && state_.slots().MostFree(suitable.classes()) < least;
+    if (!stays) return false;
+  }
+  return true;
 }
 
 void SchedulingPass::Run() {
   if (NothingToDo()) return draft_.PassDone(false);
-  WakeFromBackoff();
   KeepReservations();
   for (const auto& [priority, projects] : state_.queue().ready()) {
     StartPreemptors(priority);
@@ -50,24 +64,22 @@ void SchedulingPass::Run() {
   draft_.PassDone(made_room_);
 }
 
-void SchedulingPass::WakeFromBackoff() {
-  for (const auto& [ready, id] : state_.queue().backing_off()) {
-    if (ready > now()) break;
-    draft_.TouchJob(id).ready_mono = absl::InfinitePast();
-    made_room_ = true;  // It is in the queue's order only after this pass.
-  }
+const Suitable& SchedulingPass::SuitableOf(ShapeId id) {
+  ShapeState& shape = shapes_[id];
+  if (shape.suitable.has_value()) return *shape.suitable;
+  const PassMemo* memo = state_.pass_memo();
+  const bool holds = shape.known != nullptr && shape.known->classes != nullptr &&
+                     memo->classes_generation == state_.classes_generation();
+  shape.suitable = Count(state_, holds ? shape.known->classes : ClassesFor(state_, state_.queue().Wants(id)));
+  return *shape.suitable;
 }
 
-const Suitable& SchedulingPass::SuitableOf(ShapeId id) {
-  const auto [it, added] = suitable_.try_emplace(id);
-  if (!added) return it->second;
-  const PassMemo* memo = state_.pass_memo();
-  if (memo != nullptr && memo->classes->generation == state_.classes_generation()) {
-    const auto known = memo->classes->of_shape.find(id);
-    if (known != memo->classes->of_shape.end()) return it->second = Count(state_, known->second);
-  }
-  const ShapeClasses& found = found_classes_[id] = ClassesFor(state_, state_.queue().Shape(id));
-  return it->second = Count(state_, found);
+void SchedulingPass::BlockShape(ShapeId id, BlockedPtr why) {
+  ShapeState& shape = shapes_[id];
+  if (shape.blocked == nullptr) ++blocked_count_;
+  is_blocked_[id] = true;
+  const bool known = shape.known != nullptr && shape.known->blocked != nullptr && *shape.known->blocked == *why;
+  shape.blocked = known ? shape.known->blocked : std::move(why);
 }
 
 void SchedulingPass::Offer(const QueueIndex::Projects& level) {
@@ -75,7 +87,7 @@ void SchedulingPass::Offer(const QueueIndex::Projects& level) {
   for (const bool borrowing : {false, true}) {
     if (borrowing) cursor.NextRound();
     while (!AllBlocked()) {
-      const auto turn = cursor.Next(blocked_shapes_);
+      const auto turn = cursor.Next(is_blocked_);
       if (!turn.has_value()) break;
       const JobRecord& job = *draft_.Now(turn->job);
       if (job.state != JobState::kQueued) {  // Started already, for its reservation.
@@ -84,11 +96,11 @@ void SchedulingPass::Offer(const QueueIndex::Projects& level) {
         cursor.Started(started);
       } else if (has_to_borrow_) {
         cursor.LineRests();
-      } else if (blocked_.reason == StatusReason::kQuotaExceeded) {
-        reasons_[&turn->line] = blocked_;
+      } else if (blocked_->reason == StatusReason::kQuotaExceeded) {
+        reasons_[&turn->line] = *blocked_;
         cursor.LineWaits();
       } else {
-        blocked_shapes_[turn->shape] = blocked_;
+        BlockShape(turn->shape, std::move(blocked_));
         cursor.LineWaits();
       }
     }
@@ -97,13 +109,12 @@ void SchedulingPass::Offer(const QueueIndex::Projects& level) {
 
 int SchedulingPass::Consider(const JobRecord& job, ShapeId shape, bool borrowing) {
   has_to_borrow_ = false;
-  const JobShape& wants = state_.queue().Shape(shape);
+  const JobShape& wants = state_.queue().Wants(shape);
   const int least = wants.least_devices;
-  if (state_.disk_full()) return Block({StatusReason::kDiskFull, state_.disk_message()});
+  if (state_.disk_full())
+    return Block(std::make_shared<const Blocked>(Blocked{StatusReason::kDiskFull, state_.disk_message()}));
   const Suitable& suitable = SuitableOf(shape);
-  if (suitable.exist < least) {
-    return Block(TooFewExist(job, wants, suitable));
-  }
+  if (suitable.exist < least) return Block(WaitsForWorkers(shape, job, suitable));
   const Allowance allowance = state_.quotas().empty() ? Allowance{} : AllowanceOf(state_, job, more_held_);
   const std::optional<int>& allowed = borrowing ? allowance.borrowed : allowance.within;
   if (allowed.has_value() && *allowed < least) {
@@ -111,7 +122,7 @@ int SchedulingPass::Consider(const JobRecord& job, ShapeId shape, bool borrowing
       has_to_borrow_ = true;
       return 0;
     }
-    return Block(OverQuota(wants, allowance));
+    return Block(std::make_shared<const Blocked>(OverQuota(wants, allowance)));
   }
   const int most = std::min(wants.devices, allowed.value_or(wants.devices));
 
@@ -125,15 +136,16 @@ int SchedulingPass::Consider(const JobRecord& job, ShapeId shape, bool borrowing
     if (!outrun && !old) {
       if (hidden == hidden_.end()) Hide(job.id);
       YieldTo(own->second);
-      return Block(Waiting(wants));
+      return Block(WaitsForDevices(shape));
     }
     Drop(job.id);
   }
   if (auto ranks = Backfill(job, suitable, most)) return Start(job, *std::move(ranks), true);
-  return Reserve(job, wants, suitable);
+  Reserve(job, suitable);
+  return Block(WaitsForDevices(shape));
 }
 
-int SchedulingPass::Block(Blocked why) {
+int SchedulingPass::Block(BlockedPtr why) {
   blocked_ = std::move(why);
   return 0;
 }
@@ -141,11 +153,11 @@ int SchedulingPass::Block(Blocked why) {
 std::optional<std::vector<RankPlacement>> SchedulingPass::Place(const JobRecord& job, int most, int least,
                                                                 const Suitable& suitable) {
   const std::vector<RankPlacement> shunned = Shunned(job, free_);
-  if (shunned.empty()) return free_.Place(most, least, suitable.classes);
+  if (shunned.empty()) return free_.Place(most, least, suitable.classes());
   FreeSlots elsewhere = free_;
   elsewhere.Take(shunned);
-  std::optional<std::vector<RankPlacement>> ranks = elsewhere.Place(most, least, suitable.classes);
-  return ranks.has_value() ? ranks : free_.Place(most, least, suitable.classes);
+  std::optional<std::vector<RankPlacement>> ranks = elsewhere.Place(most, least, suitable.classes());
+  return ranks.has_value() ? ranks : free_.Place(most, least, suitable.classes());
 }
 
 std::vector<RankPlacement> SchedulingPass::Shunned(const JobRecord& job, const FreeSlots& free) const {
@@ -187,7 +199,7 @@ void SchedulingPass::GrowElasticJobs() {
     FreeSlots then = free_;
     then.Give(HeldRanks(job));
     then.Take(Shunned(job, then));  // As when it starts again.
-    const auto ranks = then.Place(most, devices + 1, suitable.classes);
+    const auto ranks = then.Place(most, devices + 1, suitable.classes());
     if (!ranks.has_value()) continue;
     MakeRoom(id, StopCause::kGrow, StatusReason::kResizing,
              absl::StrCat("starts again on ", ranks->size(), " devices instead of ", devices));
@@ -204,9 +216,25 @@ void SchedulingPass::MakeRoom(const std::string& id, StopCause cause, StatusReas
 void SchedulingPass::Remember() {
   const PassMemo* before = state_.pass_memo();
   auto memo = std::make_shared<PassMemo>();
-  memo->shapes = std::move(blocked_shapes_);
+  memo->classes_generation = state_.classes_generation();
+  memo->shapes.resize(shapes_.size());
+  const bool holds = before != nullptr && before->classes_generation == memo->classes_generation;
+  for (size_t id = 0; id < shapes_.size(); ++id) {
+    PassMemo::Shape& shape = memo->shapes[id];
+    shape.serial = state_.queue().shapes()[id].serial;
+    shape.blocked = std::move(shapes_[id].blocked);
+    if (shapes_[id].suitable.has_value()) {
+      shape.classes = std::move(shapes_[id].suitable->of);
+    } else if (holds && shapes_[id].known != nullptr) {
+      shape.classes = shapes_[id].known->classes;
+    }
+  }
   memo->plans_missing = plans_missing_;
-  memo->over_quota = !reasons_.empty();
+  for (const auto& [line, blocked] : reasons_) {
+    const JobRecord& job = *state_.FindJob(line->begin()->job);
+    memo->over_quota.emplace_back(job.priority, job.details->project, job.details->owner);
+  }
+  std::sort(memo->over_quota.begin(), memo->over_quota.end());
   bool any = false;
   for (const auto& [id, reservation] : kept_) {
     const int priority = state_.FindJob(id)->priority;
@@ -214,20 +242,6 @@ void SchedulingPass::Remember() {
     any = true;
   }
   if (!any) memo->least_priority = std::numeric_limits<int>::min();
-  const bool holds = before != nullptr && before->classes->generation == state_.classes_generation();
-  if (holds && found_classes_.empty()) {
-    memo->classes = before->classes;
-  } else {
-    auto classes = std::make_shared<KnownClasses>();
-    classes->generation = state_.classes_generation();
-    classes->of_shape = std::move(found_classes_);
-    if (holds) {
-      for (const auto& [shape, of_shape] : before->classes->of_shape) {
-        if (state_.queue().ready_shapes().count(shape) > 0) classes->of_shape.emplace(shape, of_shape);
-      }
-    }
-    memo->classes = std::move(classes);
-  }
   draft_.Mutate(PutPassMemo{std::move(memo)});
 }
 

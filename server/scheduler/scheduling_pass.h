@@ -3,6 +3,7 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
@@ -27,28 +28,36 @@ bool SameSlot(const RankPlacement& a, const RankPlacement& b);
 // to one call of Step.
 class SchedulingPass {
  public:
-  explicit SchedulingPass(Draft& draft) : draft_(draft), state_(draft.base()), free_(state_.slots()) {}
+  explicit SchedulingPass(Draft& draft);
 
   void Run();
 
  private:
   using ShapeId = QueueIndex::ShapeId;
   using ClassId = SlotIndex::ClassId;
+  using BlockedPtr = std::shared_ptr<const Blocked>;
 
   absl::Time now() const { return draft_.now().mono; }
 
   // --- schedule.cc ---
   // Whether the pass is due for nothing but devices that came, and those help nobody who waits.
   bool NothingToDo();
-  void WakeFromBackoff();
   const Suitable& SuitableOf(ShapeId id);
   // No free device helps anybody in the queue.
-  bool AllBlocked() const { return blocked_shapes_.size() == state_.queue().ready_shapes().size(); }
+  bool AllBlocked() const { return blocked_count_ == state_.queue().ready_shapes(); }
+  // None of such jobs can start, for this reason.
+  void BlockShape(ShapeId id, BlockedPtr why);
+  // Reasons of a shape. What the last pass said is not said anew: both follow from the shape alone.
+  BlockedPtr WaitsForDevices(ShapeId id) const;
+  BlockedPtr WaitsForWorkers(ShapeId id, const JobRecord& job, const Suitable& suitable) const;
+  bool WasTold(ShapeId id, StatusReason reason) const;
+  // Null: they may.
+  const Blocked* BlockedOf(ShapeId id) const { return shapes_[id].blocked.get(); }
   // In two rounds, the second for those who borrow.
   void Offer(const QueueIndex::Projects& level);
   // Devices that the job got; 0: none, for the reason in blocked_, or since it has to borrow them.
   int Consider(const JobRecord& job, ShapeId shape, bool borrowing);
-  int Block(Blocked why);
+  int Block(BlockedPtr why);
   // On workers where it broke, only if it fits nowhere else: one broken device must not use up its restarts.
   std::optional<std::vector<RankPlacement>> Place(const JobRecord& job, int most, int least, const Suitable& suitable);
   // What is free on workers where the job broke.
@@ -90,7 +99,7 @@ class SchedulingPass {
   // be there too long.
   void YieldTo(const Reservation& reservation);
   // The first job that has to wait on some class of devices gets them before those behind it.
-  int Reserve(const JobRecord& job, const JobShape& wants, const Suitable& suitable);
+  void Reserve(const JobRecord& job, const Suitable& suitable);
   void Preempt(const std::string& id, const JobRecord& by);
 
   // --- pass_reasons.cc ---
@@ -106,19 +115,24 @@ class SchedulingPass {
   Draft& draft_;
   const ClusterState& state_;
   FreeSlots free_;
-  std::map<ShapeId, Suitable> suitable_;
-  std::map<ShapeId, ShapeClasses> found_classes_;  // Those that the last pass did not know.
+  struct ShapeState {
+    const PassMemo::Shape* known = nullptr;  // Of the last pass.
+    std::optional<Suitable> suitable;        // Found out when it is asked for.
+    BlockedPtr blocked;
+  };
+  std::vector<ShapeState> shapes_;  // By ShapeId.
+  QueueCursor::Blocked is_blocked_;
+  int blocked_count_ = 0;
   std::map<std::string, Reservation> kept_;
   // What of the reservations in kept_ is taken out of free_, by job.
   std::map<std::string, std::vector<RankPlacement>> hidden_;
-  std::set<ClassId> reserved_classes_;
-  bool plans_missing_ = false;            // As PassMemo.plans_missing.
-  std::map<std::string, int> more_held_;  // Account -> devices given in this pass.
+  std::vector<ClassId> reserved_classes_;  // Sorted.
+  bool plans_missing_ = false;             // As PassMemo.plans_missing.
+  std::map<std::string, int> more_held_;   // Account -> devices given in this pass.
   bool made_room_ = false;
   // Of the job that was considered last.
-  Blocked blocked_;
+  BlockedPtr blocked_;
   bool has_to_borrow_ = false;
-  std::map<ShapeId, Blocked> blocked_shapes_;           // None of such jobs can start.
   std::map<const QueueIndex::Line*, Blocked> reasons_;  // Of lines that a quota holds back.
 };
 

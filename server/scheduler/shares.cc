@@ -25,8 +25,10 @@ double UsageAt(const ShareRecord& share, absl::Time now_mono, absl::Duration hal
   return share.usage * left + share.devices * (1 - left) * half / std::log(2.0);
 }
 
-double ShareScore(const ShareRecord& share, absl::Time now_mono, absl::Duration half_life, absl::Duration horizon) {
-  return (UsageAt(share, now_mono, half_life) + share.devices * absl::ToDoubleSeconds(horizon)) / share.weight;
+double ShareScore(const ShareRecord& share, int more_devices, absl::Time now_mono, absl::Duration half_life,
+                  absl::Duration horizon) {
+  const int devices = share.devices + more_devices;
+  return (UsageAt(share, now_mono, half_life) + devices * absl::ToDoubleSeconds(horizon)) / share.weight;
 }
 
 }  // namespace p2::scheduler

@@ -22,7 +22,8 @@ double UsageAt(const ShareRecord& share, absl::Time now_mono, absl::Duration hal
 
 // What is compared: the lower comes first. Devices held now count as if they had been held for `horizon`, so that
 // within one pass, before any time has gone by, those who have none come before those who just got some.
-//   (usage + devices * horizon) / weight
-double ShareScore(const ShareRecord& share, absl::Time now_mono, absl::Duration half_life, absl::Duration horizon);
+//   (usage + (devices + more) * horizon) / weight
+double ShareScore(const ShareRecord& share, int more_devices, absl::Time now_mono, absl::Duration half_life,
+                  absl::Duration horizon);
 
 }  // namespace p2::scheduler

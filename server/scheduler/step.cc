@@ -11,6 +11,15 @@
 namespace p2::scheduler {
 namespace {
 
+// Jobs whose backoff has passed stand in the queue again.
+void WakeFromBackoff(Draft& draft) {
+  for (const auto& [ready, id] : draft.base().queue().backing_off()) {
+    if (ready > draft.now().mono) break;
+    draft.TouchJob(id).ready_mono = absl::InfinitePast();
+    draft.RequestPass();
+  }
+}
+
 absl::Status Handle(Draft& draft, const Tick& tick) {
   if (tick.stalled > absl::ZeroDuration()) ForgiveSilence(draft, tick.stalled);
   WatchSilence(draft);
@@ -18,9 +27,8 @@ absl::Status Handle(Draft& draft, const Tick& tick) {
   WatchDrains(draft);
   ReviewLost(draft);
   RetryDeletions(draft);
-  const auto& backing_off = draft.base().queue().backing_off();
-  const bool backoff_passed = !backing_off.empty() && backing_off.begin()->first <= draft.now().mono;
-  if (backoff_passed || !draft.base().reservations().empty()) draft.RequestPass();
+  WakeFromBackoff(draft);
+  if (!draft.base().reservations().empty()) draft.RequestPass();
   return absl::OkStatus();
 }
 

@@ -461,17 +461,25 @@ struct Blocked {
 struct ShapeClasses {
   std::vector<int> classes, but_for_roots;
 };
-struct KnownClasses {
-  int64_t generation = 0;  // ClusterState::classes_generation() that it is true of.
-  std::map<int, ShapeClasses> of_shape;
-};
 struct PassMemo {
-  std::map<int, Blocked> shapes;
-  int least_priority = 0;  // Of jobs that have devices reserved: a new job above it may come before them.
+  struct Shape {
+    int64_t serial = 0;                           // QueueIndex::Shape.serial: the ID may be another shape's by now.
+    std::shared_ptr<const Blocked> blocked;       // Null if nothing blocked it.
+    std::shared_ptr<const ShapeClasses> classes;  // Null if not known.
+  };
+  std::vector<Shape> shapes;       // By QueueIndex::ShapeId.
+  int64_t classes_generation = 0;  // ClusterState::classes_generation() that `classes` are true of.
+  int least_priority = 0;          // Of jobs that have devices reserved: a new job above it may come before them.
   // Somebody waits first for devices of which nobody knows when they come: nothing is reserved for that job.
   bool plans_missing = false;
-  bool over_quota = false;                      // A quota held somebody back.
-  std::shared_ptr<const KnownClasses> classes;  // Never null.
+  // Priority, project and owner of those whom a quota held back. Sorted.
+  std::vector<std::tuple<int, std::string, std::string>> over_quota;
+
+  // Null: it is not among them.
+  const Shape* Find(int shape, int64_t serial) const {
+    if (static_cast<size_t>(shape) >= shapes.size() || shapes[shape].serial != serial) return nullptr;
+    return &shapes[shape];
+  }
 };
 
 // What a scheduling pass is due for; the higher includes the lower.

@@ -253,10 +253,13 @@ absl::Status Handle(Draft& draft, const Recovered&) {
       if (const int devices = HeldDevices(job); devices > 0) held[share] += devices;
     }
     job.churn_since_mono = draft.now().mono;
-    // The wall clock may have jumped while p2d was away: it may shorten the wait, never prolong it.
-    if (job.not_before != absl::InfinitePast()) {
-      const absl::Duration left = job.not_before - draft.now().wall;
-      job.ready_mono = draft.now().mono + std::clamp(left, absl::ZeroDuration(), job.backoff);
+    if (job.state == JobState::kQueued && ExplainsWaiting(job.reason)) {
+      // As it was when the record was written; the first pass tells all. Its backoff had passed before that.
+      job.reason = StatusReason::kUnspecified;
+      job.message.clear();
+    } else if (const absl::Duration left = job.not_before - draft.now().wall; left > absl::ZeroDuration()) {
+      // The wall clock may have jumped while p2d was away: it may shorten the wait, never prolong it.
+      job.ready_mono = draft.now().mono + std::min(left, job.backoff);
     }
     if (job.state == JobState::kStarting)
       job.EditLiveAttempt()->deadline_mono = draft.now().mono + draft.options().gang_timeout;

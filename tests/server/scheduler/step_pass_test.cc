@@ -138,6 +138,46 @@ TEST_F(PassTest, AQuotaIsNamedAlsoWhereDevicesAreMissing) {
   EXPECT_EQ(ReasonOf("bobs-too"), StatusReason::kWaitingForDevices);
 }
 
+TEST_F(PassTest, ALabelIsNoReasonToLookAtTheQueue) {
+  cluster_.Connect("w0", Cluster::Slots("cpu", 2));
+  Submit("running", 2);
+  Submit("waits", 2);
+  UpdateJob label{{"user:ann"}, "waits"};
+  label.set_labels["study"] = "a";
+  EXPECT_FALSE(Passes(label));
+  UpdateJob priority{{"user:ann"}, "waits"};
+  priority.priority = 5;
+  EXPECT_TRUE(Passes(priority));
+}
+
+// The store keeps the reason that a job had when something else of it was written.
+TEST_F(PassTest, AfterARestartEveryJobIsToldWhyItWaitsNow) {
+  cluster_.Connect("w0", Cluster::Slots("cpu", 2));
+  Submit("running", 2);
+  Submit("first", 2);
+  Submit("second", 2);
+  auto stored = std::make_shared<JobRecord>(cluster_.Job("second"));
+  stored->reason = StatusReason::kDiskFull;
+  stored->message = "nearly full";
+  cluster_.state.Apply(PutJob{std::move(stored)});
+  cluster_.state.Apply(PutPassMemo{nullptr});
+  cluster_.Must(Recovered{});
+  EXPECT_EQ(ReasonOf("second"), StatusReason::kNotEnoughDevices) << "no worker has connected yet";
+  EXPECT_EQ(cluster_.Job("second").message, cluster_.Job("first").message);
+}
+
+// Numbers of shapes are given again: what was found out about the shape before must not be taken for this one's.
+TEST_F(PassTest, AShapeIsNotTakenForTheOneThatHadItsNumberBefore) {
+  cluster_.Connect("w0", Cluster::Slots("cpu", 2));
+  CreateJob cuda = Cluster::Submission("cuda", 2);
+  cuda.needs.kind = "cuda";
+  cluster_.Must(cuda);
+  ASSERT_EQ(ReasonOf("cuda"), StatusReason::kNotEnoughDevices);
+  cluster_.Must(KillJob{{"user:ann"}, "cuda", ""});
+  Submit("cpu", 2);
+  EXPECT_EQ(StateOf("cpu"), JobState::kStarting);
+}
+
 TEST_F(PassTest, AJobThatFitsHasItsTurnBehindOneForWhichDevicesAreKept) {
   cluster_.Connect("w0", Cluster::Slots("cpu", 3));
   Submit("running", 1);

@@ -53,6 +53,15 @@ class QueueTest : public testing::Test {
 };
 
 // --- Fair share. ---
+TEST_F(QueueTest, WhatAPassGivesCountsFromNowOn) {
+  const absl::Time now = absl::FromUnixSeconds(1'000'000);
+  const absl::Duration half_life = absl::Hours(24), horizon = absl::Minutes(10);
+  const ShareRecord share{"default/ann", /*weight=*/2, /*usage=*/500, /*as_of_mono=*/now - absl::Hours(10),
+                          /*devices=*/1};
+  const double more = ShareScore(share, 3, now, half_life, horizon) - ShareScore(share, 0, now, half_life, horizon);
+  EXPECT_NEAR(more, 3 * absl::ToDoubleSeconds(horizon) / 2, 1e-9);
+}
+
 TEST_F(QueueTest, WithinOnePassOwnersTakeTurns) {
   for (int i = 0; i < 4; ++i) Submit(absl::StrCat("ann-", i), "ann");
   for (int i = 0; i < 4; ++i) Submit(absl::StrCat("bob-", i), "bob");

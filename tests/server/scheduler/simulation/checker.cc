@@ -180,10 +180,12 @@ void Checker::Lease(absl::string_view worker, absl::string_view slot, absl::stri
 
 void Checker::CheckWhole(const ClusterState& state, const FakeStore& store) {
   CheckSlotsWhole(state);
-  for (const JobPtr& job : state.live_jobs().Sorted()) CheckJobWhole(*job, state, store);
+  const std::vector<JobPtr> live = state.live_jobs().Sorted();
+  for (const JobPtr& job : live) CheckJobWhole(*job, state, store);
   for (const auto& [id, worker] : state.workers()) CheckWorkerWhole(*worker, state, store);
   CountsComeFromLeases(state, store);
-  for (const JobPtr& job : state.live_jobs().Sorted()) I12StartsAsPredicted(*job);
+  if (!state.pass_due()) ALineWaitsForOneReason(state);
+  for (const JobPtr& job : live) I12StartsAsPredicted(*job);
   if (state.live_jobs().size() != store.live_jobs()) Violate("store", "the store holds other live jobs");
   if (state.workers().size() != store.workers()) Violate("store", "the store holds other workers");
   if (state.deletions().size() != store.deletions()) Violate("store", "the store holds other deletions");
@@ -197,14 +199,14 @@ void Checker::CheckSlotsWhole(const ClusterState& state) {
       for (const std::string& slot : orphan.slots) held[id].emplace_back(slot, orphan.job);
     }
   }
-  for (const JobPtr& job : state.live_jobs().Sorted()) {
+  state.live_jobs().ForEach([&](const JobPtr& job) {
     const Attempt* attempt = job->live_attempt();
-    if (attempt == nullptr) continue;
+    if (attempt == nullptr) return;
     for (const RankPlacement& rank : attempt->ranks) {
       if (attempt->FindMember(rank.worker)->state != MemberState::kEnded)
         held[rank.worker].emplace_back(rank.slot, job->id);
     }
-  }
+  });
   for (const auto& [id, worker] : state.workers()) {
     auto& here = held[id];
     std::sort(here.begin(), here.end());

@@ -507,6 +507,25 @@ void Checker::CountDevices(const JobRecord* before, const JobRecord* after) {
   held_by_[absl::StrCat("projects/", after->details->project)] += more;
 }
 
+// Jobs of one owner, priority and shape wait for the same, and are told so.
+void Checker::ALineWaitsForOneReason(const ClusterState& state) {
+  for (const auto& [priority, projects] : state.queue().ready()) {
+    for (const auto& [project, owners] : projects) {
+      for (const auto& [owner, lines] : owners) {
+        for (const auto& [shape, line] : lines) {
+          const JobRecord& first = *state.FindJob(line.begin()->job);
+          for (const LinePlace& place : line) {
+            const JobRecord& job = *state.FindJob(place.job);
+            if (job.reason == first.reason && job.message == first.message) continue;
+            Violate("reason", absl::StrCat(job.id, " waits since it ", job.message, ", but ", first.id,
+                                           " of its line since it ", first.message));
+          }
+        }
+      }
+    }
+  }
+}
+
 // Usage of devices is computed from live leases: shares and quotas count what gangs hold, no more and no less.
 void Checker::CountsComeFromLeases(const ClusterState& state, const FakeStore& store) {
   std::map<std::string, int> accounts, shares, queued;

@@ -87,10 +87,7 @@ void World::Commit() {
 }
 
 void World::CheckThatNoPassIsMissing() {
-  // Reservations are looked after at every tick.
-  const auto& backing_off = state_.queue().backing_off();
-  const bool backoff_passed = !backing_off.empty() && backing_off.begin()->first <= now_.mono;
-  if (!state_.reservations().empty() || backoff_passed) return;
+  if (!state_.reservations().empty()) return;  // They are looked after at every tick.
   const absl::StatusOr<StepResult> pass = Step(state_, SchedulePass{}, now_, options_.step);
   for (const Mutation& mutation : pass->mutations) {
     const auto* put = std::get_if<PutJob>(&mutation);

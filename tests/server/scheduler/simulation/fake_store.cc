@@ -30,12 +30,14 @@ void FakeStore::Apply(const Mutation& mutation) {
       [&](const auto& it) {
         using M = std::decay_t<decltype(it)>;
         if constexpr (std::is_same_v<M, PutJob>) {
-          JobPtr& slot = jobs_[it.job->id];
-          if (slot != nullptr && !IsTerminal(slot->state)) --live_jobs_;
-          if (!IsTerminal(it.job->state)) ++live_jobs_;
-          slot = it.job;
+          if (IsTerminal(it.job->state)) {
+            live_.erase(it.job->id);
+            ended_[it.job->id] = it.job;
+          } else {
+            live_[it.job->id] = it.job;
+          }
         } else if constexpr (std::is_same_v<M, EraseJob>) {
-          jobs_.erase(it.job);
+          ended_.erase(it.job);
           checkpoints_.erase(it.job);
         } else if constexpr (std::is_same_v<M, PutWorker>) {
           workers_[it.worker->id] = it.worker;
@@ -81,10 +83,9 @@ ClusterState FakeStore::Load() const {
     state.Apply(PutWorker{std::move(worker)});
   }
   for (const auto* dataset : InOrder(datasets_)) state.Apply(PutDataset{dataset->second});
-  for (const auto* job : InOrder(jobs_)) {
-    if (IsTerminal(job->second->state)) continue;
-    state.Apply(PutJob{job->second});
-    for (const CheckpointPtr& checkpoint : CheckpointsOf(job->first)) state.Apply(PutCheckpoint{checkpoint});
+  for (const auto& [id, job] : live_) {
+    state.Apply(PutJob{job});
+    for (const CheckpointPtr& checkpoint : CheckpointsOf(id)) state.Apply(PutCheckpoint{checkpoint});
   }
   for (const auto& [id, queue] : queues_) state.Apply(PutQueue{queue});
   for (const auto& [id, share] : shares_) state.Apply(PutShare{share});
@@ -94,7 +95,10 @@ ClusterState FakeStore::Load() const {
   return state;
 }
 
-JobPtr FakeStore::FindJob(absl::string_view id) const { return FindIn(jobs_, id); }
+JobPtr FakeStore::FindJob(absl::string_view id) const {
+  const JobPtr live = FindIn(live_, id);
+  return live != nullptr ? live : FindIn(ended_, id);
+}
 WorkerPtr FakeStore::FindWorker(absl::string_view id) const { return FindIn(workers_, id); }
 
 uint64_t FakeStore::SpoolAcked(absl::string_view worker) const {

@@ -33,12 +33,13 @@ class FakeStore {
   const ClusterState::Queues& queues() const { return queues_; }
   const ClusterState::Shares& shares() const { return shares_; }
   const ClusterState::Quotas& quotas() const { return quotas_; }
-  size_t live_jobs() const { return live_jobs_; }
+  size_t live_jobs() const { return live_.size(); }
   size_t deletions() const { return deletions_.size(); }
   size_t workers() const { return workers_.size(); }
 
  private:
-  absl::flat_hash_map<std::string, JobPtr> jobs_;
+  ClusterState::Jobs live_;
+  absl::flat_hash_map<std::string, JobPtr> ended_;
   absl::flat_hash_map<std::string, ClusterState::Checkpoints> checkpoints_;  // By job.
   absl::flat_hash_map<std::string, WorkerPtr> workers_;
   absl::flat_hash_map<std::string, uint64_t> spool_acked_;  // By worker.
@@ -49,7 +50,6 @@ class FakeStore {
   ClusterState::Shares shares_;
   ClusterState::Quotas quotas_;
   Counters counters_;
-  size_t live_jobs_ = 0;
 };
 
 }  // namespace p2::scheduler
