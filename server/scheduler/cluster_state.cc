@@ -223,7 +223,7 @@ void ClusterState::Index(const JobPtr& record, bool add) {
     }
     if ((held_priorities_[job.priority] += add ? 1 : -1) == 0) held_priorities_.erase(job.priority);
   }
-  if (!job.needs->source.job.empty() && job.ReadsSource()) enter(readers_of_[job.needs->source.job]);
+  if (!job.needs->source.job.empty()) enter(readers_of_[job.needs->source.job]);
   if (job.state == JobState::kStarting) enter(starting_jobs_);
   if (job.may_grow) enter(growing_jobs_);
   if (job.state == JobState::kQueued || job.state == JobState::kPaused) Count(queued_by_, job, add ? 1 : -1);

@@ -64,7 +64,7 @@ class ClusterState {
   const JobTable& live_jobs() const { return live_jobs_; }
   // IDs of live jobs that hold or await devices on a worker: those with a live attempt that names it.
   const std::set<std::string>& JobsOn(absl::string_view worker) const;
-  // IDs of live jobs that read a checkpoint of job `source`, or would at their next start.
+  // IDs of live jobs that began from a checkpoint of job `source`. They go back to it if their own turn out damaged.
   const std::set<std::string>& ReadersOf(absl::string_view source) const;
   // IDs of workers that have the job among their failed_jobs.
   const std::set<std::string>& BrokeOn(absl::string_view job) const;

@@ -82,7 +82,7 @@ std::string DescribeCreated(const CreateJob& command) {
   return absl::StrCat(spec, images, devices, start);
 }
 
-// A live job that still reads a checkpoint of `id`; null if there is none.
+// A live job that began from a checkpoint of `id`; null if there is none.
 const JobRecord* ReaderOf(const Draft& draft, absl::string_view id) {
   const std::set<std::string>& readers = draft.base().ReadersOf(id);
   return readers.empty() ? nullptr : draft.Job(*readers.begin());
@@ -298,7 +298,9 @@ absl::Status Handle(Draft& draft, const DeleteJob& command) {
   if (job == nullptr) return JobNotFound(command.job);
   if (!IsTerminal(job->state)) return Forbidden(*job, "deleted", "stop or kill it first");
   if (const JobRecord* reader = ReaderOf(draft, command.job); reader != nullptr) {
-    return Forbidden(*job, "deleted", absl::StrCat("job \"", reader->id, "\" starts from its checkpoint"));
+    return Forbidden(
+        *job, "deleted",
+        absl::StrCat("job \"", reader->id, "\" began from its checkpoint, and would again if its own were damaged"));
   }
   std::string kept;
   for (const auto& [key, checkpoint] : draft.CheckpointsOf(command.job)) {

@@ -27,15 +27,19 @@ void QueueCursor::Order::Pop() {
   heap_.pop_back();
 }
 
-QueueCursor::QueueCursor(const ClusterState& state, const QueueIndex::Projects& level, absl::Time now_mono,
-                         const StepOptions& options)
+QueueCursor::QueueCursor(const ClusterState& state, const QueueIndex::Projects& level,
+                         const std::map<std::string, int>& given, absl::Time now_mono, const StepOptions& options)
     : state_(state), now_(now_mono), options_(options) {
+  const auto claim_of = [&](const std::string& id) {
+    const auto more = given.find(id);
+    return Claim{&RecordOf(state, id), more == given.end() ? 0 : more->second};
+  };
   projects_.reserve(level.size());
   for (const auto& [project_id, owners] : level) {
-    ProjectState& project = projects_.emplace_back(ProjectState{{&RecordOf(state, ProjectShare(project_id))}, {}, {}});
+    ProjectState& project = projects_.emplace_back(ProjectState{claim_of(ProjectShare(project_id)), {}, {}});
     project.owners.reserve(owners.size());
     for (const auto& [owner_id, lines] : owners)
-      project.owners.push_back({{&RecordOf(state, OwnerShare(project_id, owner_id))}, &lines, {}});
+      project.owners.push_back({claim_of(OwnerShare(project_id, owner_id)), &lines, {}});
   }
   NextRound();
 }
@@ -133,7 +137,7 @@ std::vector<std::string> QueueOrder(const ClusterState& state, absl::Time now_mo
   std::vector<std::string> order;
   const QueueCursor::Blocked none(state.queue().shapes().size());
   for (const auto& [priority, level] : state.queue().ready()) {
-    QueueCursor cursor(state, level, now_mono, options);
+    QueueCursor cursor(state, level, {}, now_mono, options);
     while (const auto turn = cursor.Next(none)) {
       order.push_back(turn->job->id);
       cursor.Started(turn->job->needs->least_devices());

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <limits>
+#include <map>
 #include <optional>
 #include <string>
 #include <utility>
@@ -25,9 +26,9 @@ class QueueCursor {
     const QueueIndex::Line& line;
   };
 
-  // `level`: of QueueIndex::ready().
-  QueueCursor(const ClusterState& state, const QueueIndex::Projects& level, absl::Time now_mono,
-              const StepOptions& options);
+  // `level`: of QueueIndex::ready(). `given`: devices that shares, by ID, have got beyond those of `state`.
+  QueueCursor(const ClusterState& state, const QueueIndex::Projects& level, const std::map<std::string, int>& given,
+              absl::Time now_mono, const StepOptions& options);
 
   // The job whose turn it is, of those whose shape is not `blocked`; nullopt when none is left. After each, one of the
   // three below says what became of it. What is blocked once must stay so.

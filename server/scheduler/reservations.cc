@@ -66,10 +66,7 @@ void SchedulingPass::Hide(const std::string& id) {
 // them, and in a long queue they are nearly all.
 void SchedulingPass::KeepClasses(const Suitable& suitable) {
   const size_t before = reserved_classes_.size();
-  for (const ClassId id : suitable.classes()) {
-    const auto at = std::lower_bound(reserved_classes_.begin(), reserved_classes_.end(), id);
-    if (at == reserved_classes_.end() || *at != id) reserved_classes_.insert(at, id);
-  }
+  AddReserved(suitable);
   if (reserved_classes_.size() == before || state_.disk_full()) return;
   for (ShapeId id = 0; id < static_cast<ShapeId>(shapes_.size()); ++id) {
     if (state_.queue().shapes()[id].ready == 0 || BlockedOf(id) != nullptr) continue;
@@ -79,6 +76,34 @@ void SchedulingPass::KeepClasses(const Suitable& suitable) {
         state_.slots().MostFree(other.classes()) < wants.least_devices) {
       BlockShape(id, WaitsForDevices(id));
     }
+  }
+}
+
+void SchedulingPass::AddReserved(const Suitable& suitable) {
+  for (const ClassId id : suitable.classes()) {
+    const auto at = std::lower_bound(reserved_classes_.begin(), reserved_classes_.end(), id);
+    if (at == reserved_classes_.end() || *at != id) reserved_classes_.insert(at, id);
+  }
+}
+
+void SchedulingPass::Reopen() {
+  const std::vector<ClassId> before = std::exchange(reserved_classes_, {});
+  for (const ShapeId id : unplanned_) AddReserved(SuitableOf(id));
+  for (const auto& [id, hidden] : hidden_) AddReserved(SuitableOf(state_.queue().ShapeIdOf(*state_.FindJob(id))));
+  std::vector<ClassId> open;
+  std::set_difference(before.begin(), before.end(), reserved_classes_.begin(), reserved_classes_.end(),
+                      std::back_inserter(open));
+  for (ShapeId id = 0; id < static_cast<ShapeId>(shapes_.size()); ++id) {
+    if (BlockedOf(id) == nullptr || BlockedOf(id)->reason != StatusReason::kWaitingForDevices) continue;
+    const std::vector<ClassId>& classes = SuitableOf(id).classes();
+    const bool was_behind = std::any_of(open.begin(), open.end(), [&](ClassId it) {
+      return std::find(classes.begin(), classes.end(), it) != classes.end();
+    });
+    if (!was_behind) continue;
+    shapes_[id].blocked = nullptr;
+    is_blocked_[id] = false;
+    --blocked_count_;
+    reopened_ = true;
   }
 }
 
@@ -208,7 +233,7 @@ void SchedulingPass::Reserve(const JobRecord& job, const Suitable& suitable) {
     Hide(id);
   } else {  // An orphan, of which nobody knows when it ends, holds what is needed.
     KeepClasses(suitable);
-    plans_missing_ = true;
+    unplanned_.push_back(state_.queue().ShapeIdOf(job));
   }
 }
 

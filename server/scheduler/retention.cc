@@ -12,7 +12,7 @@ namespace {
 
 constexpr int kLeastKept = 2;
 
-// A live job that starts from it and has no checkpoint of its own to go on from yet; empty if there is none.
+// A live job that began from it, and goes back to it if its own turn out damaged; empty if there is none.
 std::string ReaderOf(const Draft& draft, const CheckpointRecord& checkpoint) {
   for (const std::string& id : draft.base().ReadersOf(checkpoint.job)) {
     if (draft.Job(id)->needs->source.checkpoint == checkpoint.id) return id;
@@ -60,7 +60,7 @@ std::vector<RetentionVerdict> JudgeCheckpoints(const Draft& draft, absl::string_
     if (best.count(it.id) > 0) why.push_back(absl::StrCat("best ", needs.keep_best, " by ", needs.keep_best_metric));
     if (it.pinned) why.push_back(absl::StrCat("pinned", it.pin_note.empty() ? "" : ": ", it.pin_note));
     const std::string reader = ReaderOf(draft, it);
-    if (!reader.empty()) why.push_back(absl::StrCat("job ", reader, " starts from it"));
+    if (!reader.empty()) why.push_back(absl::StrCat("job ", reader, " began from it"));
     const bool resumable = attempt != nullptr &&
                            std::count(attempt->resume_candidates.begin(), attempt->resume_candidates.end(), it.id) > 0;
     if (resumable) why.push_back(absl::StrCat("attempt ", attempt->number, " may resume from it"));

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/scheduler/scheduling_pass.h"
+#include "server/scheduler/shares.h"
 
 namespace p2::scheduler {
 namespace {
@@ -55,7 +56,8 @@ void SchedulingPass::Run() {
   for (const auto& [priority, projects] : state_.queue().ready()) {
     StartPreemptors(priority);
     HidePreempted(priority);
-    if (!AllBlocked()) Offer(projects);
+    while (!AllBlocked() && !Offer(projects)) {
+    }
   }
   DropOutrun();
   Explain();
@@ -82,8 +84,9 @@ void SchedulingPass::BlockShape(ShapeId id, BlockedPtr why) {
   shape.blocked = known ? shape.known->blocked : std::move(why);
 }
 
-void SchedulingPass::Offer(const QueueIndex::Projects& level) {
-  QueueCursor cursor(state_, level, now(), draft_.options());
+bool SchedulingPass::Offer(const QueueIndex::Projects& level) {
+  reopened_ = false;
+  QueueCursor cursor(state_, level, given_, now(), draft_.options());
   for (const bool borrowing : {false, true}) {
     if (borrowing) cursor.NextRound();
     while (!AllBlocked()) {
@@ -93,6 +96,7 @@ void SchedulingPass::Offer(const QueueIndex::Projects& level) {
       if (job.state != JobState::kQueued) {  // Started already, for its reservation.
         cursor.Started(0);
       } else if (const int started = Consider(job, turn->shape, borrowing); started > 0) {
+        if (reopened_) return false;
         cursor.Started(started);
       } else if (has_to_borrow_) {
         cursor.LineRests();
@@ -105,6 +109,7 @@ void SchedulingPass::Offer(const QueueIndex::Projects& level) {
       }
     }
   }
+  return true;
 }
 
 int SchedulingPass::Consider(const JobRecord& job, ShapeId shape, bool borrowing) {
@@ -174,13 +179,18 @@ std::vector<RankPlacement> SchedulingPass::Shunned(const JobRecord& job, const F
 int SchedulingPass::Start(const JobRecord& job, std::vector<RankPlacement> ranks, bool backfill) {
   const int devices = static_cast<int>(ranks.size());
   free_.Take(ranks);
+  const bool kept_apart = hidden_.count(job.id) > 0;
   if (kept_.count(job.id) > 0) Drop(job.id);
+  if (kept_apart) Reopen();
   for (auto& [id, hidden] : hidden_) {
     std::erase_if(hidden, [&](const RankPlacement& rank) {
       return std::any_of(ranks.begin(), ranks.end(), [&](const RankPlacement& taken) { return SameSlot(taken, rank); });
     });
   }
   for (const std::string& account : AccountsOf(job)) more_held_[account] += devices;
+  const JobDetails& details = *job.details;
+  given_[ProjectShare(details.project)] += devices;
+  given_[OwnerShare(details.project, details.owner)] += devices;
   StartAttempt(draft_, job.id, std::move(ranks), backfill);
   return devices;
 }
@@ -229,7 +239,7 @@ void SchedulingPass::Remember() {
       shape.classes = shapes_[id].known->classes;
     }
   }
-  memo->plans_missing = plans_missing_;
+  memo->plans_missing = !unplanned_.empty();
   for (const auto& [line, blocked] : reasons_) {
     const JobRecord& job = *state_.FindJob(line->begin()->job);
     memo->over_quota.emplace_back(job.priority, job.details->project, job.details->owner);

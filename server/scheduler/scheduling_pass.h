@@ -53,8 +53,9 @@ class SchedulingPass {
   bool WasTold(ShapeId id, StatusReason reason) const;
   // Null: they may.
   const Blocked* BlockedOf(ShapeId id) const { return shapes_[id].blocked.get(); }
-  // In two rounds, the second for those who borrow.
-  void Offer(const QueueIndex::Projects& level);
+  // In two rounds, the second for those who borrow. False: it is to be begun anew, since those who stood behind a
+  // reservation have a turn now.
+  bool Offer(const QueueIndex::Projects& level);
   // Devices that the job got; 0: none, for the reason in blocked_, or since it has to borrow them.
   int Consider(const JobRecord& job, ShapeId shape, bool borrowing);
   int Block(BlockedPtr why);
@@ -82,6 +83,9 @@ class SchedulingPass {
   // From here on, down the queue, such devices are kept for those before.
   void KeepClasses(const Suitable& suitable);
   bool IsReserved(const Suitable& suitable) const;
+  // A job started for which devices were kept: who was blocked behind it no longer is.
+  void Reopen();
+  void AddReserved(const Suitable& suitable);
   void Drop(const std::string& id);
   // Those of this priority for whom others were stopped, and who have all their devices now. Jobs of higher priority
   // had their turn before.
@@ -127,8 +131,10 @@ class SchedulingPass {
   // What of the reservations in kept_ is taken out of free_, by job.
   std::map<std::string, std::vector<RankPlacement>> hidden_;
   std::vector<ClassId> reserved_classes_;  // Sorted.
-  bool plans_missing_ = false;             // As PassMemo.plans_missing.
-  std::map<std::string, int> more_held_;   // Account -> devices given in this pass.
+  std::vector<ShapeId> unplanned_;  // Shapes of jobs that are first for devices of which nobody knows when they come.
+  bool reopened_ = false;
+  // Account -> devices given in this pass; share -> the same.
+  std::map<std::string, int> more_held_, given_;
   bool made_room_ = false;
   // Of the job that was considered last.
   BlockedPtr blocked_;

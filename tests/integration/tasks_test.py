@@ -194,22 +194,21 @@ class TasksTest(unittest.TestCase):
 
         self.assertEqual(model(job["name"].removeprefix("jobs/")), model(self.job))
 
-    def test_a_training_outlives_what_it_started_from(self):
+    def test_what_a_training_began_from_is_kept_until_it_has_ended(self):
         first = self.p2.submit(tiny_spec(images=64, checkpoint=64))
         self.p2.wait_state(first, "SUCCEEDED")
         spec = self.p2.dir / "second.yaml"
         spec.write_text(tiny_spec(images=4096, checkpoint=64))
         second = self.p2.p2ctl("submit", "-f", str(spec), "--init-from", first, "-o", "name").strip().removeprefix("jobs/")
-        refused = self.p2.run("delete", first, "--yes")
         self.p2.wait_images(second, 128)
         wait_for("a checkpoint of its own", lambda: self.p2.json("ckpt", "list", second)["items"])
         self.p2.p2ctl("pause", second)
         self.p2.wait_state(second, "PAUSED")
-        self.p2.p2ctl("delete", first, "--yes")
-        wait_for("the source is gone", lambda: not self.p2.checkpoint_dir(first).exists())
+        self.assertIn("began from its checkpoint", self.p2.run("delete", first, "--yes").stderr)
         self.p2.p2ctl("resume", second)
         self.p2.wait_state(second, "SUCCEEDED")
-        self.assertIn("starts from its checkpoint", refused.stderr)
+        self.p2.p2ctl("delete", first, "--yes")
+        wait_for("the source is gone", lambda: not self.p2.checkpoint_dir(first).exists())
 
     def test_what_does_not_fit_is_refused_with_the_reason(self):
         def refused(code: int, *args: str) -> str:

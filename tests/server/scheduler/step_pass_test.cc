@@ -187,6 +187,28 @@ TEST_F(PassTest, AJobThatFitsHasItsTurnBehindOneForWhichDevicesAreKept) {
   EXPECT_TRUE(cluster_.state.reservations().contains("big"));
 }
 
+// What was kept for one stands in nobody's way once it has started elsewhere: the next gets its turn before those of
+// lower priority.
+TEST_F(PassTest, WhoStoodBehindAReservationHasATurnOnceItIsNotNeeded) {
+  cluster_.Connect("w0", Cluster::Slots("cpu", 4));
+  Submit("low", 4, "ann", /*preemptible=*/true);
+  cluster_.Run("low");
+  const auto submit = [&](const std::string& id, int devices, int priority) {
+    CreateJob create = Cluster::Submission(id, devices);
+    create.needs.preemptible = false;
+    create.priority = priority;
+    cluster_.Must(create);
+  };
+  submit("top", 1, 2);
+  submit("middle", 5, 1);
+  submit("tiny", 1, 0);
+  ASSERT_EQ(StateOf("low"), JobState::kPausing) << "makes room for `top`";
+  cluster_.Connect("w1", Cluster::Slots("cpu", 2));
+  EXPECT_EQ(StateOf("top"), JobState::kStarting);
+  EXPECT_TRUE(cluster_.state.reservations().contains("middle"));
+  EXPECT_EQ(StateOf("tiny"), JobState::kQueued) << "`middle` needs all that is left";
+}
+
 TEST_F(PassTest, WhatAQueuesWorkersAreIsFoundAnewWhenItGetsOthers) {
   WorkerConnected hello = cluster_.Hello("w0", Cluster::Slots("cpu", 1));
   hello.hello.labels["site"] = "north";

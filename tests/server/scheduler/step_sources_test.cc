@@ -54,15 +54,33 @@ TEST_F(StepSourcesTest, AWorkerIsToldWhatTheJobReadsAndDoes) {
   EXPECT_EQ(starts[0].task, "a task");
 }
 
-TEST_F(StepSourcesTest, ACheckpointThatALiveJobStartsFromIsKept) {
+TEST_F(StepSourcesTest, ACheckpointThatALiveJobBeganFromIsKept) {
   cluster_.Must(FromCheckpoint("job-b", "ckpt-100"));
   cluster_.Run("job-b");
   for (int64_t images : {200, 300, 400, 500}) cluster_.Commit("w0", "job-a", images);
   EXPECT_THAT(Deleting(), ElementsAre("ckpt-200"));
-  // With a checkpoint of its own it never goes back to the source.
+  // Also once it has one of its own: that may turn out damaged.
   cluster_.Commit("w0", "job-b", 50);
   cluster_.Commit("w0", "job-a", 600);
-  EXPECT_THAT(Deleting(), ElementsAre("ckpt-100", "ckpt-200", "ckpt-300"));
+  EXPECT_THAT(Deleting(), ElementsAre("ckpt-200", "ckpt-300"));
+  cluster_.Must(KillJob{{"user:ann"}, "job-b", ""});
+  cluster_.EndRank("w0", "job-b", 137);
+  cluster_.Commit("w0", "job-a", 700);
+  EXPECT_THAT(Deleting(), ElementsAre("ckpt-100", "ckpt-200", "ckpt-300", "ckpt-400"));
+}
+
+TEST_F(StepSourcesTest, ATrainingWhoseOwnCheckpointIsDamagedBeginsFromItsSourceAgain) {
+  cluster_.Must(KillJob{{"user:ann"}, "job-a", ""});
+  cluster_.EndRank("w0", "job-a", 137);
+  cluster_.Must(FromCheckpoint("job-b", "ckpt-100"));
+  cluster_.Run("job-b");
+  cluster_.Commit("w0", "job-b", 50);
+  EXPECT_TRUE(absl::IsFailedPrecondition(cluster_.Do(DeleteJob{{"user:ann"}, "job-a"})));
+  cluster_.Report("w0", "job-b", TrainerNotice{"CHECKPOINT_CORRUPT", cluster_.Job("job-b").latest_checkpoint, {}});
+  cluster_.EndRank("w0", "job-b", 137);
+  cluster_.Pass(absl::Seconds(5), {"w0"});
+  EXPECT_EQ(cluster_.Job("job-b").state, JobState::kStarting);
+  EXPECT_TRUE(cluster_.Job("job-b").ReadsSource());
 }
 
 TEST_F(StepSourcesTest, ACheckpointThatWasCollectedMeanwhileIsRefused) {
@@ -80,7 +98,7 @@ TEST_F(StepSourcesTest, AJobIsNotDeletedWhileAnotherStartsFromIt) {
   cluster_.EndRank("w0", "job-a", 137);
   const absl::Status status = cluster_.Do(DeleteJob{{"user:ann"}, "job-a"});
   EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
-  EXPECT_THAT(status.message(), HasSubstr("job \"job-b\" starts from its checkpoint"));
+  EXPECT_THAT(status.message(), HasSubstr("job \"job-b\" began from its checkpoint"));
   cluster_.Must(KillJob{{"user:ann"}, "job-b", ""});
   cluster_.EndRank("w0", "job-b", 137);
   cluster_.Must(DeleteJob{{"user:ann"}, "job-a"});

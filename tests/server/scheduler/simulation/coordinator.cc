@@ -75,7 +75,7 @@ void World::Commit() {
     for (const Action& action : taken.result->actions) Deliver(action);
   }
   state_.DropFinished();
-  if (++commits_ % kCommitsAPass == 0) CheckThatNoPassIsMissing();
+  if (++commits_ % kCommitsAPass == 0) CheckThatPassesAreDone();
   unchecked_ += static_cast<int64_t>(batch_.size());
   batch_.clear();
   erased_in_batch_.clear();
@@ -86,15 +86,31 @@ void World::Commit() {
   }
 }
 
-void World::CheckThatNoPassIsMissing() {
-  if (!state_.reservations().empty()) return;  // They are looked after at every tick.
+std::set<std::string> World::StartedByPasses() const {
+  std::set<std::string> started;
+  for (auto taken = batch_.rbegin(); taken != batch_.rend(); ++taken) {
+    if (!std::holds_alternative<SchedulePass>(*taken->event)) break;
+    for (const Mutation& mutation : taken->result->mutations) {
+      const auto* put = std::get_if<PutJob>(&mutation);
+      if (put != nullptr && put->job->state == JobState::kStarting) started.insert(put->job->id);
+    }
+  }
+  return started;
+}
+
+void World::CheckThatPassesAreDone() {
+  const std::set<std::string> started = StartedByPasses();
   const absl::StatusOr<StepResult> pass = Step(state_, SchedulePass{}, now_, options_.step);
   for (const Mutation& mutation : pass->mutations) {
     const auto* put = std::get_if<PutJob>(&mutation);
-    if (put == nullptr || put->job->state != JobState::kStarting) continue;
-    if (state_.FindJob(put->job->id)->state == JobState::kStarting) continue;
-    checker_.Violate("pass missing",
-                     absl::StrCat("a pass that nobody asked for starts job ", put->job->id, ": ", put->job->message));
+    if (put == nullptr) continue;
+    const JobRecord& job = *put->job;
+    const JobState before = state_.FindJob(job.id)->state;
+    if (job.state == JobState::kPausing && before == JobState::kStarting && started.contains(job.id))
+      checker_.Violate("pass", absl::StrCat("the next stops job ", job.id, ", which this one started: ", job.message));
+    // Reservations are looked after at every tick.
+    if (job.state == JobState::kStarting && before != JobState::kStarting && state_.reservations().empty())
+      checker_.Violate("pass", absl::StrCat("one that nobody asked for starts job ", job.id, ": ", job.message));
   }
 }
 

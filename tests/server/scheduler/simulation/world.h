@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <variant>
@@ -131,8 +132,10 @@ class World {
   void Restart(Draws& draws);
   void LoadFinished(const Event& event);
   void LoadFinished(absl::string_view job);
-  // Violates "pass missing" if a pass that nobody asked for would start a job.
-  void CheckThatNoPassIsMissing();
+  // Violates "pass" if one that nobody asked for would start a job, or stop one that the last had just started.
+  void CheckThatPassesAreDone();
+  // Jobs that the passes at the batch's end started.
+  std::set<std::string> StartedByPasses() const;
   void Note(const Mutation& mutation);
   void Deliver(const Action& action);
 
