@@ -28,6 +28,9 @@ SCENARIOS = {
     "schedule, 64 devices": ["schedule"],
     "schedule, 1 device": ["schedule", "--clients", "1", "--live", "5000"],
     "scrape": ["scrape"],
+    "status at 2000/s of 1000 jobs": ["status", "--rate", "2000", "--live", "1000"],
+    "status at 2000/s of 10000 jobs": ["status", "--rate", "2000", "--live", "10000"],
+    "status at 2000/s of 100000 jobs": ["status", "--rate", "2000", "--live", "100000"],
     "restart, 10000 ended and 10000 live jobs": ["restart"],
 }
 

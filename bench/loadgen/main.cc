@@ -93,7 +93,7 @@ int Main(int argc, char** argv) {
   app.add_option("--workers", options.workers, "metrics: fake workers")->check(CLI::Range(1, 500));
   app.add_option("--watchers", options.watchers, "watch: open watches")->check(CLI::Range(1, 100'000));
   app.add_option("--jobs", options.jobs, "restart: ended jobs")->check(CLI::Range(int64_t{0}, int64_t{100'000'000}));
-  app.add_option("--live", options.live, "restart, schedule: queued jobs")
+  app.add_option("--live", options.live, "restart, schedule, status: queued jobs")
       ->check(CLI::Range(int64_t{1}, int64_t{10'000'000}));
   app.add_option("-o,--output", output, "What to print")->check(CLI::IsMember({"text", "json"}));
   try {

@@ -21,7 +21,7 @@ struct ScenarioOptions {
   // metrics: fake workers, with a job each. watch: open watches.
   int workers = 8;
   int watchers = 1000;
-  // restart: ended jobs. restart and schedule: jobs in the queue.
+  // restart: ended jobs. restart, schedule and status: jobs in the queue.
   int64_t jobs = 10'000;
   int64_t live = 10'000;
 };
@@ -34,6 +34,7 @@ absl::StatusOr<nlohmann::ordered_json> RunMetrics(const ScenarioOptions& options
 absl::StatusOr<nlohmann::ordered_json> RunWatch(const ScenarioOptions& options, ServerUnderTest& server);
 absl::StatusOr<nlohmann::ordered_json> RunSchedule(const ScenarioOptions& options, ServerUnderTest& server);
 absl::StatusOr<nlohmann::ordered_json> RunRestart(const ScenarioOptions& options, ServerUnderTest& server);
+absl::StatusOr<nlohmann::ordered_json> RunStatus(const ScenarioOptions& options, ServerUnderTest& server);
 absl::StatusOr<nlohmann::ordered_json> RunScrape(const ScenarioOptions& options, ServerUnderTest& server);
 
 struct NamedScenario {
@@ -49,6 +50,7 @@ inline constexpr NamedScenario kScenarios[] = {
     {"watch", "events that watches of all jobs get, a second, and their lag", RunWatch},
     {"schedule", "idle time of a device between two jobs; a gang of 64 ranks", RunSchedule},
     {"restart", "SIGKILL to serving, memory a job, acknowledged jobs that are lost", RunRestart},
+    {"status", "GetJob calls, each of another of the jobs in the queue, a second", RunStatus},
     {"scrape", "GET /metrics with 10,000 series, and what it adds to a submit", RunScrape},
 };
 

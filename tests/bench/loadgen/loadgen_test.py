@@ -62,6 +62,9 @@ class LoadgenTest(unittest.TestCase):
         self.assertGreater(measured["acknowledged_before_kill"], 0)
         self.assertEqual(measured["lost_acks"], 0)
 
+    def test_status(self):
+        self.assertEqual(self.measure("status", "--live", 300)["live_jobs"], 300)
+
     def test_scrape_has_ten_thousand_series(self):
         self.assertGreater(self.measure("scrape")["series"], 10_000)
 
