@@ -1,10 +1,12 @@
 #include "server/scheduler/capacity.h"
 
 #include <algorithm>
+#include <iterator>
 #include <memory>
 
 #include "absl/strings/str_cat.h"
 #include "server/scheduler/decisions.h"
+#include "server/scheduler/shares.h"
 
 namespace p2::scheduler {
 
@@ -105,9 +107,9 @@ class EndingsOf {
 std::vector<const JobRecord*> HoldersOf(const Draft& draft, const std::vector<SlotIndex::ClassId>& classes) {
   const HoldsSlotOf holds_slot(draft.base().slots(), classes);
   std::vector<const JobRecord*> holders;
-  holders.reserve(draft.base().holding_jobs().size());
-  for (const auto& [id, base] : draft.base().holding_jobs()) {
-    const JobRecord* job = draft.Now(base);
+  holders.reserve(draft.base().holders().size());
+  for (const auto& [id, holder] : draft.base().holders()) {
+    const JobRecord* job = draft.Now(holder.job);
     const Attempt* attempt = job->live_attempt();
     if (attempt != nullptr && holds_slot(*attempt)) holders.push_back(job);
   }
@@ -138,14 +140,6 @@ std::array<std::string, 2> AccountsOf(const JobRecord& job) {
   return {absl::StrCat("projects/", job.details->project), absl::StrCat("users/", job.details->owner)};
 }
 
-double PreemptionPrice(const JobRecord& job, const Draft& draft) {
-  const std::vector<CheckpointPtr> good = ResumeCandidates(draft, job.id);
-  const int64_t saved = good.empty() ? 0 : good.front()->images_seen;
-  const int devices = static_cast<int>(HeldRanks(job).size());
-  const double restart = absl::ToDoubleSeconds(draft.options().restart_cost) * job.device_rate * devices;
-  return (static_cast<double>(std::max<int64_t>(0, job.progress.images_seen - saved)) + restart) * devices;
-}
-
 namespace {
 
 // `held` more than its quota for certain, `less` of them already counted out.
@@ -159,11 +153,10 @@ bool HoldsBorrowed(const ClusterState& state, const JobRecord& job, const std::m
   return false;
 }
 
-bool MayBePreempted(const JobRecord& job, const Draft& draft) {
-  if (job.state != JobState::kRunning && job.state != JobState::kStarting) return false;
-  if (job.live_attempt()->stop_mode != StopMode::kNone || !job.needs->preemptible) return false;
-  const bool within_window = draft.now().mono - job.churn_since_mono < draft.options().churn_window;
-  return !within_window || job.churn < draft.options().churn_limit;
+bool MayBePreempted(const Holder& holder, const Draft& draft) {
+  if (!holder.preemptible || holder.stopping) return false;
+  const bool within_window = draft.now().mono - holder.churn_since_mono < draft.options().churn_window;
+  return !within_window || holder.churn < draft.options().churn_limit;
 }
 
 }  // namespace
@@ -183,25 +176,39 @@ std::optional<Preemption> FindVictims(const Draft& draft, const JobRecord& job, 
   std::vector<Victim> candidates;
   FreeSlots then = free;
   absl::Time start = draft.now().mono;
-  for (const JobRecord* holder : HoldersOf(draft, suitable.classes())) {
-    if (holder->live_attempt()->stop_mode != StopMode::kNone) {
-      then.Give(HeldRanks(*holder));  // On its way out already.
-      start = std::max(start, PredictedEnd(*holder, draft.now().mono));
-    } else if (MayBePreempted(*holder, draft) &&
-               (holder->priority < job.priority ||
-                (within_quota && holder->priority == job.priority && HoldsBorrowed(state, *holder, {})))) {
-      candidates.push_back({PreemptionPrice(*holder, draft), holder});
+  const HoldsSlotOf holds_slot(state.slots(), suitable.classes());
+  const bool may_reclaim = within_quota && !state.quotas().empty();
+  for (const auto& [id, base] : state.holders()) {
+    const bool is_changed = draft.IsChanged(base.job);
+    const bool comes_first = base.priority > job.priority || (base.priority == job.priority && !may_reclaim);
+    if (!is_changed && !base.stopping && comes_first) continue;
+    const JobRecord& record = *draft.Now(base.job);
+    if (record.live_attempt() == nullptr) continue;
+    const Holder holder = is_changed ? Holder::Of(record, draft.CheckpointsOf(id)) : base;
+    if (holder.stopping) {
+      if (!holds_slot(*record.live_attempt())) continue;
+      then.Give(HeldRanks(record));
+      start = std::max(start, PredictedEnd(record, draft.now().mono));
+    } else if (MayBePreempted(holder, draft) &&
+               (holder.priority < job.priority ||
+                (may_reclaim && holder.priority == job.priority && HoldsBorrowed(state, record, {}))) &&
+               holds_slot(*record.live_attempt())) {
+      candidates.push_back({holder.Price(draft.options().restart_cost), &record});
     }
   }
   if (then.Place(least, least, suitable.classes()).has_value()) return std::nullopt;
-  std::sort(candidates.begin(), candidates.end(), [](const Victim& a, const Victim& b) {
-    return std::tie(a.price, a.job->id) < std::tie(b.price, b.job->id);
-  });
+  // The cheapest stands in front; few of many are needed.
+  const auto dearer = [](const Victim& a, const Victim& b) {
+    return std::tie(b.price, b.job->id) < std::tie(a.price, a.job->id);
+  };
+  std::make_heap(candidates.begin(), candidates.end(), dearer);
   std::vector<const JobRecord*> chosen;
   std::map<std::string, int> reclaimed;
   std::optional<std::vector<RankPlacement>> ranks;
   FreeSlots with_all = then;
-  for (const Victim& victim : candidates) {
+  for (auto end = candidates.end(); end != candidates.begin(); --end) {
+    std::pop_heap(candidates.begin(), end, dearer);
+    const Victim& victim = *std::prev(end);
     if (victim.job->priority >= job.priority && !HoldsBorrowed(state, *victim.job, reclaimed)) continue;
     const std::vector<RankPlacement> held = HeldRanks(*victim.job);
     with_all.Give(held);

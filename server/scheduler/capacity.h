@@ -51,8 +51,6 @@ struct Preemption {
 };
 std::optional<Preemption> FindVictims(const Draft& draft, const JobRecord& job, const Suitable& suitable,
                                       const FreeSlots& free);
-// Images that stopping the job would lose or cost: those since its last checkpoint, on each device, and its restart.
-double PreemptionPrice(const JobRecord& job, const Draft& draft);
 
 // The accounts that a job counts for: `projects/{project}` and `users/{owner}`.
 std::array<std::string, 2> AccountsOf(const JobRecord& job);

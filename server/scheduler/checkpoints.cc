@@ -55,8 +55,9 @@ void RefreshLatest(Draft& draft, absl::string_view id) {
 
 std::vector<CheckpointPtr> ResumeCandidates(const Draft& draft, absl::string_view job) {
   std::vector<CheckpointPtr> good;
-  for (const auto& [key, checkpoint] : draft.CheckpointsOf(job)) {
-    if (checkpoint->state == CheckpointState::kCommitted) good.insert(good.begin(), checkpoint);
+  const ClusterState::Checkpoints& all = draft.CheckpointsOf(job);
+  for (auto it = all.rbegin(); it != all.rend(); ++it) {
+    if (it->second->state == CheckpointState::kCommitted) good.push_back(it->second);
   }
   return good;
 }

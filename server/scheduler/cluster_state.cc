@@ -42,62 +42,65 @@ bool IsDurable(const Mutation& mutation) {
 }
 
 void ClusterState::Apply(const Mutation& mutation) {
-  std::visit(
-      Overloaded{
-          [&](const PutJob& put) { PutJobRecord(put.job); },
-          [&](const EraseJob& erase) {
-            finished_jobs_.Erase(erase.job);
-            checkpoints_.erase(erase.job);
-          },
-          [&](const PutWorker& put) { PutWorkerRecord(put.worker); },
-          [&](const PutQueue& put) {
-            queues_[put.queue->id] = put.queue;
-            ++queue_changes_;
-          },
-          [&](const EraseQueue& erase) {
-            queues_.erase(erase.queue);
-            ++queue_changes_;
-          },
-          [&](const PutShare& put) { shares_[put.share.id] = put.share; },
-          [&](const PutQuota& put) { quotas_[put.quota.id] = put.quota; },
-          [&](const EraseQuota& erase) { quotas_.erase(erase.id); },
-          [&](const PutReservation& put) { reservations_[put.reservation.job] = put.reservation; },
-          [&](const EraseReservation& erase) { reservations_.erase(erase.job); },
-          [&](const SetPassDue& set) { pass_need_ = set.need; },
-          [&](const PutPassMemo& put) { pass_memo_ = put.memo; },
-          [&](const PutDataset& put) { datasets_[put.dataset->id] = put.dataset; },
-          [&](const PutCheckpoint& put) { checkpoints_[put.checkpoint->job][KeyOf(*put.checkpoint)] = put.checkpoint; },
-          [&](const EraseCheckpoint& erase) {
-            auto of_job = checkpoints_.find(erase.job);
-            if (of_job == checkpoints_.end()) return;
-            std::erase_if(of_job->second, [&](const auto& entry) { return entry.second->id == erase.checkpoint; });
-            if (of_job->second.empty()) checkpoints_.erase(of_job);
-          },
-          [&](const PutDeletion& put) {
-            deletions_[{put.deletion.root_id, put.deletion.path}] = put.deletion;
-          },
-          [&](const EraseDeletion& erase) {
-            deletions_.erase({erase.root_id, erase.path});
-          },
-          [&](const SetSpoolAck& ack) {
-            auto worker = std::make_shared<WorkerRecord>(*workers_.at(ack.worker));
-            worker->spool_acked = ack.sequence;
-            workers_[ack.worker] = std::move(worker);
-          },
-          [&](const SetCounters& set) {
-            counters_ = {set.job_revision, set.event_revision, set.create_order};
-          },
-          [&](const SetDiskFull& set) {
-            disk_full_ = set.full;
-            disk_message_ = set.message;
-          },
-          [](const PutSpec&) {},
-          [](const PutArtifact&) {},
-          [](const AppendEvent&) {},
-          [](const PutRequest&) {},
-          [](const AppendMetrics&) {},
-          [](const SupersedeMetrics&) {}},
-      mutation);
+  std::visit(Overloaded{[&](const PutJob& put) { PutJobRecord(put.job); },
+                        [&](const EraseJob& erase) {
+                          finished_jobs_.Erase(erase.job);
+                          checkpoints_.erase(erase.job);
+                        },
+                        [&](const PutWorker& put) { PutWorkerRecord(put.worker); },
+                        [&](const PutQueue& put) {
+                          queues_[put.queue->id] = put.queue;
+                          ++queue_changes_;
+                        },
+                        [&](const EraseQueue& erase) {
+                          queues_.erase(erase.queue);
+                          ++queue_changes_;
+                        },
+                        [&](const PutShare& put) { shares_[put.share.id] = put.share; },
+                        [&](const PutQuota& put) { quotas_[put.quota.id] = put.quota; },
+                        [&](const EraseQuota& erase) { quotas_.erase(erase.id); },
+                        [&](const PutReservation& put) { reservations_[put.reservation.job] = put.reservation; },
+                        [&](const EraseReservation& erase) { reservations_.erase(erase.job); },
+                        [&](const SetPassDue& set) { pass_need_ = set.need; },
+                        [&](const PutPassMemo& put) { pass_memo_ = put.memo; },
+                        [&](const PutDataset& put) { datasets_[put.dataset->id] = put.dataset; },
+                        [&](const PutCheckpoint& put) {
+                          checkpoints_[put.checkpoint->job][KeyOf(*put.checkpoint)] = put.checkpoint;
+                          Reprice(put.checkpoint->job);
+                        },
+                        [&](const EraseCheckpoint& erase) {
+                          auto of_job = checkpoints_.find(erase.job);
+                          if (of_job == checkpoints_.end()) return;
+                          std::erase_if(of_job->second,
+                                        [&](const auto& entry) { return entry.second->id == erase.checkpoint; });
+                          if (of_job->second.empty()) checkpoints_.erase(of_job);
+                          Reprice(erase.job);
+                        },
+                        [&](const PutDeletion& put) {
+                          deletions_[{put.deletion.root_id, put.deletion.path}] = put.deletion;
+                        },
+                        [&](const EraseDeletion& erase) {
+                          deletions_.erase({erase.root_id, erase.path});
+                        },
+                        [&](const SetSpoolAck& ack) {
+                          auto worker = std::make_shared<WorkerRecord>(*workers_.at(ack.worker));
+                          worker->spool_acked = ack.sequence;
+                          workers_[ack.worker] = std::move(worker);
+                        },
+                        [&](const SetCounters& set) {
+                          counters_ = {set.job_revision, set.event_revision, set.create_order};
+                        },
+                        [&](const SetDiskFull& set) {
+                          disk_full_ = set.full;
+                          disk_message_ = set.message;
+                        },
+                        [](const PutSpec&) {},
+                        [](const PutArtifact&) {},
+                        [](const AppendEvent&) {},
+                        [](const PutRequest&) {},
+                        [](const AppendMetrics&) {},
+                        [](const SupersedeMetrics&) {}},
+             mutation);
 }
 
 namespace {
@@ -142,7 +145,7 @@ void ClusterState::PutJobRecord(const JobPtr& job) {
     if (RunAlike(*old, *job)) {
       endings_.erase(Ending::Of(old));
       endings_.insert(Ending::Of(job));
-      holding_jobs_.find(job->id)->second = job;
+      PutHolder(job);
       live_jobs_.Put(job);
       return;
     }
@@ -202,6 +205,16 @@ int ClusterState::CountOf(const Counts& counts, absl::string_view account) {
   return it == counts.end() ? 0 : it->second;
 }
 
+void ClusterState::PutHolder(const JobPtr& job) {
+  Holder& holder = holders_[job->id];
+  holder = Holder::Of(*job, CheckpointsOf(job->id));
+  holder.job = job;
+}
+
+void ClusterState::Reprice(const std::string& job) {
+  if (const auto holder = holders_.find(job); holder != holders_.end()) PutHolder(JobPtr(holder->second.job));
+}
+
 void ClusterState::Index(const JobPtr& record, bool add) {
   const JobRecord& job = *record;
   const auto enter = [&](std::set<std::string>& ids) {
@@ -215,10 +228,10 @@ void ClusterState::Index(const JobPtr& record, bool add) {
     for (const Member& member : attempt->members) enter(jobs_on_[member.worker]);
     Count(held_by_, job, (add ? 1 : -1) * HeldDevices(job));
     if (add) {
-      holding_jobs_[job.id] = record;
+      PutHolder(record);
       endings_.insert(Ending::Of(record));
     } else {
-      holding_jobs_.erase(job.id);
+      holders_.erase(job.id);
       endings_.erase(Ending::Of(record));
     }
     if ((held_priorities_[job.priority] += add ? 1 : -1) == 0) held_priorities_.erase(job.priority);

@@ -13,6 +13,7 @@
 #include "absl/strings/string_view.h"
 #include "server/scheduler/action.h"
 #include "server/scheduler/ending.h"
+#include "server/scheduler/holder.h"
 #include "server/scheduler/job_table.h"
 #include "server/scheduler/job_values.h"
 #include "server/scheduler/queue_index.h"
@@ -34,15 +35,14 @@ std::tuple<int64_t, int64_t, std::string> KeyOf(const CheckpointRecord& checkpoi
 // decides.
 class ClusterState {
  public:
-  using Jobs = absl::btree_map<std::string, JobPtr, std::less<>>;
+  using Holders = absl::btree_map<std::string, Holder, std::less<>>;
   using Workers = std::map<std::string, WorkerPtr, std::less<>>;
   using Datasets = std::map<std::string, DatasetPtr, std::less<>>;
   using Queues = std::map<std::string, QueuePtr, std::less<>>;
   using Shares = std::map<std::string, ShareRecord, std::less<>>;
   using Quotas = std::map<std::string, QuotaRecord, std::less<>>;
   using Reservations = std::map<std::string, Reservation, std::less<>>;  // By job.
-  // Of one job by (images seen, epoch, ID): oldest first.
-  using Checkpoints = std::map<std::tuple<int64_t, int64_t, std::string>, CheckpointPtr>;
+  using Checkpoints = scheduler::Checkpoints;
   // By (root ID, path).
   using Deletions = std::map<std::pair<std::string, std::string>, Deletion>;
 
@@ -72,7 +72,7 @@ class ClusterState {
   const std::set<std::string>& starting_jobs() const { return starting_jobs_; }
   const std::set<std::string>& growing_jobs() const { return growing_jobs_; }
   // Jobs with a live attempt, by ID and as they are expected to end, and how many of them have a priority.
-  const Jobs& holding_jobs() const { return holding_jobs_; }
+  const Holders& holders() const { return holders_; }
   const Endings& endings() const { return endings_; }
   const std::map<int, int>& held_priorities() const { return held_priorities_; }
   // Of the live jobs.
@@ -110,6 +110,9 @@ class ClusterState {
 
   void PutJobRecord(const JobPtr& job);
   void PutWorkerRecord(const WorkerPtr& worker);
+  void PutHolder(const JobPtr& job);
+  // Its newest checkpoint may be another one now.
+  void Reprice(const std::string& job);
   // Enters the job into, or takes it out of, everything that is derived from live jobs.
   void Index(const JobPtr& job, bool add);
   void Count(Counts& counts, const JobRecord& job, int by);
@@ -134,7 +137,7 @@ class ClusterState {
   // Derived from live_jobs_ and workers_.
   std::map<std::string, std::set<std::string>, std::less<>> jobs_on_, readers_of_, broke_on_;
   std::set<std::string> starting_jobs_, growing_jobs_;
-  Jobs holding_jobs_;
+  Holders holders_;
   Endings endings_;
   std::map<int, int> held_priorities_;
   JobValues job_values_;

@@ -43,9 +43,14 @@ const WorkerRecord* Draft::Worker(absl::string_view id) const {
   return state_.FindWorker(id).get();
 }
 
-JobRecord& Draft::EditJob(absl::string_view id) { return WorkingCopy(jobs_, id, state_.FindJob(id), true); }
-JobRecord& Draft::TouchJob(const JobPtr& base) { return WorkingCopy(jobs_, base->id, base, false); }
-JobRecord& Draft::TouchJob(absl::string_view id) { return WorkingCopy(jobs_, id, state_.FindJob(id), false); }
+JobRecord& Draft::ChangeJob(absl::string_view id, const JobPtr& base, bool durable) {
+  if (base != nullptr) changed_bases_.insert(base.get());
+  return WorkingCopy(jobs_, id, base, durable);
+}
+
+JobRecord& Draft::EditJob(absl::string_view id) { return ChangeJob(id, state_.FindJob(id), true); }
+JobRecord& Draft::TouchJob(const JobPtr& base) { return ChangeJob(base->id, base, false); }
+JobRecord& Draft::TouchJob(absl::string_view id) { return ChangeJob(id, state_.FindJob(id), false); }
 WorkerRecord& Draft::EditWorker(absl::string_view id) { return WorkingCopy(workers_, id, state_.FindWorker(id), true); }
 WorkerRecord& Draft::TouchWorker(absl::string_view id) {
   return WorkingCopy(workers_, id, state_.FindWorker(id), false);
@@ -114,16 +119,15 @@ std::vector<const JobRecord*> Draft::JobsOn(absl::string_view worker) const {
   return jobs;
 }
 
-ClusterState::Checkpoints Draft::CheckpointsOf(absl::string_view job) const {
-  ClusterState::Checkpoints all = state_.CheckpointsOf(job);
-  if (auto it = checkpoints_.find(job); it != checkpoints_.end()) {
-    for (const auto& [key, checkpoint] : it->second) all[key] = checkpoint;
-  }
-  return all;
+const ClusterState::Checkpoints& Draft::CheckpointsOf(absl::string_view job) const {
+  const auto it = checkpoints_.find(job);
+  return it == checkpoints_.end() ? state_.CheckpointsOf(job) : it->second;
 }
 
 void Draft::PutCheckpoint(CheckpointRecord checkpoint) {
-  CheckpointPtr& slot = checkpoints_[checkpoint.job][KeyOf(checkpoint)];
+  const auto [it, added] = checkpoints_.try_emplace(checkpoint.job);
+  if (added) it->second = state_.CheckpointsOf(checkpoint.job);
+  CheckpointPtr& slot = it->second[KeyOf(checkpoint)];
   slot = std::make_shared<const CheckpointRecord>(std::move(checkpoint));
 }
 
@@ -168,7 +172,12 @@ StepResult Draft::Finish() && {
     result_.mutations.push_back(PutWorker{std::move(changed.record), changed.durable});
   }
   for (const auto& [job, of_job] : checkpoints_) {
-    for (const auto& [key, checkpoint] : of_job) result_.mutations.push_back(scheduler::PutCheckpoint{checkpoint});
+    const ClusterState::Checkpoints& before = state_.CheckpointsOf(job);
+    for (const auto& [key, checkpoint] : of_job) {
+      const auto was = before.find(key);
+      if (was == before.end() || was->second != checkpoint)
+        result_.mutations.push_back(scheduler::PutCheckpoint{checkpoint});
+    }
   }
   for (Mutation& other : others_) result_.mutations.push_back(std::move(other));
   for (const std::string& id : erased_jobs_) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/container/btree_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/string_view.h"
 #include "server/scheduler/step.h"
 
@@ -34,10 +35,11 @@ class Draft {
   const JobRecord* Job(absl::string_view id) const;
   // The same of a record of base(), without looking for it there.
   const JobRecord* Now(const JobPtr& base) const {
-    if (jobs_.empty()) return base.get();
+    if (!IsChanged(base)) return base.get();
     const auto it = jobs_.find(base->id);
     return it == jobs_.end() ? base.get() : it->second.record.get();
   }
+  bool IsChanged(const JobPtr& base) const { return changed_bases_.contains(base.get()); }
   JobRecord& TouchJob(const JobPtr& base);
   const WorkerRecord* Worker(absl::string_view id) const;
   // REQUIRES: the record exists. Edit: a durable change; Touch: one of volatile members only.
@@ -60,7 +62,7 @@ class Draft {
   // Live jobs whose live attempt names the worker.
   std::vector<const JobRecord*> JobsOn(absl::string_view worker) const;
 
-  ClusterState::Checkpoints CheckpointsOf(absl::string_view job) const;
+  const ClusterState::Checkpoints& CheckpointsOf(absl::string_view job) const;
   void PutCheckpoint(CheckpointRecord checkpoint);
 
   // Other mutations, written in this order after the records above.
@@ -91,10 +93,13 @@ class Draft {
   const Moment now_;
   const StepOptions& options_;
   Counters counters_;
+  JobRecord& ChangeJob(absl::string_view id, const JobPtr& base, bool durable);
+
   ChangedJobs jobs_;
+  absl::flat_hash_set<const JobRecord*> changed_bases_;  // Records of base() in whose place stands one of jobs_.
   std::map<std::string, Changed<WorkerRecord>, std::less<>> workers_;
   std::vector<std::string> erased_jobs_;
-  std::map<std::string, ClusterState::Checkpoints, std::less<>> checkpoints_;
+  std::map<std::string, ClusterState::Checkpoints, std::less<>> checkpoints_;  // All of a job of which one changed.
   std::vector<Mutation> others_;
   std::vector<EventRecord> events_;
   std::map<std::string, int, std::less<>> added_by_;

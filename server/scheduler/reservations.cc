@@ -238,7 +238,7 @@ void SchedulingPass::Reserve(const JobRecord& job, const Suitable& suitable) {
 }
 
 void SchedulingPass::Preempt(const std::string& id, const JobRecord& by) {
-  const double price = PreemptionPrice(*draft_.Job(id), draft_);
+  const double price = Holder::Of(*draft_.Job(id), draft_.CheckpointsOf(id)).Price(draft_.options().restart_cost);
   JobRecord& victim = draft_.EditJob(id);
   if (now() - victim.churn_since_mono >= draft_.options().churn_window) {
     victim.churn = 0;

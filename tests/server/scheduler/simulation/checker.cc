@@ -184,6 +184,7 @@ void Checker::CheckWhole(const ClusterState& state, const FakeStore& store) {
   for (const JobPtr& job : live) CheckJobWhole(*job, state, store);
   for (const auto& [id, worker] : state.workers()) CheckWorkerWhole(*worker, state, store);
   CountsComeFromLeases(state, store);
+  HoldersAreOfNow(state);
   if (!state.pass_due()) ALineWaitsForOneReason(state);
   for (const JobPtr& job : live) I12StartsAsPredicted(*job);
   if (state.live_jobs().size() != store.live_jobs()) Violate("store", "the store holds other live jobs");

@@ -92,6 +92,7 @@ class Checker {
   void SpoolTakenInOrder(const SetSpoolAck& ack);
   void GoodCheckpointsAreKept(const JobBook& book, const CheckpointRecord& deleting);
   void WaitingHasAReason(const JobRecord& job);
+  void HoldersAreOfNow(const ClusterState& state);
   void ALineWaitsForOneReason(const ClusterState& state);
   void CountsComeFromLeases(const ClusterState& state, const FakeStore& store);
 

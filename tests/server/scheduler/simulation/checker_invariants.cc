@@ -507,6 +507,21 @@ void Checker::CountDevices(const JobRecord* before, const JobRecord* after) {
   held_by_[absl::StrCat("projects/", after->details->project)] += more;
 }
 
+// What is known of jobs that hold devices is what their records and checkpoints say.
+void Checker::HoldersAreOfNow(const ClusterState& state) {
+  size_t holders = 0;
+  state.live_jobs().ForEach([&](const JobPtr& job) {
+    if (job->live_attempt() == nullptr) return;
+    ++holders;
+    Holder expected = Holder::Of(*job, state.CheckpointsOf(job->id));
+    expected.job = job;
+    const auto holder = state.holders().find(job->id);
+    if (holder == state.holders().end() || !(holder->second == expected))
+      Violate("holders", absl::StrCat("what is known of ", job->id, " is not what it is"));
+  });
+  if (holders != state.holders().size()) Violate("holders", "jobs are counted that hold nothing");
+}
+
 // Jobs of one owner, priority and shape wait for the same, and are told so.
 void Checker::ALineWaitsForOneReason(const ClusterState& state) {
   for (const auto& [priority, projects] : state.queue().ready()) {

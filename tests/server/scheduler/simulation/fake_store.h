@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/container/btree_map.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/string_view.h"
 #include "server/scheduler/cluster_state.h"
@@ -38,7 +39,7 @@ class FakeStore {
   size_t workers() const { return workers_.size(); }
 
  private:
-  ClusterState::Jobs live_;
+  absl::btree_map<std::string, JobPtr, std::less<>> live_;
   absl::flat_hash_map<std::string, JobPtr> ended_;
   absl::flat_hash_map<std::string, ClusterState::Checkpoints> checkpoints_;  // By job.
   absl::flat_hash_map<std::string, WorkerPtr> workers_;
