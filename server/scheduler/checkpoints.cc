@@ -12,21 +12,24 @@
 namespace p2::scheduler {
 namespace {
 
-// Sends the deletion to the first worker that is connected and sees the root; without one it waits.
-void SendDeletion(Draft& draft, Deletion deletion) {
-  for (const auto& [id, worker] : draft.base().workers()) {
-    if (worker->session == 0 || worker->state == WorkerState::kLost || !SeesRoot(*worker, "", deletion.root_id))
-      continue;
-    draft.Act(DeletePath{id, deletion.root_id, deletion.path});
-    return;
-  }
+void Ask(Draft& draft, Deletion deletion, const std::string& worker, bool durable) {
+  if (!worker.empty()) draft.Act(DeletePath{worker, deletion.root_id, deletion.path});
+  deletion.asked = worker;
+  deletion.retry_mono = draft.now().mono + draft.options().delete_retry;
+  draft.Mutate(PutDeletion{std::move(deletion), durable});
 }
 
-// Registers the deletion and sends it; `retry_mono` is set here.
-void DeletePathOf(Draft& draft, Deletion deletion) {
-  deletion.retry_mono = draft.now().mono + draft.options().delete_retry;
-  draft.Mutate(PutDeletion{deletion});
-  SendDeletion(draft, std::move(deletion));
+// Asks the next worker that is connected and sees the root, behind the one that was asked before: that may have failed.
+// Without one it waits.
+void AskNext(Draft& draft, const Deletion& deletion, bool durable) {
+  const auto& workers = draft.base().workers();
+  const auto can = [&](const auto& entry) {
+    const WorkerRecord& worker = *entry.second;
+    return worker.session != 0 && worker.state != WorkerState::kLost && SeesRoot(worker, "", deletion.root_id);
+  };
+  auto next = std::find_if(workers.upper_bound(deletion.asked), workers.end(), can);
+  if (next == workers.end()) next = std::find_if(workers.begin(), workers.end(), can);
+  Ask(draft, deletion, next == workers.end() ? "" : next->first, durable);
 }
 
 void BeginDelete(Draft& draft, const CheckpointRecord& checkpoint) {
@@ -115,12 +118,12 @@ void Collect(Draft& draft, absl::string_view id) {
 }
 
 void Delete(Draft& draft, const CheckpointRecord& checkpoint) {
-  DeletePathOf(draft, {checkpoint.root_id, checkpoint.path, checkpoint.job, checkpoint.id});
+  AskNext(draft, {checkpoint.root_id, checkpoint.path, checkpoint.job, checkpoint.id}, /*durable=*/true);
 }
 
 void DeleteRunFiles(Draft& draft, const JobRecord& job) {
   const auto remove = [&](std::string path) {
-    DeletePathOf(draft, {job.needs->checkpoint_root_id, std::move(path), job.id, ""});
+    AskNext(draft, {job.needs->checkpoint_root_id, std::move(path), job.id, ""}, /*durable=*/true);
   };
   if (job.needs->writes_output) return remove(JobOutput(job.id));
   for (const char* name : {kSnapshotsDirectory, kProgressFile, kTensorboardDirectory})
@@ -129,11 +132,15 @@ void DeleteRunFiles(Draft& draft, const JobRecord& job) {
 
 void RetryDeletions(Draft& draft) {
   for (const auto& [key, deletion] : draft.base().deletions()) {
-    if (deletion.retry_mono > draft.now().mono) continue;
-    Deletion again = deletion;
-    again.retry_mono = draft.now().mono + draft.options().delete_retry;
-    draft.Mutate(PutDeletion{again, /*durable=*/false});
-    SendDeletion(draft, std::move(again));
+    if (deletion.retry_mono <= draft.now().mono) AskNext(draft, deletion, /*durable=*/false);
+  }
+}
+
+void AskForDeletions(Draft& draft, const WorkerRecord& worker) {
+  for (const auto& [key, deletion] : draft.base().deletions()) {
+    if (!SeesRoot(worker, "", deletion.root_id)) continue;
+    const WorkerRecord* other = deletion.asked == worker.id ? nullptr : draft.Worker(deletion.asked);
+    if (other == nullptr || other->session == 0) Ask(draft, deletion, worker.id, /*durable=*/false);
   }
 }
 

@@ -110,6 +110,8 @@ void Delete(Draft& draft, const CheckpointRecord& checkpoint);
 void DeleteRunFiles(Draft& draft, const JobRecord& job);
 // Sends deletions that are due.
 void RetryDeletions(Draft& draft);
+// A worker has connected: it gets those that nobody who is connected has been asked for.
+void AskForDeletions(Draft& draft, const WorkerRecord& worker);
 absl::Status Handle(Draft& draft, const DeleteDone& event);
 
 // --- schedule.cc ---

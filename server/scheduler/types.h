@@ -369,7 +369,8 @@ struct Deletion {
   std::string root_id, path;
   // The checkpoint's record, deleted once the bytes are gone; no checkpoint: something else of the job.
   std::string job, checkpoint;
-  absl::Time retry_mono = absl::InfinitePast();  // Volatile.
+  std::string asked;                             // Volatile. The worker that is to do it; empty: none can, as yet.
+  absl::Time retry_mono = absl::InfinitePast();  // Volatile. When it is asked again.
   bool operator==(const Deletion&) const = default;
 };
 

@@ -200,9 +200,7 @@ absl::Status Handle(Draft& draft, const WorkerConnected& event) {
     RemindMember(draft, job_id, id, running != nullptr, running != nullptr && running->prepared);
   }
   if (caught_up) EndMissing(draft, id);
-  for (const auto& [key, deletion] : draft.base().deletions()) {
-    if (SeesRoot(event.hello, "", deletion.root_id)) draft.Act(DeletePath{id, deletion.root_id, deletion.path});
-  }
+  AskForDeletions(draft, event.hello);
   draft.RequestPass(PassNeed::kIfDevicesSuit);
   return absl::OkStatus();
 }

@@ -8,6 +8,7 @@ using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 using ::testing::SizeIs;
 
 CommandInfo By(const std::string& request_id = "", const std::string& payload = "") {
@@ -168,7 +169,7 @@ TEST_F(StepCommandsTest, DeleteOfAJobThatNeverStartedTouchesNoFile) {
   EXPECT_THAT(cluster_.ActionsOf<DeletePath>(), IsEmpty());
 }
 
-TEST_F(StepCommandsTest, ADeletionIsTriedAgainLaterAndWhenAWorkerConnects) {
+TEST_F(StepCommandsTest, ADeletionThatFailedIsTriedAgainLaterByAnother) {
   cluster_.Commit("w0", "job-a", 100);
   cluster_.Must(KillJob{By(), "job-a", ""});
   cluster_.EndRank("w0", "job-a", 137);
@@ -179,7 +180,30 @@ TEST_F(StepCommandsTest, ADeletionIsTriedAgainLaterAndWhenAWorkerConnects) {
   cluster_.Must(Tick{});
   EXPECT_THAT(cluster_.ActionsOf<DeletePath>(), Contains(DeletePath{"w0", "root-data", "job-a/ckpt-100"}));
   cluster_.Must(cluster_.Hello("w1", Cluster::Slots("cpu", 1)));
+  EXPECT_THAT(cluster_.ActionsOf<DeletePath>(), IsEmpty()) << "w0 is at it";
+  cluster_.Must(DeleteDone{"w0", "root-data", "job-a/ckpt-100", "permission denied"});
+  cluster_.Wait(cluster_.options.delete_retry);
+  cluster_.Must(Heartbeat{"w0", 1, {}, {{"data", "root-data"}}});
+  cluster_.Must(Tick{});
   EXPECT_THAT(cluster_.ActionsOf<DeletePath>(), Contains(DeletePath{"w1", "root-data", "job-a/ckpt-100"}));
+}
+
+TEST_F(StepCommandsTest, ADeletionWhoseWorkerIsGoneIsGivenToTheNextThatConnects) {
+  cluster_.Commit("w0", "job-a", 100);
+  cluster_.Must(KillJob{By(), "job-a", ""});
+  cluster_.EndRank("w0", "job-a", 137);
+  cluster_.Must(DeleteJob{By(), "job-a"});
+  const DeletePath on_w0{"w0", "root-data", "job-a/ckpt-100"}, on_w1{"w1", "root-data", "job-a/ckpt-100"};
+  cluster_.Must(WorkerDisconnected{"w0", cluster_.Worker("w0").session});
+  cluster_.Must(cluster_.Hello("w1", Cluster::Slots("cpu", 1)));
+  EXPECT_THAT(cluster_.ActionsOf<DeletePath>(), Contains(on_w1));
+  cluster_.Must(cluster_.Hello("w0", Cluster::Slots("cpu", 1)));
+  EXPECT_THAT(cluster_.ActionsOf<DeletePath>(), IsEmpty());
+  // The same worker is told again: its stream may have lost it.
+  cluster_.Must(WorkerDisconnected{"w1", cluster_.Worker("w1").session});
+  cluster_.Must(cluster_.Hello("w1", Cluster::Slots("cpu", 1)));
+  EXPECT_THAT(cluster_.ActionsOf<DeletePath>(), Contains(on_w1));
+  EXPECT_THAT(cluster_.ActionsOf<DeletePath>(), Not(Contains(on_w0)));
 }
 
 TEST_F(StepCommandsTest, ACordonedWorkerTakesNoNewGangAndKeepsWhatRuns) {
