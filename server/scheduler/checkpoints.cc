@@ -14,20 +14,25 @@ namespace {
 
 void Ask(Draft& draft, Deletion deletion, const std::string& worker, bool durable) {
   if (!worker.empty()) draft.Act(DeletePath{worker, deletion.root_id, deletion.path});
+  if (!worker.empty()) draft.set_last_asked(worker);
   deletion.asked = worker;
   deletion.retry_mono = draft.now().mono + draft.options().delete_retry;
   draft.Mutate(PutDeletion{std::move(deletion), durable});
 }
 
-// Asks the next worker that is connected and sees the root, behind the one that was asked before: that may have failed.
-// Without one it waits.
+// How many a worker that connects is asked for at once; what is left is shared out as it is due again.
+constexpr int kMostAtConnect = 100;
+
+// Asks the next worker that is connected and sees the root, in turn behind the one that was asked last; a deletion that
+// was asked of one before, which may have failed, goes to the next behind that. Without one it waits.
 void AskNext(Draft& draft, const Deletion& deletion, bool durable) {
   const auto& workers = draft.base().workers();
   const auto can = [&](const auto& entry) {
     const WorkerRecord& worker = *entry.second;
     return worker.session != 0 && worker.state != WorkerState::kLost && SeesRoot(worker, "", deletion.root_id);
   };
-  auto next = std::find_if(workers.upper_bound(deletion.asked), workers.end(), can);
+  auto next = std::find_if(workers.upper_bound(deletion.asked.empty() ? draft.last_asked() : deletion.asked),
+                           workers.end(), can);
   if (next == workers.end()) next = std::find_if(workers.begin(), workers.end(), can);
   Ask(draft, deletion, next == workers.end() ? "" : next->first, durable);
 }
@@ -137,10 +142,14 @@ void RetryDeletions(Draft& draft) {
 }
 
 void AskForDeletions(Draft& draft, const WorkerRecord& worker) {
+  int asked = 0;
   for (const auto& [key, deletion] : draft.base().deletions()) {
+    if (asked == kMostAtConnect) return;
     if (!SeesRoot(worker, "", deletion.root_id)) continue;
     const WorkerRecord* other = deletion.asked == worker.id ? nullptr : draft.Worker(deletion.asked);
-    if (other == nullptr || other->session == 0) Ask(draft, deletion, worker.id, /*durable=*/false);
+    if (other != nullptr && other->session != 0) continue;
+    Ask(draft, deletion, worker.id, /*durable=*/false);
+    ++asked;
   }
 }
 

@@ -78,6 +78,7 @@ void ClusterState::Apply(const Mutation& mutation) {
                         },
                         [&](const PutDeletion& put) {
                           deletions_[{put.deletion.root_id, put.deletion.path}] = put.deletion;
+                          if (!put.deletion.asked.empty()) last_asked_ = put.deletion.asked;
                         },
                         [&](const EraseDeletion& erase) {
                           deletions_.erase({erase.root_id, erase.path});

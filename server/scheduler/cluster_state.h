@@ -100,6 +100,8 @@ class ClusterState {
   const Workers& workers() const { return workers_; }
   const Datasets& datasets() const { return datasets_; }
   const Deletions& deletions() const { return deletions_; }
+  // Worker that was asked for a deletion last; empty before the first.
+  const std::string& last_asked() const { return last_asked_; }
   const Counters& counters() const { return counters_; }
   bool disk_full() const { return disk_full_; }
   const std::string& disk_message() const { return disk_message_; }
@@ -124,6 +126,7 @@ class ClusterState {
   Datasets datasets_;
   std::map<std::string, Checkpoints, std::less<>> checkpoints_;
   Deletions deletions_;
+  std::string last_asked_;
   Counters counters_;
   bool disk_full_ = false;
   std::string disk_message_;

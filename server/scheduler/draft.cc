@@ -31,7 +31,12 @@ void Bug(absl::string_view message) {
 }
 
 Draft::Draft(const ClusterState& state, const Moment& now, const StepOptions& options)
-    : state_(state), now_(now), options_(options), counters_(state.counters()), pass_need_(state.pass_need()) {}
+    : state_(state),
+      now_(now),
+      options_(options),
+      counters_(state.counters()),
+      last_asked_(state.last_asked()),
+      pass_need_(state.pass_need()) {}
 
 const JobRecord* Draft::Job(absl::string_view id) const {
   if (auto it = jobs_.find(id); it != jobs_.end()) return it->second.record.get();

@@ -78,6 +78,10 @@ class Draft {
   // The pass itself ends with this; `again`: it made room that it has not given away yet.
   void PassDone(bool again) { pass_need_ = again ? PassNeed::kFull : PassNeed::kNone; }
 
+  // Worker that was asked for a deletion last.
+  const std::string& last_asked() const { return last_asked_; }
+  void set_last_asked(std::string worker) { last_asked_ = std::move(worker); }
+
   int64_t NextCreateOrder() { return ++counters_.create_order; }
   void SkipRevisions(int64_t count) { counters_.job_revision += count; }
   void set_answer(std::string answer) { result_.answer = std::move(answer); }
@@ -104,7 +108,7 @@ class Draft {
   std::vector<EventRecord> events_;
   std::map<std::string, int, std::less<>> added_by_;
   JobValues added_values_;
-  std::string request_id_;
+  std::string request_id_, last_asked_;
   PassNeed pass_need_;
   StepResult result_;
 };

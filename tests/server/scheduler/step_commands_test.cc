@@ -188,6 +188,17 @@ TEST_F(StepCommandsTest, ADeletionThatFailedIsTriedAgainLaterByAnother) {
   EXPECT_THAT(cluster_.ActionsOf<DeletePath>(), Contains(DeletePath{"w1", "root-data", "job-a/ckpt-100"}));
 }
 
+TEST_F(StepCommandsTest, DeletionsAreSharedOutAmongThoseWhoSeeTheRoot) {
+  cluster_.Must(cluster_.Hello("w1", Cluster::Slots("cpu", 1)));
+  cluster_.Commit("w0", "job-a", 100);
+  cluster_.Must(KillJob{By(), "job-a", ""});
+  cluster_.EndRank("w0", "job-a", 137);
+  cluster_.Must(DeleteJob{By(), "job-a"});
+  std::map<std::string, int> asked;
+  for (const DeletePath& path : cluster_.ActionsOf<DeletePath>()) ++asked[path.worker];
+  EXPECT_EQ(asked, (std::map<std::string, int>{{"w0", 2}, {"w1", 2}}));
+}
+
 TEST_F(StepCommandsTest, ADeletionWhoseWorkerIsGoneIsGivenToTheNextThatConnects) {
   cluster_.Commit("w0", "job-a", 100);
   cluster_.Must(KillJob{By(), "job-a", ""});
