@@ -23,6 +23,7 @@ std::shared_ptr<const ShapeClasses> ClassesFor(const ClusterState& state, const 
 
 Suitable Count(const ClusterState& state, std::shared_ptr<const ShapeClasses> classes) {
   const int exist = state.slots().MostOfAll(classes->classes);
+  // One is a part of the other.
   const bool same = classes->classes.size() == classes->but_for_roots.size();
   return {classes, exist, same ? exist : state.slots().MostOfAll(classes->but_for_roots)};
 }

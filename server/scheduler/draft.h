@@ -92,13 +92,12 @@ class Draft {
  private:
   // Device time of the accounts whose jobs took or gave back devices, or saved a checkpoint.
   void ChargeShares();
+  JobRecord& ChangeJob(absl::string_view id, const JobPtr& base, bool durable);
 
   const ClusterState& state_;
   const Moment now_;
   const StepOptions& options_;
   Counters counters_;
-  JobRecord& ChangeJob(absl::string_view id, const JobPtr& base, bool durable);
-
   ChangedJobs jobs_;
   absl::flat_hash_set<const JobRecord*> changed_bases_;  // Records of base() in whose place stands one of jobs_.
   std::map<std::string, Changed<WorkerRecord>, std::less<>> workers_;

@@ -5,13 +5,17 @@
 #include "server/scheduler/shares.h"
 
 namespace p2::scheduler {
+namespace {
 
+// Images seen at the newest good one; 0: there is none.
 int64_t NewestSaved(const Checkpoints& checkpoints) {
   const auto newest = std::find_if(checkpoints.rbegin(), checkpoints.rend(), [](const auto& entry) {
     return entry.second->state == CheckpointState::kCommitted;
   });
   return newest == checkpoints.rend() ? 0 : newest->second->images_seen;
 }
+
+}  // namespace
 
 Holder Holder::Of(const JobRecord& job, const Checkpoints& checkpoints) {
   Holder holder;

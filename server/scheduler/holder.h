@@ -14,9 +14,6 @@ namespace p2::scheduler {
 // Of one job by (images seen, epoch, ID): oldest first.
 using Checkpoints = std::map<std::tuple<int64_t, int64_t, std::string>, CheckpointPtr>;
 
-// Images seen at the newest good one; 0: there is none.
-int64_t NewestSaved(const Checkpoints& checkpoints);
-
 struct Holder {
   JobPtr job;  // As ClusterState has it.
   int priority = 0;

@@ -47,10 +47,6 @@ class SchedulingPass {
   bool AllBlocked() const { return blocked_count_ == state_.queue().ready_shapes(); }
   // None of such jobs can start, for this reason.
   void BlockShape(ShapeId id, BlockedPtr why);
-  // Reasons of a shape. What the last pass said is not said anew: both follow from the shape alone.
-  BlockedPtr WaitsForDevices(ShapeId id) const;
-  BlockedPtr WaitsForWorkers(ShapeId id, const JobRecord& job, const Suitable& suitable) const;
-  bool WasTold(ShapeId id, StatusReason reason) const;
   // Null: they may.
   const Blocked* BlockedOf(ShapeId id) const { return shapes_[id].blocked.get(); }
   // In two rounds, the second for those who borrow. False: it is to be begun anew, since those who stood behind a
@@ -107,6 +103,10 @@ class SchedulingPass {
   void Preempt(const std::string& id, const JobRecord& by);
 
   // --- pass_reasons.cc ---
+  // Reasons of a shape. What the last pass said is not said anew: both follow from the shape alone.
+  BlockedPtr WaitsForDevices(ShapeId id) const;
+  BlockedPtr WaitsForWorkers(ShapeId id, const JobRecord& job, const Suitable& suitable) const;
+  bool WasTold(ShapeId id, StatusReason reason) const;
   // Gives each job that waits its reason; most have it already.
   void Explain();
   // Lines of a shape for which there are too few devices, but whose own quota would not let them have any.
